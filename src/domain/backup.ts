@@ -1,0 +1,165 @@
+/** The words of the catalog and of --json: backups, their copies, and what was done with them. */
+export type BackupKind = "full" | "tenant" | "wal" | "config";
+export type BackupMethod = "physical" | "logical";
+export type BackupStatus = "in_progress" | "completed" | "verified" | "failed" | "interrupted";
+export type CopyStatus = "stored" | "missing" | "damaged" | "removed";
+export type StorageKind = "local" | "s3" | "b2";
+
+export interface Copy {
+  storage: string;
+  kind: StorageKind;
+  status: CopyStatus;
+  /** The backup's folder inside the storage. */
+  path: string;
+  bytes: number;
+  verifiedAt: string | null;
+}
+
+/** Times are ISO 8601 in UTC. */
+export interface Backup {
+  id: string;
+  label: string;
+  kind: BackupKind;
+  method: BackupMethod | null;
+  tenantId: string | null;
+  status: BackupStatus;
+  createdAt: string;
+  finishedAt: string | null;
+  durationMs: number | null;
+  rawBytes: number;
+  storedBytes: number;
+  compressionRatio: number | null;
+  /** SHA-256 of the signed manifest body, which in turn commits to every object. */
+  checksum: string | null;
+  parentId: string | null;
+  copies: Copy[];
+  note: string | null;
+  createdBy: string;
+  /** The run that made it: one run may make many backups. */
+  jobId: string;
+  warnings: string[];
+  metadata: Record<string, unknown>;
+}
+
+export type RestoreMode = "full" | "merge" | "pitr";
+export type RestoreStatus = "in_progress" | "completed" | "failed" | "cancelled";
+
+export interface TableRestore {
+  table: string;
+  inserted: number;
+  updated: number;
+  deleted: number;
+  unchanged: number;
+}
+
+export interface Restore {
+  id: string;
+  backupId: string;
+  mode: RestoreMode;
+  status: RestoreStatus;
+  target: string;
+  targetTime: string | null;
+  tenantIds: string[];
+  rowsRestored: number;
+  startedAt: string;
+  finishedAt: string | null;
+  durationMs: number | null;
+  tables: TableRestore[];
+  warnings: string[];
+  error: string | null;
+  reason: string;
+  initiatedBy: string;
+  jobId: string;
+  metadata: Record<string, unknown>;
+}
+
+export type VerificationLevel = "stored" | "sealed" | "content" | "restore";
+
+export interface Verification {
+  id: string;
+  backupId: string | null;
+  storage: string | null;
+  level: VerificationLevel;
+  status: "passed" | "failed";
+  checkedAt: string;
+  durationMs: number;
+  problems: string[];
+  metadata: Record<string, unknown>;
+}
+
+export type AlertType =
+  | "BACKUP_FAILURE"
+  | "SIZE_DEVIATION"
+  | "DURATION_THRESHOLD"
+  | "STORAGE_CAPACITY"
+  | "INTEGRITY_FAILURE"
+  | "RESTORE_FAILURE"
+  | "STALE_BACKUP"
+  | "WAL_GAP"
+  | "COPY_MISSING"
+  | "SECURITY"
+  | "DRILL_OVERDUE"
+  | "CHANNEL_FAILURE";
+export type AlertSeverity = "info" | "warning" | "error" | "critical";
+export type AlertStatus = "active" | "acknowledged" | "resolved";
+
+export interface Alert {
+  id: string;
+  type: AlertType;
+  severity: AlertSeverity;
+  status: AlertStatus;
+  /** One trouble, one alert: the same fingerprint updates the open alert instead of adding another. */
+  fingerprint: string;
+  message: string;
+  hint: string | null;
+  backupId: string | null;
+  storage: string | null;
+  createdAt: string;
+  lastSeenAt: string;
+  occurrences: number;
+  channels: string[];
+  sentAt: string | null;
+  acknowledgedAt: string | null;
+  acknowledgedBy: string | null;
+  resolvedAt: string | null;
+  resolvedBy: string | null;
+  note: string | null;
+  metadata: Record<string, unknown>;
+}
+
+/** One start of a job: what ran, where, how it ended. */
+export interface Run {
+  id: string;
+  job: string;
+  status: "running" | "succeeded" | "partial" | "failed" | "interrupted";
+  startedAt: string;
+  finishedAt: string | null;
+  host: string;
+  pid: number;
+  exitCode: number | null;
+  error: string | null;
+  metadata: Record<string, unknown>;
+}
+
+export interface Drill {
+  id: string;
+  runbook: string;
+  drill: boolean;
+  status: "running" | "succeeded" | "failed" | "aborted";
+  startedAt: string;
+  finishedAt: string | null;
+  rtoMs: number | null;
+  rpoMs: number | null;
+  steps: unknown[];
+  initiatedBy: string;
+  metadata: Record<string, unknown>;
+}
+
+export interface AuditEntry {
+  id: string;
+  at: string;
+  actor: string;
+  action: string;
+  subject: string;
+  detail: Record<string, unknown>;
+}
