@@ -1,0 +1,176 @@
+import { randomBytes } from "node:crypto";
+import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { JBackupError } from "../domain/errors.js";
+import { isAlive, ownMark, type ProcessMark } from "../sys/processes.js";
+import { runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
+
+const FOLDER = /^jbackup-scratch-[0-9a-f]{8}$/;
+
+export interface ScratchSettings {
+  /** Where the throwaway folder is made. Short, for a socket's path must stay under 108 bytes. */
+  parentDirectory: string;
+  binDirectory: string;
+  environment: ToolEnvironment;
+  /** postgresql.conf settings on top of the quick and private ones. */
+  settings?: Record<string, string>;
+  /** Lines of pg_hba.conf that go first. */
+  hba?: string[];
+  initdb?: string[];
+}
+
+export interface ScratchCluster {
+  directory: string;
+  dataDirectory: string;
+  socketDirectory: string;
+  port: number;
+  binDirectory: string;
+  url(database?: string, user?: string): string;
+  restart(mode?: "fast" | "immediate"): Promise<void>;
+  stop(): Promise<void>;
+}
+
+const QUICK: Record<string, string> = {
+  listen_addresses: "''",
+  fsync: "off",
+  synchronous_commit: "off",
+  full_page_writes: "off",
+  archive_mode: "off",
+  max_connections: "60",
+  logging_collector: "off",
+};
+
+/** The server refuses to run as root: then it runs as the user that Debian makes for it, else as nobody. */
+async function unprivilegedOwner(): Promise<{ uid: number; gid: number } | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  const users = (await readFile("/etc/passwd", "utf8")).split("\n").map((line) => line.split(":"));
+  const user = users.find(([name]) => name === "postgres") ?? users.find(([name]) => name === "nobody");
+  if (!user)
+    throw new JBackupError("environment", "no unprivileged user to run a scratch cluster as", {
+      hint: "create a system user named postgres",
+    });
+  return { uid: Number(user[2]), gid: Number(user[3]) };
+}
+
+const pgCtl = (
+  directory: string,
+  binDirectory: string,
+  args: string[],
+  options: ToolOptions,
+): Promise<string> =>
+  runTool(join(binDirectory, "pg_ctl"), ["-D", join(directory, "data"), "-w", "-t", "60", ...args], options);
+
+/** A throwaway PostgreSQL on a private Unix socket. Whoever starts it stops it; what a killed run left, the next one sweeps. */
+export async function startScratchCluster(wanted: ScratchSettings): Promise<ScratchCluster> {
+  const owner = await unprivilegedOwner();
+  const directory = join(wanted.parentDirectory, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
+  const dataDirectory = join(directory, "data");
+  const { binDirectory, environment } = wanted;
+  const tool: ToolOptions = { environment, owner, directory };
+
+  await mkdir(directory, { mode: 0o700 });
+  await chmod(directory, 0o700);
+  await writeFile(join(directory, "owner.json"), JSON.stringify({ ...ownMark(), binDirectory }), {
+    mode: 0o600,
+  });
+  if (owner) await chown(directory, owner.uid, owner.gid);
+
+  const stop = async (): Promise<void> => {
+    try {
+      await pgCtl(directory, binDirectory, ["-m", "immediate", "stop"], tool);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  };
+  const start = async (): Promise<void> => {
+    await pgCtl(directory, binDirectory, ["-l", join(directory, "log"), "start"], tool).catch(
+      async (error) => {
+        const log = await readFile(join(directory, "log"), "utf8").catch(() => "");
+        throw new JBackupError(
+          "postgres_failed",
+          `the scratch cluster did not start: ${log.trim().split("\n").slice(-3).join("; ")}`,
+          {
+            cause: error,
+          },
+        );
+      },
+    );
+  };
+
+  try {
+    await runTool(
+      join(binDirectory, "initdb"),
+      [
+        "-D",
+        dataDirectory,
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+        ...(wanted.initdb ?? []),
+      ],
+      tool,
+    );
+    const settings = { ...QUICK, unix_socket_directories: `'${directory}'`, ...wanted.settings };
+    await writeFile(
+      join(dataDirectory, "postgresql.auto.conf"),
+      `${Object.entries(settings)
+        .map(([name, value]) => `${name} = ${value}`)
+        .join("\n")}\n`,
+    );
+    if (wanted.hba) {
+      const hba = join(dataDirectory, "pg_hba.conf");
+      await writeFile(hba, `${wanted.hba.join("\n")}\n${await readFile(hba, "utf8")}`);
+    }
+    await start();
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
+
+  const port = Number(wanted.settings?.port ?? 5432);
+  return {
+    directory,
+    dataDirectory,
+    socketDirectory: directory,
+    port,
+    binDirectory,
+    url: (database = "postgres", user = "postgres") =>
+      `postgresql://${user}@/${encodeURIComponent(database)}?host=${encodeURIComponent(directory)}&port=${port}`,
+    restart: async (mode = "fast") => {
+      await pgCtl(directory, binDirectory, ["-m", mode, "stop"], tool);
+      await start();
+    },
+    stop,
+  };
+}
+
+/** Removes the scratch clusters of runs that died without doing so; answers their folders. */
+export async function sweepScratchClusters(
+  parentDirectory: string,
+  environment: ToolEnvironment,
+): Promise<string[]> {
+  const swept: string[] = [];
+  for (const name of (await readdir(parentDirectory)).filter((entry) => FOLDER.test(entry))) {
+    const directory = join(parentDirectory, name);
+    const text = await readFile(join(directory, "owner.json"), "utf8").catch(() => null);
+    if (text === null) continue; // not readable by us: not ours
+    const mark = JSON.parse(text) as ProcessMark & { binDirectory: string };
+    if (isAlive(mark)) continue;
+    const owner = await unprivilegedOwner();
+    await pgCtl(directory, mark.binDirectory, ["-m", "immediate", "stop"], {
+      environment,
+      owner,
+      directory,
+    }).catch(
+      () => undefined, // it may not be running any more
+    );
+    await rm(directory, { recursive: true, force: true });
+    swept.push(directory);
+  }
+  return swept;
+}
