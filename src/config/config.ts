@@ -1,0 +1,46 @@
+import type { Compression, LazySecret, StorageConfig } from "../domain/config.js";
+import type { RetentionPolicy, Settings } from "./settings.js";
+
+export { type DescribedValue, describeConfig } from "./describe.js";
+export { type Environment, readEnvironment } from "./environment.js";
+export { type LoadRequest, loadConfig } from "./load.js";
+export type { Settings } from "./settings.js";
+
+export type RecipientConfig =
+  | { kind: "x25519"; publicKey: string }
+  | { kind: "passphrase"; passphrase: LazySecret };
+export type IdentityConfig =
+  | { kind: "x25519"; identity: LazySecret }
+  | { kind: "passphrase"; passphrase: LazySecret };
+
+/** Keys named in the file, or a pair that jbackup makes for itself at the first backup. */
+export interface KeysConfig {
+  recipients: RecipientConfig[];
+  signing: LazySecret | null;
+  signers: string[];
+  identities: IdentityConfig[];
+  /** Where the generated keys live; null when the configuration names its own. */
+  generatedIn: string | null;
+}
+
+/** Checked and complete: every key has its value or its default. */
+export interface Config {
+  file: string;
+  /** The folder for catalog, generated keys, journals and locks. */
+  home: string;
+  site: string;
+  database: { url: LazySecret; dataDirectory: string; binDirectory: string };
+  keys: KeysConfig;
+  storages: StorageConfig[];
+  minCopies: number;
+  catalogUrl: LazySecret;
+  compression: Compression;
+  tenants: Settings["tenants"];
+  configFiles: string[];
+  retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
+  objectives: { rtoMs: number; rpoMs: number };
+  schedule: Settings["schedule"];
+  hooks: Settings["hooks"];
+  /** Things that work but should be looked at. */
+  warnings: string[];
+}

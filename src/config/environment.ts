@@ -1,0 +1,44 @@
+import { homedir, hostname, userInfo } from "node:os";
+import { join } from "node:path";
+
+/** Everything jbackup takes from the process around it; nothing else reads environment variables. */
+export interface Environment {
+  variable(name: string): string | undefined;
+  path: string;
+  home: string;
+  temporaryDirectory: string;
+  host: string;
+  user: string;
+  isRoot: boolean;
+  workingDirectory: string;
+  /** The folder for catalog, default storage, generated keys, journals and locks. */
+  jbackupHome: string;
+  noColor: boolean;
+  forceColor: boolean;
+  /** Where a test wants the process to stop itself, so that it can be killed exactly there. */
+  stopAt: string | undefined;
+}
+
+const set = (value: string | undefined): boolean => value !== undefined && value !== "";
+
+export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Environment {
+  const home = variables.HOME ?? homedir();
+  const isRoot = process.getuid?.() === 0;
+  const ownHome = isRoot
+    ? "/var/lib/jbackup"
+    : join(variables.XDG_DATA_HOME || join(home, ".local/share"), "jbackup");
+  return {
+    variable: (name) => variables[name],
+    path: variables.PATH ?? "/usr/local/bin:/usr/bin:/bin",
+    home,
+    temporaryDirectory: variables.TMPDIR || "/tmp",
+    host: hostname(),
+    user: variables.SUDO_USER || userInfo().username,
+    isRoot,
+    workingDirectory: process.cwd(),
+    jbackupHome: variables.JBACKUP_HOME || ownHome,
+    noColor: set(variables.NO_COLOR) || variables.TERM === "dumb",
+    forceColor: set(variables.FORCE_COLOR) && variables.FORCE_COLOR !== "0",
+    stopAt: variables.JBACKUP_STOP_AT || undefined,
+  };
+}

@@ -1,0 +1,58 @@
+import { readFile, stat } from "node:fs/promises";
+import { isAbsolute, join, resolve } from "node:path";
+import { JBackupError, reasonOf } from "../domain/errors.js";
+import type { Config } from "./config.js";
+import type { Environment } from "./environment.js";
+import { parseConfig } from "./parse.js";
+
+export interface LoadRequest {
+  environment: Environment;
+  /** --config */
+  file?: string | undefined;
+  onSecret: (text: string) => void;
+}
+
+const MINIMAL = "a file with the one line `database: {url: postgresql:///DATABASE}` is enough to start";
+
+async function exists(file: string): Promise<boolean> {
+  try {
+    await stat(file);
+    return true;
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return false;
+    throw new JBackupError("config_missing", `cannot look at ${file}: ${reasonOf(error)}`, { cause: error });
+  }
+}
+
+export async function findConfigFile({ environment, file }: LoadRequest): Promise<string> {
+  const asked = file ?? environment.variable("JBACKUP_CONFIG");
+  if (asked !== undefined && asked !== "") {
+    const path = isAbsolute(asked) ? asked : resolve(environment.workingDirectory, asked);
+    if (await exists(path)) return path;
+    const source = file === undefined ? "$JBACKUP_CONFIG" : "--config";
+    throw new JBackupError("config_missing", `there is no configuration file ${path}`, {
+      hint: `correct ${source}, or write that file: ${MINIMAL}`,
+    });
+  }
+  const places = [join(environment.workingDirectory, "jbackup.yaml"), "/etc/jbackup/jbackup.yaml"];
+  for (const place of places) if (await exists(place)) return place;
+  throw new JBackupError("config_missing", "no configuration file was found", {
+    hint: `looked for ${places.join(" and ")}; write one or name it with --config: ${MINIMAL}`,
+  });
+}
+
+export async function readConfigText(request: LoadRequest): Promise<{ file: string; text: string }> {
+  const file = await findConfigFile(request);
+  const text = await readFile(file, "utf8").catch((error: unknown) => {
+    throw new JBackupError("config_missing", `cannot read ${file}: ${reasonOf(error)}`, {
+      hint: "check that it is a file which this user may read",
+      cause: error,
+    });
+  });
+  return { file, text };
+}
+
+export async function loadConfig(request: LoadRequest): Promise<Config> {
+  const { file, text } = await readConfigText(request);
+  return parseConfig(text, file, request);
+}

@@ -1,0 +1,265 @@
+import { basename, dirname, isAbsolute, join } from "node:path";
+import { LineCounter, parseDocument } from "yaml";
+import type { StorageConfig } from "../domain/config.js";
+import { JBackupError } from "../domain/errors.js";
+import { nearest } from "../domain/similar.js";
+import { parseDuration } from "../domain/time.js";
+import type { Config, IdentityConfig, KeysConfig } from "./config.js";
+import type { Environment } from "./environment.js";
+import { lazySecret, type SecretContext, type SecretSource } from "./secrets.js";
+import { policySchema, type RetentionPolicy, type Settings, settingsSchema } from "./settings.js";
+
+interface Problem {
+  path: string;
+  line: number | null;
+  message: string;
+}
+
+const pathText = (path: readonly PropertyKey[]): string =>
+  path.reduce<string>(
+    (sofar, part) =>
+      typeof part === "number"
+        ? `${sofar}[${part}]`
+        : sofar === ""
+          ? String(part)
+          : `${sofar}.${String(part)}`,
+    "",
+  );
+
+const invalid = (file: string, problems: Problem[]): JBackupError => {
+  const lines = problems.map(({ path, line, message }) =>
+    [line === null ? null : `line ${line}`, path === "" ? null : path, message]
+      .filter((part) => part !== null)
+      .join(": "),
+  );
+  const head = `${basename(file)} has ${problems.length === 1 ? "an error" : `${problems.length} errors`}`;
+  return new JBackupError(
+    "config_invalid",
+    problems.length === 1 ? `${head}: ${lines[0]}` : `${head}:\n  ${lines.join("\n  ")}`,
+    {
+      hint: `correct ${file}, then run jbackup config validate`,
+      details: { file, problems },
+    },
+  );
+};
+
+export interface ParsedFile {
+  settings: Settings;
+  lineOf: (path: readonly PropertyKey[]) => number | null;
+  /** Whether the file itself says it, as opposed to a default. */
+  has: (path: readonly PropertyKey[]) => boolean;
+}
+
+/** Text to settings; every problem at once, each with its path and line. */
+export function parseSettings(text: string, file: string): ParsedFile {
+  const counter = new LineCounter();
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
+  const lineAt = (offset: number | undefined): number | null =>
+    offset === undefined ? null : counter.linePos(offset).line;
+  if (document.errors.length > 0) {
+    throw invalid(
+      file,
+      document.errors.map((error) => ({
+        path: "",
+        line: lineAt(error.pos[0]),
+        message: `not valid YAML: ${error.message.split("\n")[0]}`,
+      })),
+    );
+  }
+  const lineOf = (path: readonly PropertyKey[]): number | null => {
+    for (let length = path.length; length > 0; length--) {
+      const node = document.getIn(path.slice(0, length), true) as
+        | { range?: [number, number, number] }
+        | undefined;
+      if (node?.range) return lineAt(node.range[0]);
+    }
+    return null;
+  };
+  const parsed = settingsSchema.safeParse(document.toJS() ?? {}, {
+    error: (issue) => (issue.input === undefined ? "is required" : undefined),
+  });
+  if (!parsed.success) {
+    throw invalid(
+      file,
+      parsed.error.issues.map((issue) => ({
+        path: pathText(issue.path),
+        line: lineOf(issue.path),
+        message: issue.message,
+      })),
+    );
+  }
+  const problems = crossCheck(parsed.data).map((problem) => ({
+    path: pathText(problem.path),
+    line: lineOf(problem.path),
+    message: problem.message,
+  }));
+  if (problems.length > 0) throw invalid(file, problems);
+  return { settings: parsed.data, lineOf, has: (path) => document.hasIn(path) };
+}
+
+/** Rules that tie one key to another. */
+function crossCheck(settings: Settings): { path: PropertyKey[]; message: string }[] {
+  const problems: { path: PropertyKey[]; message: string }[] = [];
+  const names = settings.storages?.map((storage) => storage.name) ?? ["local"];
+  names.forEach((name, index) => {
+    if (names.indexOf(name) !== index)
+      problems.push({ path: ["storages", index, "name"], message: `the name "${name}" is used twice` });
+  });
+  if (settings.minCopies !== undefined && settings.minCopies > names.length)
+    problems.push({
+      path: ["minCopies"],
+      message: `${settings.minCopies} copies are wanted but only ${names.length} storage${names.length === 1 ? " is" : "s are"} configured`,
+    });
+  for (const [name, value] of Object.entries(settings.retention)) {
+    if (name === "pitrWindow") continue;
+    if (!names.includes(name)) {
+      const meant = nearest(name, [...names, "pitrWindow"]);
+      const hint = meant ? `; did you mean "${meant}"?` : `; storages are ${names.join(", ")}`;
+      problems.push({ path: ["retention", name], message: `there is no storage "${name}"${hint}` });
+      continue;
+    }
+    const policy = policySchema.safeParse(value);
+    for (const issue of policy.error?.issues ?? [])
+      problems.push({ path: ["retention", name, ...issue.path], message: issue.message });
+    if (policy.success && Object.values(policy.data).every((part) => part === undefined))
+      problems.push({
+        path: ["retention", name],
+        message: "an empty policy would keep nothing; give within, last, daily, ...",
+      });
+  }
+  const keys = settings.keys;
+  if (keys?.recipients && !keys.signing)
+    problems.push({
+      path: ["keys"],
+      message: "recipients without a signing key: backups must be signed; add signing (jbackup keys new)",
+    });
+  if (keys && !keys.recipients && (keys.signing || keys.identity))
+    problems.push({
+      path: ["keys"],
+      message: "recipients are missing; jbackup keys new prints a complete set",
+    });
+  return problems;
+}
+
+const isPassphrase = (value: object): value is { passphrase: SecretSource } => "passphrase" in value;
+
+function keysOf(settings: Settings, home: string, context: SecretContext): KeysConfig {
+  const keys = settings.keys;
+  if (!keys?.recipients)
+    return {
+      recipients: [],
+      signing: null,
+      signers: keys?.signers ?? [],
+      identities: [],
+      generatedIn: join(home, "keys"),
+    };
+  const sources = keys.identity === undefined ? [] : [keys.identity].flat();
+  return {
+    recipients: keys.recipients.map((recipient, index) =>
+      typeof recipient === "string"
+        ? { kind: "x25519", publicKey: recipient }
+        : {
+            kind: "passphrase",
+            passphrase: lazySecret(recipient.passphrase, `keys.recipients[${index}].passphrase`, context),
+          },
+    ),
+    signing: keys.signing ? lazySecret(keys.signing, "keys.signing", context) : null,
+    signers: keys.signers,
+    identities: sources.map(
+      (source): IdentityConfig =>
+        isPassphrase(source)
+          ? {
+              kind: "passphrase",
+              passphrase: lazySecret(source.passphrase, "keys.identity.passphrase", context),
+            }
+          : { kind: "x25519", identity: lazySecret(source, "keys.identity", context) },
+    ),
+    generatedIn: null,
+  };
+}
+
+function storagesOf(settings: Settings, home: string, context: SecretContext): StorageConfig[] {
+  if (!settings.storages) return [{ kind: "local", name: "local", path: join(home, "storage") }];
+  return settings.storages.map((storage): StorageConfig => {
+    const secret = (source: SecretSource, key: string) =>
+      lazySecret(source, `storages ${storage.name}: ${key}`, context);
+    if (storage.kind === "local") {
+      return {
+        ...storage,
+        path: isAbsolute(storage.path) ? storage.path : join(context.directory, storage.path),
+      };
+    }
+    if (storage.kind === "s3") {
+      return {
+        ...storage,
+        accessKeyId: secret(storage.accessKeyId, "accessKeyId"),
+        secretAccessKey: secret(storage.secretAccessKey, "secretAccessKey"),
+      };
+    }
+    return {
+      ...storage,
+      endpoint: storage.endpoint,
+      keyId: secret(storage.keyId, "keyId"),
+      applicationKey: secret(storage.applicationKey, "applicationKey"),
+    };
+  });
+}
+
+const milliseconds = (text: string): number => parseDuration(text) ?? 0;
+
+/** The database's name makes a usable site name when none is given. */
+async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
+  if (settings.site !== undefined) return settings.site;
+  const text = (await url()).reveal();
+  const path = /^[a-z]+:\/\/[^/?]*\/([^?]*)/.exec(text)?.[1] ?? "";
+  const cleaned = decodeURIComponent(path)
+    .replace(/[^A-Za-z0-9._-]/g, "-")
+    .replace(/^[^A-Za-z0-9]+/, "")
+    .slice(0, 60);
+  return cleaned === "" ? "default" : cleaned;
+}
+
+export async function parseConfig(
+  text: string,
+  file: string,
+  given: { environment: Environment; onSecret: (text: string) => void },
+): Promise<Config> {
+  const { settings } = parseSettings(text, file);
+  const home = given.environment.jbackupHome;
+  const context: SecretContext = {
+    environment: given.environment,
+    directory: dirname(file),
+    onSecret: given.onSecret,
+  };
+  const storages = storagesOf(settings, home, context);
+  const url = lazySecret(settings.database.url, "database.url", context);
+  const { pitrWindow, ...perStorage } = settings.retention;
+  return {
+    file,
+    home,
+    site: await siteOf(settings, url),
+    database: { ...settings.database, url },
+    keys: keysOf(settings, home, context),
+    storages,
+    minCopies: settings.minCopies ?? Math.min(2, storages.length),
+    catalogUrl: lazySecret(
+      settings.catalog?.url ?? { value: `sqlite:${join(home, "catalog.db")}` },
+      "catalog.url",
+      context,
+    ),
+    compression: settings.compression,
+    tenants: settings.tenants,
+    configFiles: settings.configFiles,
+    retention: {
+      pitrWindowMs: milliseconds(pitrWindow),
+      perStorage: perStorage as Record<string, RetentionPolicy>,
+    },
+    objectives: {
+      rtoMs: milliseconds(settings.objectives.rto),
+      rpoMs: milliseconds(settings.objectives.rpo),
+    },
+    schedule: settings.schedule,
+    hooks: settings.hooks,
+    warnings: [],
+  };
+}

@@ -1,0 +1,74 @@
+import { readFile } from "node:fs/promises";
+import { isAbsolute, join } from "node:path";
+import { execa } from "execa";
+import type { LazySecret } from "../domain/config.js";
+import { JBackupError, reasonOf } from "../domain/errors.js";
+import { Secret } from "../domain/secret.js";
+import type { Environment } from "./environment.js";
+
+export type SecretSource = { value: string } | { env: string } | { file: string } | { command: string[] };
+
+export interface SecretContext {
+  environment: Environment;
+  /** Relative file names start at the configuration file's folder. */
+  directory: string;
+  /** Told of every secret that is fetched, so that output can blank it. */
+  onSecret: (text: string) => void;
+}
+
+const unavailable = (path: string, what: string, hint: string, cause?: unknown): JBackupError =>
+  new JBackupError("secret_unavailable", `${path}: ${what}`, { hint, cause });
+
+async function fetchSecret(source: SecretSource, path: string, context: SecretContext): Promise<string> {
+  if ("value" in source) return source.value;
+  if ("env" in source) {
+    const value = context.environment.variable(source.env);
+    if (value === undefined || value === "")
+      throw unavailable(
+        path,
+        `environment variable ${source.env} is not set`,
+        `set ${source.env}, or change ${path}`,
+      );
+    return value;
+  }
+  if ("file" in source) {
+    const file = isAbsolute(source.file) ? source.file : join(context.directory, source.file);
+    const text = await readFile(file, "utf8").catch((error: unknown) => {
+      throw unavailable(
+        path,
+        `cannot read ${file}: ${reasonOf(error)}`,
+        `check that ${file} exists and is readable by this user`,
+        error,
+      );
+    });
+    if (text.trim() === "") throw unavailable(path, `${file} is empty`, `write the secret into ${file}`);
+    return text.replace(/\r?\n$/, "");
+  }
+  const [program = "", ...args] = source.command;
+  const result = await execa(program, args, {
+    reject: false,
+    stdin: "ignore",
+    timeout: 30_000,
+    maxBuffer: 1_048_576,
+  });
+  if (result.exitCode !== 0) {
+    // neither arguments nor output are shown: both may hold secrets
+    const how = result.timedOut ? "took longer than 30 s" : `ended with code ${result.exitCode ?? "?"}`;
+    throw unavailable(path, `the command ${program} ${how}`, `run the command of ${path} by hand to see why`);
+  }
+  if (result.stdout === "")
+    throw unavailable(path, `the command ${program} printed nothing`, `run the command of ${path} by hand`);
+  return result.stdout;
+}
+
+/** Fetched when first asked for, once. */
+export function lazySecret(source: SecretSource, path: string, context: SecretContext): LazySecret {
+  let fetched: Promise<Secret> | undefined;
+  return () => {
+    fetched ??= fetchSecret(source, path, context).then((text) => {
+      context.onSecret(text);
+      return new Secret(text);
+    });
+    return fetched;
+  };
+}

@@ -1,0 +1,55 @@
+import type { Catalog } from "../catalog/catalog.js";
+import type { Config, Environment } from "../config/config.js";
+import type * as Format from "../format/format.js";
+import type { Postgres } from "../postgres/postgres.js";
+import type { Storage } from "../storage/storage.js";
+import type * as Storages from "../storage/storages.js";
+import type { Clock } from "../sys/clock.js";
+
+/** How the engine tells people what it does, while it does it. The answer itself is returned, never reported. */
+export interface Reporter {
+  /** One line about something worth knowing. */
+  info(text: string): void;
+  /** Something that works but must be looked at. */
+  warn(text: string): void;
+  /** Where a long piece of work stands. `total` is null when it cannot be known. */
+  progress(state: Progress): void;
+  /** The long piece of work is over: a bar, if there is one, is closed. */
+  progressEnd(): void;
+}
+
+export interface Progress {
+  /** What is being done: "dumping shop", "copying to r2". */
+  task: string;
+  done: number;
+  total: number | null;
+  unit: "bytes" | "rows" | "tables" | "objects";
+  /** Already formatted extras, such as "3.1x smaller". */
+  extra?: string;
+}
+
+/** Everything a use case works with. Opened lazily: a command pays only for what it touches. */
+export interface Site {
+  readonly config: Config;
+  readonly environment: Environment;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly report: Reporter;
+  /** Aborted by Ctrl-C, SIGTERM, or a lost terminal. */
+  readonly signal: AbortSignal;
+  readonly catalog: Catalog;
+  readonly format: typeof Format;
+  readonly storage: Pick<typeof Storages, "claimSite" | "bytesBody" | "readAll" | "checkStorage">;
+  /** A UUIDv7 for the present moment. */
+  newId(): string;
+  /** Every configured storage, opened; one that cannot be opened answers its error in its place. */
+  storages(): Promise<OpenedStorage[]>;
+  postgres(): Promise<Postgres>;
+  /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */
+  step(name: string): void;
+  close(): Promise<void>;
+}
+
+export type OpenedStorage =
+  | { name: string; kind: Storage["kind"]; storage: Storage }
+  | { name: string; kind: Storage["kind"]; storage: null; error: Error };
