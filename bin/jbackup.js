@@ -1,0 +1,98 @@
+#!/usr/bin/env node
+// Parses on Node 14, so that an old one can say what is wrong, or hand over to the Node that npm brought along.
+import { spawn } from "node:child_process";
+import { existsSync, readFileSync, realpathSync } from "node:fs";
+import * as nodeModule from "node:module";
+import { constants, userInfo } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+const OLDEST = 24;
+const self = realpathSync(fileURLToPath(import.meta.url));
+const root = dirname(dirname(self));
+const args = process.argv.slice(2);
+
+const readPackage = (directory) => JSON.parse(readFileSync(join(directory, "package.json"), "utf8"));
+
+const isNewEnough = (version) => Number.parseInt(version, 10) >= OLDEST;
+
+function fail(message, hint) {
+  if (args.includes("--json")) {
+    console.log(JSON.stringify({ error: { code: "environment", message, hint, exitCode: 16 } }));
+  }
+  console.error(`Error: ${message}: ${hint}`);
+  process.exit(16);
+}
+
+/** npm puts it beside jbackup, above it (hoisted), or leaves it out where it does not fit. */
+function findBundledNode() {
+  const name = `node-${process.platform}-${process.arch}`;
+  for (let directory = root; ; directory = dirname(directory)) {
+    const found = join(directory, "node_modules", name);
+    const program = join(found, "bin", "node");
+    if (existsSync(program) && isNewEnough(readPackage(found).version)) return program;
+    if (directory === dirname(directory)) return undefined;
+  }
+}
+
+/** A terminal sends Ctrl-C to the whole foreground group; passed on as well, it would read as a second one. */
+function isInForeground() {
+  try {
+    const stat = readFileSync("/proc/self/stat", "utf8");
+    // after the name, which may hold spaces: state ppid pgrp session tty_nr tpgid
+    const [, , group, , , foreground] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return group === foreground;
+  } catch {
+    return Boolean(process.stdin.isTTY);
+  }
+}
+
+function handOver(program) {
+  // the channel closes when this process dies, however it dies: jbackup then stops and cleans up
+  const child = spawn(program, [self, ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  for (const signal of ["SIGINT", "SIGHUP"]) {
+    process.on(signal, () => isInForeground() || child.kill(signal));
+  }
+  child.on("error", (error) => {
+    fail(`cannot start ${program} (${error.message})`, `install Node ${OLDEST} or newer, https://nodejs.org`);
+  });
+  child.on("exit", (code, signal) => {
+    if (!signal) process.exit(code);
+    process.removeAllListeners(signal);
+    process.exitCode = 128 + constants.signals[signal];
+    process.kill(process.pid, signal);
+  });
+}
+
+/** Compiled code is trusted without a check, so it is kept in the user's own home, never in a shared /tmp. */
+function enableCompileCache() {
+  try {
+    nodeModule.enableCompileCache(join(userInfo().homedir, ".cache", "jbackup", "compiled"));
+  } catch {
+    // a user without an entry in the password file has no home: start without a cache
+  }
+}
+
+async function start() {
+  const main = join(root, "dist", "main.js");
+  if (!existsSync(main)) fail("jbackup is not built", "run `npm run setup`");
+  enableCompileCache();
+  const { run } = await import(pathToFileURL(main).href);
+  await run(args);
+}
+
+if (args.length === 1 && args[0] === "--version") {
+  console.log(readPackage(root).version);
+} else if (isNewEnough(process.versions.node)) {
+  await start();
+} else {
+  const program = findBundledNode();
+  if (!program) {
+    fail(
+      `jbackup needs Node ${OLDEST} or newer and this is ${process.version}`,
+      "install it from https://nodejs.org, or reinstall jbackup with its optional packages",
+    );
+  }
+  handOver(program);
+}
