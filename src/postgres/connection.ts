@@ -1,0 +1,195 @@
+import pg from "pg";
+import { parse } from "pg-connection-string";
+import { JBackupError, reasonOf } from "../domain/errors.js";
+import type { Secret } from "../domain/secret.js";
+
+/** Values never pass through JavaScript types: dates, numbers and bytes stay the text that PostgreSQL sent. */
+const AS_TEXT = { getTypeParser: () => (value: string) => value };
+
+export interface Target {
+  url: Secret;
+  /** Another database of the same server. */
+  database?: string;
+}
+
+/** What a person may read about a connection: never the password. */
+export interface Address {
+  host: string;
+  port: string;
+  user: string;
+  database: string;
+}
+
+const parsed = (target: Target): ReturnType<typeof parse> => {
+  try {
+    const settings = parse(target.url.reveal());
+    return target.database === undefined ? settings : { ...settings, database: target.database };
+  } catch (error) {
+    throw new JBackupError("config_invalid", `database.url is not a connection address: ${reasonOf(error)}`, {
+      hint: "write it as postgresql://USER@HOST:PORT/DATABASE or postgresql:///DATABASE?host=/SOCKET/FOLDER",
+    });
+  }
+};
+
+export function addressOf(target: Target, user: string): Address {
+  const settings = parsed(target);
+  const name = settings.user ?? user;
+  return {
+    host: settings.host || "localhost",
+    port: settings.port || "5432",
+    user: name,
+    database: settings.database || name,
+  };
+}
+
+const place = (address: Address): string =>
+  address.host.startsWith("/")
+    ? `socket ${address.host}, port ${address.port}`
+    : `${address.host}:${address.port}`;
+
+/** Server and driver errors as sentences that name the next step. */
+export function translate(error: unknown, address: Address): JBackupError {
+  if (error instanceof JBackupError) return error;
+  const { code, message } = error as { code?: string; message?: string };
+  const at = place(address);
+  const parts = { cause: error };
+  if (code === "28P01" || code === "28000" || /password/i.test(message ?? "")) {
+    return new JBackupError(
+      "postgres_denied",
+      `PostgreSQL at ${at} refused user "${address.user}": ${message}`,
+      {
+        ...parts,
+        hint: "check the user and password in database.url, and the server's pg_hba.conf",
+      },
+    );
+  }
+  if (code === "3D000") {
+    return new JBackupError(
+      "database_missing",
+      `there is no database "${address.database}" on PostgreSQL at ${at}`,
+      {
+        ...parts,
+        hint: "check the database name in database.url; psql -l lists what is there",
+      },
+    );
+  }
+  if (
+    [
+      "ECONNREFUSED",
+      "ENOENT",
+      "ENOTFOUND",
+      "EAI_AGAIN",
+      "ETIMEDOUT",
+      "EHOSTUNREACH",
+      "ECONNRESET",
+      "57P03",
+      "57P01",
+      "57P02",
+    ].includes(code ?? "") ||
+    /timeout|terminated/i.test(message ?? "")
+  ) {
+    return new JBackupError("postgres_unreachable", `cannot reach PostgreSQL at ${at}: ${message || code}`, {
+      ...parts,
+      hint: "check that the server runs and that host and port in database.url are right",
+    });
+  }
+  if (code === "42501") {
+    return new JBackupError("postgres_denied", `user "${address.user}" may not do this: ${message}`, {
+      ...parts,
+      hint: "grant the missing right, or use a role that has it in database.url",
+    });
+  }
+  return new JBackupError("postgres_failed", `PostgreSQL at ${at}: ${message ?? String(error)}`, parts);
+}
+
+export interface Session {
+  /** Runs one statement; every value comes back as text or null. */
+  rows<Row extends Record<string, string | null>>(sql: string, values?: unknown[]): Promise<Row[]>;
+  /** Several statements at once, no values. */
+  run(sql: string): Promise<void>;
+  /** The underlying client, for COPY streams. */
+  readonly client: pg.Client;
+  readonly address: Address;
+  close(): Promise<void>;
+}
+
+/** One connection with pinned settings, so that text forms are the same everywhere. */
+export async function connect(target: Target, user: string): Promise<Session> {
+  const settings = parsed(target);
+  const address = addressOf(target, user);
+  const client = new pg.Client({
+    ...(settings as unknown as pg.ClientConfig),
+    user: address.user,
+    database: address.database,
+    application_name: "jbackup",
+    connectionTimeoutMillis: 15_000,
+    keepAlive: true,
+    types: AS_TEXT as unknown as NonNullable<pg.ClientConfig["types"]>,
+  });
+  let lost: Error | undefined;
+  client.on("error", (error) => {
+    lost = error; // told by the next statement, which fails because of it
+  });
+  try {
+    await client.connect();
+    await client.query(
+      "set client_encoding = 'UTF8'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set timezone = 'UTC';" +
+        " set extra_float_digits = 3; set bytea_output = 'hex'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0",
+    );
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw translate(error, address);
+  }
+  return {
+    client,
+    address,
+    rows: async (sql, values) => {
+      try {
+        return (await client.query(sql, values)).rows;
+      } catch (error) {
+        throw translate(lost ?? error, address);
+      }
+    },
+    run: async (sql) => {
+      try {
+        await client.query(sql);
+      } catch (error) {
+        throw translate(lost ?? error, address);
+      }
+    },
+    close: () => client.end().catch(() => undefined),
+  };
+}
+
+/** The same connection for libpq programs, by variables: nothing of it in argv. */
+export function libpqVariables(target: Target, user: string): Record<string, string> {
+  const settings = parsed(target) as ReturnType<typeof parse> & Record<string, unknown>;
+  const address = addressOf(target, user);
+  const variables: Record<string, string> = {
+    PGHOST: address.host,
+    PGPORT: address.port,
+    PGUSER: address.user,
+    PGDATABASE: address.database,
+    PGAPPNAME: "jbackup",
+    PGCONNECT_TIMEOUT: "15",
+    PGCLIENTENCODING: "UTF8",
+  };
+  if (settings.password) variables.PGPASSWORD = settings.password;
+  const fromUrl = new URL(
+    target.url.reveal().replace(/^postgres(ql)?:\/\/([^/@]*@)?\//, "postgresql://$2localhost/"),
+  ).searchParams;
+  for (const [option, variable] of [
+    ["sslmode", "PGSSLMODE"],
+    ["sslrootcert", "PGSSLROOTCERT"],
+    ["sslcert", "PGSSLCERT"],
+    ["sslkey", "PGSSLKEY"],
+    ["options", "PGOPTIONS"],
+  ] as const) {
+    const value = fromUrl.get(option);
+    if (value !== null) variables[variable] = value;
+  }
+  return variables;
+}
+
+export const quoteName = (name: string): string => pg.escapeIdentifier(name);
+export const quoteText = (text: string): string => pg.escapeLiteral(text);
