@@ -65,7 +65,10 @@ const DECLARES = new Set(
   "const let var function async class abstract interface enum namespace declare default".split(" "),
 );
 
-export type Target = { kind: "file"; path: string } | { kind: "node" | "package"; name: string };
+export type Target =
+  | { kind: "file"; path: string }
+  | { kind: "node"; name: string }
+  | { kind: "package"; name: string };
 
 /** What an import reaches: a file of this repository (path from its root), a part of Node, or a package. */
 export function targetOf(importer: string, specifier: string, nodeModules: ReadonlySet<string>): Target {
