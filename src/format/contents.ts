@@ -1,0 +1,130 @@
+import { createHash } from "node:crypto";
+import { JBackupError } from "../domain/errors.js";
+import type { Contents, Entry } from "../domain/manifest.js";
+import { objectFault } from "./faults.js";
+import type { SealContext } from "./header.js";
+import { type BackupContext, contentsContext, packContext } from "./layout.js";
+import { isEntryName, isObjectName } from "./names.js";
+import { type ObjectSource, openRange, openSealed } from "./open.js";
+import { isCount, isRecord, isSha256 } from "./shape.js";
+
+/** Room for a million files; more than this is no list. */
+const CONTENTS_MAX_BYTES = 256 * 2 ** 20;
+
+/** The sealed description of a backup, its shape checked. */
+export async function openContents(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  backup: BackupContext,
+): Promise<Contents> {
+  const context = contentsContext(backup);
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of openSealed(source, dataKey, context)) {
+    bytes += chunk.length;
+    if (bytes > CONTENTS_MAX_BYTES)
+      throw objectFault("object_corrupt", context, "is larger than any list of contents");
+    chunks.push(chunk);
+  }
+  return checkContents(Buffer.concat(chunks).toString("utf8"), context);
+}
+
+export interface EntryOptions extends BackupContext {
+  dataKey: Uint8Array;
+  /** Finds an object of the backup. May answer the same source again: nothing is kept between calls. */
+  source: (objectName: string) => Promise<ObjectSource>;
+}
+
+/**
+ * The bytes of one entry. Each chunk is authentic when it is handed over; that it is all of them is known
+ * only when the iteration ends without an error.
+ */
+export async function* openEntry(entry: Entry, options: EntryOptions): AsyncGenerator<Buffer> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  for (const segment of entry.segments) {
+    const context = packContext(options, segment.object);
+    const source = await options.source(segment.object);
+    const end = segment.offset + segment.bytes;
+    // from the start of a pack one pass will do, which saves the two requests for trailer and header
+    const content =
+      segment.offset === 0
+        ? firstBytes(openSealed(source, options.dataKey, context), end, context)
+        : openRange(source, options.dataKey, context, segment.offset, end);
+    for await (const chunk of content) {
+      hash.update(chunk);
+      bytes += chunk.length;
+      yield chunk;
+    }
+  }
+  if (bytes !== entry.bytes || hash.digest("hex") !== entry.sha256)
+    throw new JBackupError(
+      "object_corrupt",
+      `entry ${entry.name} of backup ${options.backupId} is not what was backed up: its SHA-256 differs`,
+      {
+        hint: "Every object is authentic, so this is a bug or a fault of the machine that wrote it: report it.",
+      },
+    );
+}
+
+async function* firstBytes(
+  content: AsyncIterable<Buffer>,
+  wanted: number,
+  context: SealContext,
+): AsyncGenerator<Buffer> {
+  let missing = wanted;
+  for await (const chunk of content) {
+    // the last chunk is asked for even when it is not needed: only behind it is the end of the object checked
+    if (missing > 0) yield chunk.subarray(0, missing);
+    missing -= chunk.length;
+    if (missing < 0) return;
+  }
+  if (missing > 0)
+    throw objectFault(
+      "object_truncated",
+      context,
+      `holds ${wanted - missing} bytes; ${wanted} were asked for`,
+    );
+}
+
+function checkContents(text: string, context: SealContext): Contents {
+  const bad = (what: string) => objectFault("object_corrupt", context, `is no list of contents: ${what}`);
+  let contents: unknown;
+  try {
+    contents = JSON.parse(text);
+  } catch (cause) {
+    throw bad(cause instanceof SyntaxError ? "it is not JSON" : String(cause));
+  }
+  if (!isRecord(contents)) throw bad("it is not a JSON object");
+  if (contents.format !== 1)
+    throw objectFault(
+      "version_mismatch",
+      context,
+      `has format ${String(contents.format)}; this jbackup reads 1`,
+    );
+  if (!isRecord(contents.detail)) throw bad("detail is missing");
+  if (!Array.isArray(contents.entries)) throw bad("entries are missing");
+  const names = new Set<string>();
+  contents.entries.forEach((entry: unknown, at) => {
+    if (!isEntry(entry)) throw bad(`entry ${at} is not well formed`);
+    if (names.has(entry.name)) throw bad(`entry ${at} has a name that is taken`);
+    names.add(entry.name);
+  });
+  return contents as unknown as Contents;
+}
+
+const isEntry = (value: unknown): value is Entry =>
+  isRecord(value) &&
+  isEntryName(value.name) &&
+  isCount(value.bytes) &&
+  isSha256(value.sha256) &&
+  Array.isArray(value.segments) &&
+  value.segments.every(isSegment) &&
+  value.segments.reduce((sum: number, segment: { bytes: number }) => sum + segment.bytes, 0) === value.bytes;
+
+const isSegment = (value: unknown): boolean =>
+  isRecord(value) &&
+  isObjectName(value.object) &&
+  isCount(value.offset) &&
+  isCount(value.bytes) &&
+  value.bytes > 0;

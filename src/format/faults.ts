@@ -1,0 +1,17 @@
+import { type ErrorCode, JBackupError } from "../domain/errors.js";
+import type { SealContext } from "./header.js";
+
+/** The one wording for everything that can be wrong with a sealed object. */
+export function objectFault(code: ErrorCode, context: SealContext, problem: string): JBackupError {
+  const { name, backupId } = context;
+  return new JBackupError(code, `${name} of backup ${backupId} ${problem}`, {
+    hint: HINTS[code] ?? `Run \`jbackup verify ${backupId} --heal\` to replace this copy from a good one.`,
+    details: { backupId, object: name },
+  });
+}
+
+const HINTS: Partial<Record<ErrorCode, string>> = {
+  container_foreign:
+    "Nothing in normal operation moves objects: take it as tampering, run `jbackup verify --all` and read the security alerts.",
+  version_mismatch: "Install the jbackup version that wrote this backup, or a newer one.",
+};

@@ -1,0 +1,40 @@
+/** The front of the format: keys, sealed objects, archives of entries, signed manifests. FORMAT.md describes every byte. */
+export { type Archive, type ArchiveOptions, createArchive, type FinishedArchive } from "./archive.js";
+export { type EntryOptions, openContents, openEntry } from "./contents.js";
+export type { SealContext } from "./header.js";
+export {
+  checkRecipient,
+  checkSigner,
+  generateIdentity,
+  generateSigning,
+  recipientOf,
+  signerOf,
+} from "./keys.js";
+export {
+  type BackupContext,
+  CONTENTS_NAME,
+  contentsContext,
+  MANIFEST_NAME,
+  packContext,
+  packName,
+} from "./layout.js";
+export {
+  digestOf,
+  type Expectation,
+  MANIFEST_MAX_BYTES,
+  readManifest,
+  rewrapManifest,
+  signManifest,
+} from "./manifest.js";
+export { isEntryName, isObjectName } from "./names.js";
+export { type ObjectSource, openRange, openSealed, verifySealed } from "./open.js";
+export { type SealedObject, type SealOptions, sealedBytesAtMost, sealObject, sealStream } from "./seal.js";
+export { type Signature, signDetached, verifyDetached } from "./sign.js";
+export {
+  commitmentOf,
+  type Identity,
+  newDataKey,
+  type Recipient,
+  unwrapDataKey,
+  wrapDataKey,
+} from "./wrap.js";

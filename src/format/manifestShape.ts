@@ -1,0 +1,110 @@
+import type { ManifestBody, StoredObject, WrappedKey } from "../domain/manifest.js";
+import { isObjectName } from "./names.js";
+import { isBase64, isCount, isLsn, isRecord, isSha256, isShallow, isText, isTime } from "./shape.js";
+import { decodeKey } from "./text.js";
+import { isPayable } from "./wrap.js";
+
+type Check = (value: unknown) => boolean;
+
+const SHORT = 512;
+const LONG = 65_536;
+const OBJECTS_MAX = 1_000_000;
+const KEYS_MAX = 64;
+const WARNINGS_MAX = 10_000;
+
+/** Ids become parts of paths. */
+const isId: Check = (value) => isText(value, 128) && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(value);
+const isShort: Check = (value) => isText(value, SHORT) && !/\p{Cc}/u.test(value);
+const orNull =
+  (check: Check): Check =>
+  (value) =>
+    value === null || check(value);
+const oneOf =
+  (...words: string[]): Check =>
+  (value) =>
+    words.includes(value as string);
+
+const BODY: Record<keyof ManifestBody, Check> = {
+  format: (value) => value === 1,
+  site: isShort,
+  backupId: isId,
+  label: isShort,
+  kind: oneOf("full", "tenant", "wal", "config"),
+  method: orNull(oneOf("physical", "logical")),
+  tenantId: orNull(isShort),
+  sequence: isCount,
+  previousDigest: orNull(isSha256),
+  createdAt: isTime,
+  finishedAt: isTime,
+  createdBy: isShort,
+  jobId: isShort,
+  tool: (value) => isRecord(value) && value.name === "jbackup" && isShort(value.version),
+  server: orNull(
+    (value) =>
+      isRecord(value) &&
+      isShort(value.version) &&
+      isCount(value.versionNum) &&
+      orNull(isShort)(value.systemId),
+  ),
+  timeline: orNull(isCount),
+  startLsn: orNull(isLsn),
+  endLsn: orNull(isLsn),
+  parentId: orNull(isId),
+  keyCommitment: isSha256,
+  codec: oneOf("zstd", "gzip", "none"),
+  rawBytes: isCount,
+  storedBytes: isCount,
+  objects: areObjects,
+  note: orNull((value) => typeof value === "string" && value.length <= LONG),
+  warnings: (value) =>
+    Array.isArray(value) &&
+    value.length <= WARNINGS_MAX &&
+    value.every((text) => typeof text === "string" && text.length <= LONG),
+  metadata: isRecord,
+};
+
+/** What is wrong with the body, or undefined. Fields it does not know are left alone: a later jbackup may add some. */
+export function bodyProblem(body: unknown): string | undefined {
+  if (!isRecord(body)) return "its body is not a JSON object";
+  if (!isShallow(body)) return "its body is nested too deeply";
+  for (const [name, check] of Object.entries(BODY))
+    if (!Object.hasOwn(body, name) || !check(body[name])) return `its ${name} is missing or not well formed`;
+  return undefined;
+}
+
+function areObjects(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length > OBJECTS_MAX || !value.every(isStoredObject)) return false;
+  return new Set(value.map((object: StoredObject) => object.name)).size === value.length;
+}
+
+const isStoredObject = (value: unknown): value is StoredObject =>
+  isRecord(value) && isObjectName(value.name) && isCount(value.bytes) && isSha256(value.sha256);
+
+export function keysProblem(keys: unknown): string | undefined {
+  if (!Array.isArray(keys) || keys.length === 0 || keys.length > KEYS_MAX) return "its keys are missing";
+  const at = keys.findIndex((key) => !isWrappedKey(key));
+  return at < 0 ? undefined : `its key ${at + 1} is not well formed`;
+}
+
+function isWrappedKey(key: unknown): key is WrappedKey {
+  if (!isRecord(key) || !isBase64(key.sealed, 48)) return false;
+  if (key.kind === "x25519") return isKeyText("recipient", key.recipient) && isBase64(key.ephemeral, 32);
+  return (
+    key.kind === "scrypt" &&
+    isBase64(key.salt, 16) &&
+    isPayable({ n: key.n as number, r: key.r as number, p: key.p as number })
+  );
+}
+
+export const isSignature = (value: unknown): value is { signer: string; value: string } =>
+  isRecord(value) && isKeyText("signer", value.signer) && isBase64(value.value, 64);
+
+function isKeyText(kind: "recipient" | "signer", text: unknown): text is string {
+  if (typeof text !== "string" || text !== text.trim().toLowerCase()) return false;
+  try {
+    decodeKey(kind, text);
+    return true;
+  } catch {
+    return false; // decodeKey throws for exactly one reason: this is no such key
+  }
+}

@@ -1,0 +1,187 @@
+import { ByteReader } from "./byteReader.js";
+import { objectFault } from "./faults.js";
+import { FRAME_OVERHEAD_BYTES, HEAD_BYTES, TAG_BYTES } from "./frame.js";
+import { type FrameIndex, INDEX_MAX_BYTES, readIndex, readTrailer, TRAILER_BYTES } from "./frameIndex.js";
+import { contentOf, type ObjectOpener, readFrame, readOpening } from "./frameReader.js";
+import { HEADER_MAX_BYTES, HEADER_TAIL_BYTES, type SealContext } from "./header.js";
+
+/** A stored object that can be read from any offset; reading twice gives the same bytes. */
+export interface ObjectSource {
+  readonly bytes: number;
+  /** Bytes from `start` up to, not including, `end`. */
+  read(start: number, end: number): AsyncIterable<Uint8Array>;
+}
+
+/** Frames that are decompressed while the first of them is handed over. */
+const FRAMES_AHEAD = 6;
+/** Read from the end in one go: trailer and index of any pack are inside. */
+const TAIL_BYTES = 65_536;
+
+/** The opened content from its beginning, in one pass over the object. Complete only if it ends without an error. */
+export async function* openSealed(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  context: SealContext,
+): AsyncGenerator<Buffer> {
+  const reader = new ByteReader(source.read(0, source.bytes));
+  try {
+    const opener = await readOpening(reader, dataKey, context);
+    yield* inOrder(framesToEnd(reader, opener), opener);
+  } finally {
+    await reader.close();
+  }
+}
+
+/** Opens every frame and answers how many bytes the object holds. */
+export async function verifySealed(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  context: SealContext,
+): Promise<number> {
+  let rawBytes = 0;
+  for await (const content of openSealed(source, dataKey, context)) rawBytes += content.length;
+  return rawBytes;
+}
+
+/** Bytes `start` up to, not including, `end` of the opened content; reads only the frames that hold them. */
+export async function* openRange(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  context: SealContext,
+  start: number,
+  end: number,
+): AsyncGenerator<Buffer> {
+  const opener = await openOpening(source, dataKey, context);
+  const index = await openIndex(source, opener);
+  if (start < 0 || end < start || end > index.rawBytes)
+    throw objectFault(
+      "object_truncated",
+      context,
+      `holds ${index.rawBytes} bytes; bytes ${start} to ${end} were asked for`,
+    );
+  if (start === end) return;
+  const { frameBytes } = opener.header;
+  const first = Math.floor(start / frameBytes);
+  const last = Math.floor((end - 1) / frameBytes);
+  const reader = new ByteReader(source.read(offsetOf(index, first), offsetOf(index, last + 1)));
+  try {
+    let at = first * frameBytes;
+    for await (const content of inOrder(framesBetween(reader, opener, first, last), opener)) {
+      yield content.subarray(Math.max(0, start - at), end - at);
+      at += content.length;
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+type Frames = AsyncGenerator<Awaited<ReturnType<typeof readFrame>>>;
+
+async function* framesToEnd(reader: ByteReader, opener: ObjectOpener): Frames {
+  const sizes: number[] = [];
+  let rawBytes = 0;
+  for (let isLast = false; !isLast; ) {
+    const frame = await readFrame(reader, opener, sizes.length);
+    sizes.push(frame.head.sealedBytes);
+    rawBytes += frame.head.rawBytes;
+    isLast = frame.head.kind === "last";
+    yield frame;
+  }
+  await checkEnd(reader, opener, rawBytes, sizes);
+}
+
+/** Behind the last frame stand exactly the index of these frames and its trailer. */
+async function checkEnd(
+  reader: ByteReader,
+  opener: ObjectOpener,
+  rawBytes: number,
+  sizes: number[],
+): Promise<void> {
+  const { header, context } = opener;
+  const firstOffset = header.bytes.length + HEADER_TAIL_BYTES;
+  const { body } = await readFrame(reader, opener, sizes.length, true);
+  const index = readIndex(body, firstOffset);
+  const trailer = await reader.take(TRAILER_BYTES + 1);
+  const isCut = trailer.length < TRAILER_BYTES;
+  if (isCut) throw objectFault("object_truncated", context, "is cut off inside its trailer");
+  const isSame =
+    index.rawBytes === rawBytes &&
+    sizes.every(
+      (size, at) => offsetOf(index, at + 1) - offsetOf(index, at) === size + FRAME_OVERHEAD_BYTES,
+    ) &&
+    readTrailer(trailer) === offsetOf(index, sizes.length);
+  if (trailer.length > TRAILER_BYTES || !isSame)
+    throw objectFault("object_corrupt", context, "has a damaged end, or bytes behind it");
+}
+
+async function* framesBetween(reader: ByteReader, opener: ObjectOpener, first: number, last: number): Frames {
+  for (let counter = first; counter <= last; counter++) yield await readFrame(reader, opener, counter);
+}
+
+/** Decompresses several frames at a time and hands them over in order. */
+async function* inOrder(frames: Frames, opener: ObjectOpener): AsyncGenerator<Buffer> {
+  const ahead: Promise<Buffer>[] = [];
+  for await (const frame of frames) {
+    const content = contentOf(frame, opener);
+    content.catch(() => undefined); // reported when its turn comes
+    ahead.push(content);
+    if (ahead.length > FRAMES_AHEAD) yield (await ahead.shift()) as Buffer;
+  }
+  for (const content of ahead) yield await content;
+}
+
+async function openOpening(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  context: SealContext,
+): Promise<ObjectOpener> {
+  const end = Math.min(source.bytes, HEADER_MAX_BYTES + HEADER_TAIL_BYTES);
+  const reader = new ByteReader(source.read(0, end));
+  try {
+    return await readOpening(reader, dataKey, context);
+  } finally {
+    await reader.close();
+  }
+}
+
+async function openIndex(source: ObjectSource, opener: ObjectOpener): Promise<FrameIndex> {
+  const { header, context } = opener;
+  const firstOffset = header.bytes.length + HEADER_TAIL_BYTES;
+  let tailAt = Math.max(0, source.bytes - TAIL_BYTES);
+  let tail = await readAll(source, tailAt, source.bytes);
+  const indexAt = readTrailer(tail);
+  if (indexAt === undefined) throw objectFault("object_truncated", context, "has no end mark");
+  const indexBytes = source.bytes - TRAILER_BYTES - indexAt;
+  if (indexAt < firstOffset || indexBytes < FRAME_OVERHEAD_BYTES) throw damagedIndex(opener);
+  if (indexBytes > INDEX_MAX_BYTES + FRAME_OVERHEAD_BYTES) throw damagedIndex(opener);
+  if (indexAt < tailAt) {
+    tail = await readAll(source, indexAt, source.bytes);
+    tailAt = indexAt;
+  }
+  const sealed = tail.subarray(indexAt - tailAt, tail.length - TRAILER_BYTES);
+  const counter = (indexBytes - FRAME_OVERHEAD_BYTES - 8) / 4;
+  const reader = new ByteReader(onePiece(sealed));
+  const { head, body } = await readFrame(reader, opener, counter, true);
+  if (head.kind !== "index" || HEAD_BYTES + body.length + TAG_BYTES !== indexBytes)
+    throw damagedIndex(opener);
+  const index = readIndex(body, firstOffset);
+  const frames = index.offsets.length - 1;
+  const isWhole = Math.max(1, Math.ceil(index.rawBytes / header.frameBytes)) === frames;
+  if (!isWhole || offsetOf(index, frames) !== indexAt) throw damagedIndex(opener);
+  return index;
+}
+
+async function readAll(source: ObjectSource, start: number, end: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of source.read(start, end)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+async function* onePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+const offsetOf = (index: FrameIndex, frame: number): number => index.offsets[frame] ?? Number.NaN;
+
+const damagedIndex = (opener: ObjectOpener) =>
+  objectFault("object_corrupt", opener.context, "has a damaged frame index");
