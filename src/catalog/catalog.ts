@@ -22,7 +22,10 @@ export interface BackupFilter {
   since?: string;
   until?: string;
   limit?: number;
-  /** A full id or label, or the beginning of either. */
+  /**
+   * A full id or label; if nothing has that very name, the beginning of either. More than one answer means that
+   * the caller must ask which. The empty reference names nothing.
+   */
   reference?: string;
 }
 
@@ -49,11 +52,20 @@ export interface RunFilter {
   limit?: number;
 }
 
+export interface AuditCheck {
+  entries: number;
+  /** The id of the first entry that was changed, or before which one was removed or slipped in. */
+  brokenAt: string | null;
+  /** The hash of the last entry. Kept elsewhere, it also shows when the end of the chain was cut off. */
+  head: string | null;
+}
+
 /**
  * The index of what was done. Everything in it can be lost: manifests are the truth for backups.
  *
  * Saving is an upsert of the whole record by id, atomic (a backup with its copies), idempotent, safe from several
- * processes at once. Queries answer newest first. Any trouble with the database itself is catalog_unavailable.
+ * processes at once. Nothing compares old with new: which status wins is the caller's business. Queries answer newest
+ * first. Any trouble with the database itself is catalog_unavailable; a record that the database refuses is conflict.
  */
 export interface Catalog {
   /** Where it is, for people; without credentials. */
@@ -65,6 +77,7 @@ export interface Catalog {
   saveAlert(alert: Alert): Promise<void>;
   saveRun(run: Run): Promise<void>;
   saveDrill(drill: Drill): Promise<void>;
+  /** Each entry is chained to the one before by its hash. The same entry twice is one; another under its id is conflict. */
   appendAudit(entry: AuditEntry): Promise<void>;
 
   backups(filter?: BackupFilter): Promise<Backup[]>;
@@ -74,6 +87,7 @@ export interface Catalog {
   runs(filter?: RunFilter): Promise<Run[]>;
   drills(runbook?: string): Promise<Drill[]>;
   audit(limit?: number): Promise<AuditEntry[]>;
+  checkAudit(): Promise<AuditCheck>;
 
   /** Brings the schema up to date; answers the names of the migrations that ran. */
   migrate(): Promise<string[]>;

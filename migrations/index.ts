@@ -1,0 +1,10 @@
+import type { Migration } from "kysely/migration";
+import { up as firstTables } from "./0001_first_tables.js";
+
+/**
+ * Every migration by name; run in the order of their names, forward only. A released one is never edited:
+ * what it did wrong is mended by the next.
+ */
+export const migrations: Record<string, Migration> = {
+  "0001_first_tables": { up: firstTables },
+};

@@ -1,0 +1,144 @@
+import { isJBackupError, type JBackupError } from "../domain/errors.js";
+import type { Clock } from "../sys/clock.js";
+import type { AuditCheck, Catalog } from "./catalog.js";
+import { JournalFile } from "./journalFile.js";
+import { replayJournals } from "./replay.js";
+
+export interface JournalOptions {
+  clock: Clock;
+  /** What `location` says until the catalog is open. */
+  location: string;
+  /** Told once when the catalog goes down, and of every record that could not be replayed. */
+  onTrouble?: (trouble: JBackupError) => void;
+  /** How long a catalog that is down is left alone: every try may cost a time-out. */
+  retryAfterMs?: number;
+}
+
+export type Write =
+  | "saveBackups"
+  | "saveRestore"
+  | "saveVerification"
+  | "saveAlert"
+  | "saveRun"
+  | "saveDrill"
+  | "appendAudit";
+
+/**
+ * A catalog that never stops a backup. While it is unavailable, writes go durably into a journal in `directory` (one
+ * directory per catalog), and reads reject with catalog_unavailable. The next opening that succeeds, in any process,
+ * replays what was journaled before it answers anything: a newer record can never be overwritten by an older one of
+ * the same process. A record may be replayed twice, which is harmless because every write is idempotent.
+ */
+export function withJournal(
+  open: () => Promise<Catalog>,
+  directory: string,
+  options: JournalOptions,
+): Catalog {
+  return new JournaledCatalog(open, directory, options);
+}
+
+class JournaledCatalog implements Catalog {
+  readonly #open: () => Promise<Catalog>;
+  readonly #directory: string;
+  readonly #options: JournalOptions;
+  readonly #file: JournalFile;
+  #catalog: Catalog | undefined;
+  #trouble: { error: JBackupError; retryAtMs: number } | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(open: () => Promise<Catalog>, directory: string, options: JournalOptions) {
+    this.#open = open;
+    this.#directory = directory;
+    this.#options = options;
+    this.#file = new JournalFile(directory, options.clock);
+  }
+
+  get location(): string {
+    return this.#catalog?.location ?? this.#options.location;
+  }
+
+  saveBackups: Catalog["saveBackups"] = (backups) => this.#write("saveBackups", backups);
+  saveRestore: Catalog["saveRestore"] = (restore) => this.#write("saveRestore", restore);
+  saveVerification: Catalog["saveVerification"] = (found) => this.#write("saveVerification", found);
+  saveAlert: Catalog["saveAlert"] = (alert) => this.#write("saveAlert", alert);
+  saveRun: Catalog["saveRun"] = (run) => this.#write("saveRun", run);
+  saveDrill: Catalog["saveDrill"] = (drill) => this.#write("saveDrill", drill);
+  appendAudit: Catalog["appendAudit"] = (entry) => this.#write("appendAudit", entry);
+
+  backups: Catalog["backups"] = (filter) => this.#ask((catalog) => catalog.backups(filter));
+  restores: Catalog["restores"] = (filter) => this.#ask((catalog) => catalog.restores(filter));
+  verifications: Catalog["verifications"] = (id) => this.#ask((catalog) => catalog.verifications(id));
+  alerts: Catalog["alerts"] = (filter) => this.#ask((catalog) => catalog.alerts(filter));
+  runs: Catalog["runs"] = (filter) => this.#ask((catalog) => catalog.runs(filter));
+  drills: Catalog["drills"] = (runbook) => this.#ask((catalog) => catalog.drills(runbook));
+  audit: Catalog["audit"] = (limit) => this.#ask((catalog) => catalog.audit(limit));
+  checkAudit = (): Promise<AuditCheck> => this.#ask((catalog) => catalog.checkAudit());
+  migrate = (): Promise<string[]> => this.#ask((catalog) => catalog.migrate());
+
+  close(): Promise<void> {
+    return this.#inTurn(() => this.#drop());
+  }
+
+  #ask<Answer>(question: (catalog: Catalog) => Promise<Answer>): Promise<Answer> {
+    return this.#inTurn(() => this.#tried(question));
+  }
+
+  #write(write: Write, record: unknown): Promise<void> {
+    // As text at once: the caller may go on changing the record while others are in front.
+    const line = `${JSON.stringify({ v: 1, write, record })}\n`;
+    return this.#inTurn(async () => {
+      try {
+        await this.#tried((catalog) => (catalog[write] as (record: unknown) => Promise<void>)(record));
+      } catch (error) {
+        if (!isJBackupError(error, "catalog_unavailable")) throw error;
+        await this.#file.append(line);
+      }
+    });
+  }
+
+  /** One at a time, so that the order of the journal is the order in which things happened. */
+  #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => {});
+    return result;
+  }
+
+  async #tried<Answer>(question: (catalog: Catalog) => Promise<Answer>): Promise<Answer> {
+    try {
+      return await question(await this.#ready());
+    } catch (error) {
+      if (isJBackupError(error, "catalog_unavailable")) await this.#goDown(error);
+      throw error;
+    }
+  }
+
+  async #ready(): Promise<Catalog> {
+    if (this.#catalog) return this.#catalog;
+    const { clock, onTrouble } = this.#options;
+    if (this.#trouble && clock.monotonicMs() < this.#trouble.retryAtMs) throw this.#trouble.error;
+    const catalog = await this.#open();
+    try {
+      await replayJournals(this.#directory, catalog, onTrouble ?? (() => {}));
+    } catch (error) {
+      await catalog.close();
+      throw error;
+    }
+    this.#trouble = undefined;
+    this.#catalog = catalog;
+    return catalog;
+  }
+
+  async #goDown(error: JBackupError): Promise<void> {
+    if (this.#trouble?.error === error) return;
+    if (!this.#trouble) this.#options.onTrouble?.(error);
+    const retryAtMs = this.#options.clock.monotonicMs() + (this.#options.retryAfterMs ?? 15_000);
+    this.#trouble = { error, retryAtMs };
+    await this.#drop();
+  }
+
+  async #drop(): Promise<void> {
+    const catalog = this.#catalog;
+    this.#catalog = undefined;
+    await catalog?.close();
+  }
+}

@@ -1,0 +1,74 @@
+import type { Kysely, SelectQueryBuilder } from "kysely";
+import type { AlertFilter, BackupFilter, RestoreFilter, RunFilter } from "./catalog.js";
+import { isoTime, plainText } from "./rows.js";
+import type { Tables } from "./tables.js";
+
+type Query<Table extends keyof Tables> = SelectQueryBuilder<Tables, Table, Tables[Table]>;
+
+// In all of these the id settles the order of records of the same millisecond: a listing is the same every time.
+
+export function backupQuery(db: Kysely<Tables>, filter: BackupFilter): Query<"backups"> {
+  const { kind, status, tenantId, since, until, limit } = filter;
+  let query = db.selectFrom("backups").selectAll().orderBy("created_at", "desc").orderBy("id", "desc");
+  if (kind !== undefined) query = query.where("kind", "=", kind);
+  if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  if (tenantId !== undefined) query = query.where("tenant_id", "=", plainText(tenantId));
+  if (since !== undefined) query = query.where("created_at", ">=", isoTime(since));
+  if (until !== undefined) query = query.where("created_at", "<", isoTime(until));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+export const named = (query: Query<"backups">, name: string): Query<"backups"> =>
+  query.where((is) => is.or([is("id", "=", name), is("label", "=", name)]));
+
+/** By comparison rather than LIKE: nothing in a prefix has a special meaning, and an index answers it on both databases. */
+export function beginningWith(query: Query<"backups">, prefix: string): Query<"backups"> {
+  const end = firstBehind(prefix);
+  return query.where((is) =>
+    is.or([
+      is.and([is("id", ">=", prefix), is("id", "<", end)]),
+      is.and([is("label", ">=", prefix), is("label", "<", end)]),
+    ]),
+  );
+}
+
+/** Text in the order of its UTF-8 bytes, which is the order of code points: the first one that no longer begins so. */
+export function firstBehind(prefix: string): string {
+  const points = [...prefix].map((letter) => letter.codePointAt(0) ?? 0);
+  while (points.at(-1) === 0x10ffff) points.pop();
+  const last = points.pop();
+  if (last === undefined) return "\u{10ffff}".repeat(256);
+  return String.fromCodePoint(...points, last === 0xd7ff ? 0xe000 : last + 1);
+}
+
+export function restoreQuery(db: Kysely<Tables>, filter: RestoreFilter): Query<"restores"> {
+  const { backupId, status, since, limit } = filter;
+  let query = db.selectFrom("restores").selectAll().orderBy("started_at", "desc").orderBy("id", "desc");
+  if (backupId !== undefined) query = query.where("backup_id", "=", plainText(backupId));
+  if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  if (since !== undefined) query = query.where("started_at", ">=", isoTime(since));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+export function alertQuery(db: Kysely<Tables>, filter: AlertFilter): Query<"alerts"> {
+  const { type, status, severity, backupId, fingerprint, since, limit } = filter;
+  let query = db.selectFrom("alerts").selectAll().orderBy("created_at", "desc").orderBy("id", "desc");
+  if (type !== undefined) query = query.where("type", "=", type);
+  if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  if (severity !== undefined) query = query.where("severity", "in", oneOf(severity));
+  if (backupId !== undefined) query = query.where("backup_id", "=", plainText(backupId));
+  if (fingerprint !== undefined) query = query.where("fingerprint", "=", plainText(fingerprint));
+  if (since !== undefined) query = query.where("created_at", ">=", isoTime(since));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+export function runQuery(db: Kysely<Tables>, filter: RunFilter): Query<"runs"> {
+  const { job, status, limit } = filter;
+  let query = db.selectFrom("runs").selectAll().orderBy("started_at", "desc").orderBy("id", "desc");
+  if (job !== undefined) query = query.where("job", "=", plainText(job));
+  if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+/** `in ()` is no SQL; a list of nothing matches nothing, and no status is empty. */
+const oneOf = <Word extends string>(words: Word[]): Word[] => (words.length > 0 ? words : ["" as Word]);
