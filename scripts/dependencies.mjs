@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { nodePackage, runningNodeIsNewEnough } from "./node.mjs";
-import { root, say, stage } from "./stage.mjs";
+import { root, say, stage, stop } from "./stage.mjs";
 
 const readLock = (path) => {
   try {
@@ -31,14 +31,20 @@ export async function installDependencies() {
   const locked = readLock("package-lock.json");
   const bundledNode = `node_modules/${nodePackage}`;
   const needed = runningNodeIsNewEnough || !(bundledNode in locked) ? [] : [bundledNode];
-  if (isInstalled(locked, readLock("node_modules/.package-lock.json"), needed)) return;
+  const isCurrent = () => isInstalled(locked, readLock("node_modules/.package-lock.json"), needed);
+  if (isCurrent()) return;
 
   say("installing npm packages");
   // an inherited NODE_ENV=production would leave out the compiler
   const { NODE_ENV: _, ...env } = process.env;
-  const npm = process.env.npm_execpath?.endsWith("npm-cli.js")
-    ? [process.execPath, [process.env.npm_execpath]]
-    : ["npm", []];
-  const flags = ["ci", "--include=dev", "--include=optional", "--no-audit", "--no-fund", "--loglevel=error"];
-  await stage("npm ci", npm[0], [...npm[1], ...flags], env);
+  const [npm, ...before] = process.env.npm_execpath?.endsWith("npm-cli.js")
+    ? [process.execPath, process.env.npm_execpath]
+    : ["npm"];
+  // Unlike `npm ci` this leaves in place what is right already, and takes a lock file that lacks optional packages of
+  // other platforms, which npm itself writes at times. That the lock file was followed is checked below.
+  const flags = ["install", "--no-save", "--include=dev", "--include=optional", "--no-audit", "--no-fund"];
+  await stage("npm packages", npm, [...before, ...flags, "--loglevel=error"], env);
+  if (!isCurrent()) {
+    throw stop("npm did not install what package-lock.json asks for: remove node_modules and try again", 1);
+  }
 }
