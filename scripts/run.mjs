@@ -36,7 +36,7 @@ const commands = {
     const node = await prepare();
     await build(node, ["migrations", "src"], "build");
     await requirePrograms("demo");
-    endLike(await run(node, [join(root, "dist", "main.js"), "demo", ...args], exec.inherit));
+    endLike(await run(node, [join(root, "bin", "jbackup.js"), "demo", ...args], exec.inherit));
   },
 
   async check() {
