@@ -135,7 +135,7 @@ class PackWriter {
 
   async #packWithRoom() {
     const { sealer } = this.#open ?? {};
-    if (sealer?.frameRoom === 0 && sealer.sealedBytesAtMost >= this.#packBytes) await this.#close();
+    if (sealer?.frameRoom === 0 && sealer.sealedBytesExpected >= this.#packBytes) await this.#close();
     this.#open ??= this.#next();
     return this.#open;
   }

@@ -36,7 +36,9 @@ export class Sealer {
   readonly #key: Buffer;
   readonly #compression: Compression;
   readonly #emit: (bytes: Buffer) => void;
-  readonly #ahead: Promise<PackedFrame>[] = [];
+  readonly #ahead: { frame: Buffer; packed: Promise<PackedFrame> }[] = [];
+  /** Frames to fill again: fresh megabytes cost page faults. */
+  readonly #spare: Buffer[] = [];
   readonly #sizes: number[] = [];
   #frame: Buffer;
   #filled = 0;
@@ -58,9 +60,10 @@ export class Sealer {
     return this.frameBytes - this.#filled;
   }
 
-  /** What the object may come to if it ended here. It depends on the input alone, never on timing. */
-  get sealedBytesAtMost(): number {
-    return this.sealedBytes + this.rawBytes - this.#sealedRawBytes;
+  /** What the object would come to if it ended here and the frames ahead shrink like those before; never a matter of timing. */
+  get sealedBytesExpected(): number {
+    const ratio = this.#sealedRawBytes === 0 ? 1 : this.sealedBytes / this.#sealedRawBytes;
+    return this.sealedBytes + ratio * (this.rawBytes - this.#sealedRawBytes);
   }
 
   /** Copies the chunk: the caller may reuse its memory. Resolves late when compression cannot keep up. */
@@ -87,21 +90,21 @@ export class Sealer {
 
   async #nextFrame(): Promise<void> {
     this.#compress();
-    this.#frame = Buffer.allocUnsafeSlow(this.frameBytes);
-    this.#filled = 0;
     if (this.#ahead.length > FRAMES_AHEAD) await this.#sealOldest("middle");
+    this.#frame = this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.frameBytes);
+    this.#filled = 0;
   }
 
   #compress(): void {
     const packed = compressFrame(this.#frame.subarray(0, this.#filled), this.#compression);
     packed.catch(() => undefined); // reported when its turn comes; until then it must not count as unhandled
-    this.#ahead.push(packed);
+    this.#ahead.push({ frame: this.#frame, packed });
   }
 
   async #sealOldest(kind: FrameKind): Promise<void> {
     const oldest = this.#ahead.shift();
     if (oldest === undefined) return;
-    const packed = await oldest;
+    const packed = await oldest.packed;
     const counter = this.#sizes.push(packed.bytes.length) - 1;
     if (counter >= FRAMES_MAX)
       throw new JBackupError("failed", `one sealed object cannot hold more than ${FRAMES_MAX} frames`, {
@@ -109,6 +112,7 @@ export class Sealer {
       });
     this.#sealedRawBytes += packed.rawBytes;
     this.#seal(kind, packed, counter);
+    this.#spare.push(oldest.frame); // sealing made a copy
   }
 
   #seal(kind: FrameKind, { bytes, rawBytes, isCompressed }: PackedFrame, counter: number): void {
