@@ -49,8 +49,11 @@ const commands = {
     try {
       const node = await prepare();
       await requirePrograms("test");
-      runs.push(await check(node));
-      if (runs[0].code === 0) runs.push(await vitest(node, "real", "tests with real servers", args));
+      const unit = await check(node);
+      runs.push(unit);
+      // one failing unit test is no reason to learn nothing about the rest; Ctrl-C is
+      const wasStopped = unit.signal !== null || unit.code >= 128;
+      if (!wasStopped) runs.push(await vitest(node, "real", "tests with real servers", args));
       const failed = runs.find((one) => one.code !== 0);
       if (failed) throw stageFailed(failed);
       if (runs.every((one) => one.passed + one.failed === 0)) throw stageFailed({ code: 1 });
