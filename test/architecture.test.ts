@@ -215,6 +215,7 @@ describe("what is allowed passes", () => {
     ["src/cli/confirm.ts", 'import { input } from "@inquirer/prompts";'],
     ["src/catalog/tables.ts", 'import { migrations } from "#migrations";\nimport { sql } from "kysely";'],
     ["src/postgres/tools.ts", 'import { execa } from "execa";'],
+    ["src/storage/some-package.d.ts", 'declare module "some-package";'],
     ["src/domain/time.ts", "export const at = (ms: number): Date => new Date(ms);"],
     ["src/engine/a.ts", "// process.exit(1), import fs from 'fs'\nconst text = \"Date.now()\";"],
     ["src/engine/a.ts", "const text = `new Date() $" + "{`Math.random() $" + "{1}`} import('zod')`;"],

@@ -23,7 +23,8 @@ function judgePlace(path: string): { line: number; problem: string }[] {
   const name = path.slice(path.lastIndexOf("/") + 1);
   if (!isCompositionRoot(path) && layerOf(path) === undefined) problems.push("the file belongs to no layer");
   if (VAGUE_FOLDERS.test(path)) problems.push("a folder is named for what it holds, not utils or common");
-  if (path.startsWith("src/") && !/^[a-z][a-zA-Z0-9]*(\.d)?\.ts$/.test(name)) {
+  // a declaration file bears the name of the package that it describes
+  if (path.startsWith("src/") && !name.endsWith(".d.ts") && !/^[a-z][a-zA-Z0-9]*\.ts$/.test(name)) {
     problems.push("a file name is written in camelCase");
   }
   return problems.map((problem) => ({ line: 1, problem }));

@@ -6,6 +6,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { findOldNode, install, repository, version } from "./installation.js";
 
+// the throwaway files of these tests have no business in the user's cache
+process.env.NODE_DISABLE_COMPILE_CACHE = "1";
+
 const ECHO = "export const run = async (argv) => console.log(JSON.stringify([process.versions.node, argv]));";
 const EXIT_3 = "export const run = async () => process.exit(3);";
 
