@@ -1,0 +1,293 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Catalog } from "../../src/catalog/catalog.js";
+import { openCatalog } from "../../src/catalog/catalogs.js";
+import type { Backup } from "../../src/domain/backup.js";
+import { systemClock } from "../../src/sys/clock.js";
+import { catalogPlans } from "./catalogPlans.js";
+import { catalogQueries } from "./catalogQueries.js";
+import {
+  anyAlert,
+  anyAuditEntry,
+  anyBackup,
+  anyDrill,
+  anyRestore,
+  anyRun,
+  anyVerification,
+  backupNumber,
+} from "./catalogRecords.js";
+
+/** An empty database of the test's own. */
+export interface CatalogPlace {
+  url: string;
+  /** The name of a catalog's table in `run`. */
+  table(name: string): string;
+  /** Any statement, past the catalog. */
+  run(statement: string): Promise<Record<string, unknown>[]>;
+  close(): Promise<void>;
+}
+
+export const open = (place: CatalogPlace): Promise<Catalog> => openCatalog(place.url, { clock: systemClock });
+
+const startProcess = (...words: string[]): Promise<unknown> =>
+  promisify(execFile)(process.execPath, [
+    fileURLToPath(new URL("./catalogProcess.mjs", import.meta.url)),
+    ...words,
+  ]);
+
+/** What every catalog promises, over a real database. */
+export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>): void {
+  describe(`the catalog in ${name}`, () => {
+    let place: CatalogPlace;
+    let catalog: Catalog;
+    beforeAll(async () => {
+      place = await fresh();
+      catalog = await open(place);
+    });
+    afterAll(async () => {
+      await catalog.close();
+      await place.close();
+    });
+
+    describe("gives back every field of", () => {
+      const holds = <Record>(
+        records: fc.Arbitrary<Record>,
+        save: (record: Record) => Promise<void>,
+        find: (record: Record) => Promise<Record[]>,
+      ): Promise<void> =>
+        fc.assert(
+          fc.asyncProperty(records, async (record) => {
+            await save(record);
+            await save(record);
+            expect(await find(record)).toEqual([record]);
+          }),
+          { numRuns: 60 },
+        );
+      const withId = <Record extends { id: string }>(records: Record[], { id }: Record): Record[] =>
+        records.filter((record) => record.id === id);
+
+      it("a backup and its copies, in their order", () =>
+        holds(
+          anyBackup,
+          (backup) => catalog.saveBackups([backup]),
+          (backup) => catalog.backups({ reference: backup.id }),
+        ));
+      it("a restore", () =>
+        holds(
+          anyRestore,
+          (restore) => catalog.saveRestore(restore),
+          async (restore) => withId(await catalog.restores({ backupId: restore.backupId }), restore),
+        ));
+      it("a verification", () =>
+        holds(
+          anyVerification.filter((verification) => verification.backupId !== null),
+          (verification) => catalog.saveVerification(verification),
+          async (verification) =>
+            withId(await catalog.verifications(String(verification.backupId)), verification),
+        ));
+      it("an alert", () =>
+        holds(
+          anyAlert,
+          (alert) => catalog.saveAlert(alert),
+          async (alert) => withId(await catalog.alerts({ fingerprint: alert.fingerprint }), alert),
+        ));
+      it("a run", () =>
+        holds(
+          anyRun,
+          (run) => catalog.saveRun(run),
+          async (run) => withId(await catalog.runs({ job: run.job }), run),
+        ));
+      it("a drill", () =>
+        holds(
+          anyDrill,
+          (drill) => catalog.saveDrill(drill),
+          async (drill) => withId(await catalog.drills(drill.runbook), drill),
+        ));
+      it("an audit entry, and its chain holds", async () => {
+        await holds(
+          anyAuditEntry,
+          (entry) => catalog.appendAudit(entry),
+          async () => catalog.audit(1),
+        );
+        expect(await catalog.checkAudit()).toMatchObject({ brokenAt: null });
+      });
+    });
+
+    it("replaces what no database can hold, the same way everywhere", async () => {
+      await catalog.saveRun({
+        id: "run-1",
+        job: "a\0b\ud800c",
+        status: "failed",
+        startedAt: "2026-11-20T02:00:00+01:00",
+        finishedAt: null,
+        host: "h",
+        pid: 1,
+        exitCode: null,
+        error: null,
+        metadata: { kept: "a\0b" },
+      });
+      expect(await catalog.runs({ job: "a\0b\ud800c" })).toMatchObject([
+        { job: "a\ufffdb\ufffdc", startedAt: "2026-11-20T01:00:00.000Z", metadata: { kept: "a\0b" } },
+      ]);
+    });
+
+    it("says which time is none", async () => {
+      const saving = catalog.saveBackups([backupNumber(1, { createdAt: "yesterday" })]);
+      await expect(saving).rejects.toMatchObject({ code: "bug", message: "not a time: yesterday" });
+    });
+
+    it("replaces the copies of a backup as a set", async () => {
+      const backup = backupNumber(1);
+      await catalog.saveBackups([backup]);
+      const healed: Backup = { ...backup, copies: backup.copies.slice(1).reverse() };
+      await catalog.saveBackups([healed]);
+      expect(await catalog.backups({ reference: backup.id })).toEqual([healed]);
+    });
+
+    it("saves all of a call or nothing", async () => {
+      const [copy] = backupNumber(2).copies;
+      const twice = backupNumber(3, { copies: copy ? [copy, copy] : [] });
+      await expect(catalog.saveBackups([backupNumber(2), twice])).rejects.toMatchObject({ code: "conflict" });
+      expect(await catalog.backups({ reference: backupNumber(2).id })).toEqual([]);
+    });
+
+    it("takes thousands of tenants in one call, and the last of two with one id", async () => {
+      const tenants = Array.from({ length: 4_000 }, (_, number) =>
+        backupNumber(100_000 + number, { kind: "tenant", tenantId: `t${number}`, jobId: "all" }),
+      );
+      const again = backupNumber(100_000, { kind: "tenant", tenantId: "t0", note: "again" });
+      await catalog.saveBackups([...tenants, again]);
+      const found = await catalog.backups({
+        since: backupNumber(100_000).createdAt,
+        until: backupNumber(104_000).createdAt,
+      });
+      expect(found).toEqual([...tenants.slice(1).reverse(), again]);
+    });
+
+    it("does nothing when it is up to date", async () => {
+      expect(await catalog.migrate()).toEqual([]);
+    });
+  });
+
+  describe(`the queries of the catalog in ${name}`, () => catalogQueries(fresh));
+  describe(`the plans of the catalog in ${name}`, () => catalogPlans(fresh));
+
+  describe(`several processes with the catalog in ${name}`, () => {
+    const WRITERS = [1, 2, 3, 4];
+    const TURNS = 25;
+
+    it("create it at once, and write to it at once, without losing anything", async () => {
+      const place = await fresh();
+      await Promise.all(WRITERS.map((who) => startProcess(place.url, "write", `${who}`, `${TURNS}`)));
+      const catalog = await open(place);
+      expect(await catalog.backups()).toHaveLength(WRITERS.length * TURNS + 1);
+      expect(await catalog.checkAudit()).toMatchObject({ entries: WRITERS.length * TURNS, brokenAt: null });
+      // the copies are those of the writer who came last, never a mixture
+      const [shared] = await catalog.backups({ reference: backupNumber(999_999).id });
+      expect(shared?.copies.map((copy) => copy.path)).toEqual([shared?.note, shared?.note, shared?.note]);
+      await catalog.close();
+      await place.close();
+    });
+  });
+
+  describe(`a changed catalog in ${name}`, () => {
+    it("of a newer jbackup is refused and left alone", async () => {
+      const place = await fresh();
+      await (await open(place)).close();
+      await place.run(
+        `insert into ${place.table("migrations")} values ('0999_later', '2030-01-01T00:00:00.000Z')`,
+      );
+      const before = await place.run(`select * from ${place.table("migrations")} order by name`);
+      await expect(open(place)).rejects.toMatchObject({
+        code: "version_mismatch",
+        message: expect.stringMatching(
+          /belongs to a newer jbackup: this one does not know its migration 0999_later$/,
+        ),
+        hint: "Install the newer jbackup on this host too; the catalog was not changed.",
+      });
+      expect(await place.run(`select * from ${place.table("migrations")} order by name`)).toEqual(before);
+      await place.close();
+    });
+
+    const tamper = async (statement: (table: string) => string): Promise<unknown> => {
+      const place = await fresh();
+      const catalog = await open(place);
+      for (const number of [1, 2, 3, 4]) {
+        const at = backupNumber(number).createdAt;
+        await catalog.appendAudit({
+          id: `e${number}`,
+          at,
+          actor: "a",
+          action: "b",
+          subject: "c",
+          detail: {},
+        });
+      }
+      const { head } = await catalog.checkAudit();
+      await place.run(statement(place.table("audit")));
+      const { head: after, ...check } = await catalog.checkAudit();
+      await catalog.close();
+      await place.close();
+      return { ...check, isSameEnd: after === head };
+    };
+
+    it("shows which audit entry was edited", async () => {
+      expect(await tamper((audit) => `update ${audit} set actor = 'z' where id = 'e2'`)).toEqual({
+        entries: 4,
+        brokenAt: "e2",
+        isSameEnd: true,
+      });
+    });
+    it("shows where an audit entry was removed", async () => {
+      expect(await tamper((audit) => `delete from ${audit} where id = 'e2'`)).toEqual({
+        entries: 3,
+        brokenAt: "e3",
+        isSameEnd: true,
+      });
+    });
+    it("shows by another head that the end of the audit was cut off", async () => {
+      expect(await tamper((audit) => `delete from ${audit} where id = 'e4'`)).toEqual({
+        entries: 3,
+        brokenAt: null,
+        isSameEnd: false,
+      });
+    });
+
+    it("does not take another audit entry under a known id", async () => {
+      const place = await fresh();
+      const catalog = await open(place);
+      const entry = {
+        id: "e1",
+        at: backupNumber(1).createdAt,
+        actor: "a",
+        action: "b",
+        subject: "c",
+        detail: {},
+      };
+      await catalog.appendAudit(entry);
+      await expect(catalog.appendAudit({ ...entry, actor: "z" })).rejects.toMatchObject({
+        code: "conflict",
+        message: "the audit has another entry with the id e1",
+      });
+      expect(await catalog.audit()).toEqual([entry]);
+      await catalog.close();
+      await place.close();
+    });
+
+    it("with damaged JSON says which record", async () => {
+      const place = await fresh();
+      const catalog = await open(place);
+      await catalog.saveBackups([backupNumber(1)]);
+      await place.run(`update ${place.table("backups")} set metadata = '{'`);
+      await expect(catalog.backups()).rejects.toMatchObject({
+        code: "catalog_unavailable",
+        message: `the catalog's record ${backupNumber(1).id} is damaged: its metadata is not JSON`,
+      });
+      await catalog.close();
+      await place.close();
+    });
+  });
+}

@@ -1,0 +1,47 @@
+// Runs the sources as they are, in a process of their own: catalogProcess.mjs URL write|loaded WHO COUNT
+import { existsSync } from "node:fs";
+import { registerHooks } from "node:module";
+import { fileURLToPath } from "node:url";
+
+const loaded = [];
+registerHooks({
+  load(url, context, next) {
+    loaded.push(url);
+    return next(url, context);
+  },
+  resolve(specifier, context, next) {
+    if (specifier === "#migrations")
+      return next(new URL("../../migrations/index.ts", import.meta.url).href, context);
+    if (/^\.{1,2}\/.*\.js$/.test(specifier) && context.parentURL?.endsWith(".ts")) {
+      const source = new URL(specifier.replace(/\.js$/, ".ts"), context.parentURL);
+      if (existsSync(fileURLToPath(source))) return next(source.href, context);
+    }
+    return next(specifier, context);
+  },
+});
+
+const { openCatalog } = await import("../../src/catalog/catalogs.ts");
+const { systemClock } = await import("../../src/sys/clock.ts");
+const { backupNumber } = await import("./catalogRecords.ts");
+const [url, task, who, count] = process.argv.slice(2);
+
+const catalog = await openCatalog(url, { clock: systemClock });
+if (task === "write") {
+  for (let turn = 0; turn < Number(count); turn++) {
+    const own = backupNumber(Number(who) * 1_000 + turn);
+    const shared = backupNumber(999_999, { note: `${who}/${turn}` });
+    shared.copies = shared.copies.map((copy) => ({ ...copy, path: `${who}/${turn}` }));
+    // in both orders, as two writers that lock the same rows in different orders would block each other
+    await catalog.saveBackups(Number(who) % 2 === 0 ? [own, shared] : [shared, own]);
+    await catalog.appendAudit({
+      id: `${who}-${turn}`,
+      at: own.createdAt,
+      actor: who,
+      action: "write",
+      subject: own.id,
+      detail: { turn },
+    });
+  }
+}
+await catalog.close();
+if (task === "loaded") console.log(loaded.join("\n"));
