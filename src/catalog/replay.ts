@@ -23,17 +23,22 @@ const WRITES: Record<Write, true> = {
  * Journals that cannot be read or moved are told about, and do not keep anybody from the catalog.
  */
 export async function replayJournals(directory: string, catalog: Catalog, tell: Tell): Promise<void> {
-  try {
-    for (const name of await journalsIn(directory)) {
+  for (const name of await journalsIn(directory, tell)) {
+    try {
       const claim = await claimJournal(directory, name);
       if (claim !== undefined) await replayJournal(directory, claim, catalog, tell);
+    } catch (error) {
+      if (isJBackupError(error)) throw error;
+      tell(cannotReplay(join(directory, name), error));
     }
-  } catch (error) {
-    if (isJBackupError(error)) throw error;
-    const message = `cannot replay the catalog's journals in ${directory}: ${reasonOf(error)}`;
-    tell(new JBackupError("failed", message, { hint: "Check the rights on that directory.", cause: error }));
   }
 }
+
+const cannotReplay = (path: string, cause: unknown): JBackupError =>
+  new JBackupError("failed", `cannot replay the catalog's journal ${path}: ${reasonOf(cause)}`, {
+    hint: "Check the rights on the journal and its directory, then run any jbackup command again.",
+    cause,
+  });
 
 interface Claim {
   /** The journal's own name, to be given back. */
@@ -42,13 +47,13 @@ interface Claim {
 }
 
 /** Oldest first. A claimed journal keeps its name in front, and so its place. */
-async function journalsIn(directory: string): Promise<string[]> {
+async function journalsIn(directory: string, tell: Tell): Promise<string[]> {
   try {
     const names = await readdir(directory);
     return names.filter((name) => name.endsWith(JOURNAL_SUFFIX) || name.includes(CLAIMED)).sort();
   } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
+    if (!isMissing(error)) tell(cannotReplay(directory, error));
+    return [];
   }
 }
 

@@ -1,5 +1,6 @@
 // Runs the sources as they are, in a process of their own: catalogProcess.mjs URL write|loaded WHO COUNT
-import { existsSync } from "node:fs";
+// catalogProcess.mjs URL journal|replay DIRECTORY
+import { existsSync, writeSync } from "node:fs";
 import { registerHooks } from "node:module";
 import { fileURLToPath } from "node:url";
 
@@ -20,12 +21,28 @@ registerHooks({
   },
 });
 
-const { openCatalog } = await import("../../src/catalog/catalogs.ts");
+const { openCatalog, withJournal } = await import("../../src/catalog/catalogs.ts");
 const { systemClock } = await import("../../src/sys/clock.ts");
 const { backupNumber } = await import("./catalogRecords.ts");
 const [url, task, who, count] = process.argv.slice(2);
 
-const catalog = await openCatalog(url, { clock: systemClock });
+const open = () => openCatalog(url, { clock: systemClock });
+const journaled = (opening) => withJournal(opening, who, { clock: systemClock, location: url });
+
+if (task === "journal") {
+  const { JBackupError } = await import("../../src/domain/errors.ts");
+  const down = journaled(() => Promise.reject(new JBackupError("catalog_unavailable", "down")));
+  for (let turn = 0; ; turn++) {
+    await down.saveBackups([backupNumber(turn)]);
+    writeSync(1, `${turn}\n`);
+  }
+}
+
+const catalog = task === "replay" ? journaled(open) : await open();
+if (task === "replay") {
+  writeSync(1, "begun\n");
+  await catalog.backups({ limit: 1 });
+}
 if (task === "write") {
   for (let turn = 0; turn < Number(count); turn++) {
     const own = backupNumber(Number(who) * 1_000 + turn);
