@@ -45,6 +45,9 @@ export interface S3Target {
 const PART_BYTES = 16 * 1024 * 1024;
 const CONNECT_MS = 15_000;
 
+/** The SDK warns on the console about failures that it leaves to its caller. */
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
+
 async function s3Client(config: S3StorageConfig, idleMs: number): Promise<S3Client> {
   const [accessKeyId, secretAccessKey] = await Promise.all([config.accessKeyId(), config.secretAccessKey()]);
   return new S3Client({
@@ -57,6 +60,7 @@ async function s3Client(config: S3StorageConfig, idleMs: number): Promise<S3Clie
     responseChecksumValidation: "WHEN_REQUIRED",
     // The wrapper around every storage retries, with one budget for all of it.
     maxAttempts: 1,
+    logger: SILENT,
     requestHandler: new NodeHttpHandler({ connectionTimeout: CONNECT_MS, socketTimeout: idleMs }),
   });
 }

@@ -1,5 +1,7 @@
+import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import type { PutObjectCommand, UploadPartCommand } from "@aws-sdk/client-s3";
+import { bodyChanged } from "./failures.js";
 import { readPart } from "./parts.js";
 import type { S3Target } from "./s3.js";
 import type { ObjectBody } from "./storage.js";
@@ -23,7 +25,10 @@ export async function sendBody(
   commandFor: (source: Readable) => UploadCommand,
 ): Promise<{ ETag?: string | undefined }> {
   const stop = new AbortController();
-  const source = Readable.from(readPart(body, part, target.deed), { objectMode: false });
+  const source = Readable.from(
+    proven(readPart(body, part, target.deed), part.sha256, () => bodyChanged(target.deed, body)),
+    { objectMode: false },
+  );
   // Nobody else listens, and a request whose body ended in an error would wait for ever.
   source.on("error", (error) => stop.abort(error));
   const command = commandFor(source);
@@ -38,6 +43,23 @@ export async function sendBody(
   } finally {
     source.destroy();
   }
+}
+
+/** The last chunk goes out only when all of them have the promised digest: what is wrong is never sent whole. */
+async function* proven(
+  chunks: AsyncIterable<Uint8Array>,
+  sha256: string,
+  failure: () => Error,
+): AsyncIterable<Uint8Array> {
+  const hash = createHash("sha256");
+  let held: Uint8Array | undefined;
+  for await (const chunk of chunks) {
+    hash.update(chunk);
+    if (held !== undefined) yield held;
+    held = chunk;
+  }
+  if (hash.digest("hex") !== sha256) throw failure();
+  if (held !== undefined) yield held;
 }
 
 function signPayload(command: PutObjectCommand, sha256: string): void {

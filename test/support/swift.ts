@@ -17,6 +17,9 @@ export interface Swift {
   stop(): Promise<void>;
 }
 
+/** The one that the Debian packages are installed for; another may come first in the path. */
+const PYTHON = "/usr/bin/python3";
+
 const SERVERS = ["account", "container", "object", "proxy"] as const;
 type Server = (typeof SERVERS)[number];
 
@@ -35,7 +38,7 @@ function workDirectory(): string {
   for (const base of [tmpdir(), "/var/tmp", process.cwd()]) {
     const directory = mkdtempSync(join(base, "jbackup-swift-"));
     const test = `import os,sys; os.setxattr(sys.argv[1], "user.swift", b"x" * 2000)`;
-    if (spawnSync("python3", ["-c", test, directory]).status === 0) return directory;
+    if (spawnSync(PYTHON, ["-c", test, directory]).status === 0) return directory;
     rmSync(directory, { recursive: true });
     tried.push(base);
   }
@@ -130,7 +133,7 @@ export async function startSwift(): Promise<Swift> {
       join(etc, `${server}-server.conf`),
       configuration(server, { etc, devices, port: ports[server], memcached }),
     );
-  const rings = spawnSync("python3", ["-c", RINGS, etc, ...[account, container, object].map(String)], {
+  const rings = spawnSync(PYTHON, ["-c", RINGS, etc, ...[account, container, object].map(String)], {
     encoding: "utf8",
   });
   if (rings.status !== 0) throw new Error(`the rings were not built: ${rings.stderr}`);
@@ -138,11 +141,17 @@ export async function startSwift(): Promise<Swift> {
   const logFile = join(directory, "log");
   const log = openSync(logFile, "a");
   const children: ChildProcess[] = [];
+  // A test run that is interrupted calls no clean-up of its own.
+  const endAll = (): void => {
+    for (const child of children) killGroup(child);
+  };
+  process.once("exit", endAll);
   const start = (command: string, args: string[]): void => {
     children.push(spawn(command, args, { stdio: ["ignore", log, log], detached: true, cwd: directory }));
   };
   const stop = async (): Promise<void> => {
     await Promise.all(children.map(endGroup));
+    process.off("exit", endAll);
     rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
   };
   try {
@@ -182,10 +191,14 @@ async function endGroup(child: ChildProcess): Promise<void> {
     child.exitCode !== null || child.signalCode !== null
       ? Promise.resolve()
       : new Promise((resolve) => child.once("exit", resolve));
+  killGroup(child);
+  await ended;
+}
+
+function killGroup(child: ChildProcess): void {
   try {
     process.kill(-(child.pid ?? 0), "SIGKILL");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
   }
-  await ended;
 }
