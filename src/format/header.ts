@@ -1,6 +1,7 @@
 import { createHash, hkdfSync, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Codec } from "../domain/config.js";
 import { objectFault } from "./faults.js";
+import { endsLikeContainer } from "./frameIndex.js";
 
 /** What an object is, sealed into its key: an object opens only where it belongs. */
 export interface SealContext {
@@ -103,7 +104,8 @@ export function openHeader(
   expected: SealContext,
 ): [Header, ObjectKeys] {
   const needed = openingBytes(opening, expected);
-  if (opening.length < needed) throw truncatedHeader(expected);
+  if (opening.length < needed)
+    throw endsLikeContainer(opening) ? damagedHeader(expected) : truncatedHeader(expected);
   const bytes = opening.subarray(0, needed - HEADER_TAIL_BYTES);
   const checksum = opening.subarray(bytes.length, bytes.length + CHECKSUM_BYTES);
   if (!checksumOf(bytes).equals(checksum)) throw damagedHeader(expected);

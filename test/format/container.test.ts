@@ -1,7 +1,23 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { openRange, openSealed, sealedBytesAtMost, sealStream, verifySealed } from "../../src/format/format.js";
-import { CONTEXT, collect, DATA_KEY, inChunks, open, partsOf, sampleBytes, seal, sourceOf } from "./support.js";
+import {
+  openRange,
+  openSealed,
+  sealedBytesAtMost,
+  sealStream,
+  verifySealed,
+} from "../../src/format/format.js";
+import {
+  CONTEXT,
+  collect,
+  DATA_KEY,
+  inChunks,
+  open,
+  partsOf,
+  sampleBytes,
+  seal,
+  sourceOf,
+} from "./support.js";
 
 const codecs = fc.constantFrom("zstd", "gzip", "none" as const);
 
@@ -16,7 +32,12 @@ describe("a container", () => {
         fc.integer({ min: 1, max: 1500 }),
         async (noise, zeros, codec, frameBytes, chunkBytes) => {
           const raw = Buffer.concat([noise, Buffer.alloc(zeros)]);
-          const options = { dataKey: DATA_KEY, context: CONTEXT, frameBytes, compression: { codec, level: 3 } };
+          const options = {
+            dataKey: DATA_KEY,
+            context: CONTEXT,
+            frameBytes,
+            compression: { codec, level: 3 },
+          };
           const sealed = await collect(sealStream(inChunks(raw, chunkBytes), options));
           expect((await open(sealed)).equals(raw)).toBe(true);
           expect(sealed.length).toBeLessThanOrEqual(sealedBytesAtMost(raw.length, frameBytes));
@@ -71,7 +92,9 @@ describe("a container", () => {
       throw broken;
     })();
     const compression = { codec: "zstd", level: 3 } as const;
-    const sealing = collect(sealStream(input, { dataKey: DATA_KEY, context: CONTEXT, frameBytes: 500, compression }));
+    const sealing = collect(
+      sealStream(input, { dataKey: DATA_KEY, context: CONTEXT, frameBytes: 500, compression }),
+    );
     await expect(sealing).rejects.toBe(broken);
   });
 

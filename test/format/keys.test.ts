@@ -40,7 +40,12 @@ describe("keys as text", () => {
 
   it("cut short, or longer, are refused", async () => {
     const { recipient } = generateIdentity();
-    for (const text of [recipient.slice(0, -1), `${recipient}a`, "jbk1pub", `${recipient}${recipient.slice(7)}`])
+    for (const text of [
+      recipient.slice(0, -1),
+      `${recipient}a`,
+      "jbk1pub",
+      `${recipient}${recipient.slice(7)}`,
+    ])
       expect((await thrownBy(() => checkRecipient(text))).code).toBe("config_invalid");
   });
 

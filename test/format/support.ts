@@ -1,4 +1,4 @@
-import { type JBackupError, isJBackupError } from "../../src/domain/errors.js";
+import { isJBackupError, type JBackupError } from "../../src/domain/errors.js";
 import {
   newDataKey,
   type ObjectSource,
@@ -42,7 +42,12 @@ export function sourceOf(bytes: Buffer, chunkBytes = 777): ObjectSource & { read
 
 export async function seal(
   raw: Uint8Array,
-  options: { codec?: "zstd" | "gzip" | "none"; frameBytes?: number; context?: SealContext; dataKey?: Buffer } = {},
+  options: {
+    codec?: "zstd" | "gzip" | "none";
+    frameBytes?: number;
+    context?: SealContext;
+    dataKey?: Buffer;
+  } = {},
 ): Promise<Buffer> {
   const { codec = "zstd", frameBytes = 1024, context = CONTEXT, dataKey = DATA_KEY } = options;
   const input = inChunks(raw);
@@ -64,7 +69,12 @@ export function sampleBytes(bytes: number): Buffer {
 }
 
 /** Where header, frames, index and trailer of a container stand, read as FORMAT.md says. */
-export function partsOf(sealed: Buffer): { opening: Buffer; frames: Buffer[]; index: Buffer; trailer: Buffer } {
+export function partsOf(sealed: Buffer): {
+  opening: Buffer;
+  frames: Buffer[];
+  index: Buffer;
+  trailer: Buffer;
+} {
   let at = sealed.readUInt16BE(10) + 20;
   const opening = sealed.subarray(0, at);
   const pieces: Buffer[] = [];

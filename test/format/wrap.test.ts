@@ -40,7 +40,9 @@ describe("a wrapped data key", () => {
   });
 
   it("opens when only one of several identities fits", async () => {
-    expect(await unwrapDataKey(keys, [phrase("wrong"), curve(stranger), curve(recovery)], backup)).toEqual(dataKey);
+    expect(await unwrapDataKey(keys, [phrase("wrong"), curve(stranger), curve(recovery)], backup)).toEqual(
+      dataKey,
+    );
   });
 
   it("opens for a passphrase typed with other code points for the same letters", async () => {
@@ -76,7 +78,11 @@ describe("a wrapped data key", () => {
   });
 
   it("that holds another data key than the signed commitment names is refused", async () => {
-    const planted = await wrapDataKey(newDataKey(), [{ kind: "x25519", publicKey: daily.recipient }], BACKUP_ID);
+    const planted = await wrapDataKey(
+      newDataKey(),
+      [{ kind: "x25519", publicKey: daily.recipient }],
+      BACKUP_ID,
+    );
     expect((await errorOf(unwrapDataKey(planted, [curve(daily)], backup))).code).toBe("manifest_invalid");
     expect(await unwrapDataKey([...planted, ...keys], [curve(daily)], backup)).toEqual(dataKey);
   });
@@ -103,9 +109,19 @@ describe("a wrapped data key", () => {
   });
 
   it("never makes the reader spend gigabytes or minutes", async () => {
-    for (const cost of [{ n: 2 ** 30 }, { n: 2 ** 18 }, { p: 1000 }, { r: 2 ** 20 }, { n: 65_537 }, { n: 0 }, { n: 1 }]) {
+    for (const cost of [
+      { n: 2 ** 30 },
+      { n: 2 ** 18 },
+      { p: 1000 },
+      { r: 2 ** 20 },
+      { n: 65_537 },
+      { n: 0 },
+      { n: 1 },
+    ]) {
       const key = { ...phraseKey, ...cost };
-      expect((await errorOf(unwrapDataKey([key], [phrase("correct horse")], backup))).code).toBe("manifest_invalid");
+      expect((await errorOf(unwrapDataKey([key], [phrase("correct horse")], backup))).code).toBe(
+        "manifest_invalid",
+      );
     }
   });
 });
@@ -114,7 +130,9 @@ describe("wrapping", () => {
   it("is refused for an empty passphrase", async () => {
     for (const text of ["", "  \n"]) {
       const recipient = { kind: "passphrase", passphrase: new Secret(text) } as const;
-      expect((await errorOf(wrapDataKey(dataKey, [recipient], BACKUP_ID))).message).toBe("the passphrase is empty");
+      expect((await errorOf(wrapDataKey(dataKey, [recipient], BACKUP_ID))).message).toBe(
+        "the passphrase is empty",
+      );
     }
   });
 
