@@ -39,9 +39,16 @@ export interface Site {
   readonly signal: AbortSignal;
   readonly catalog: Catalog;
   readonly format: typeof Format;
-  readonly storage: Pick<typeof Storages, "claimSite" | "bytesBody" | "readAll" | "checkStorage">;
+  readonly storage: Pick<
+    typeof Storages,
+    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage"
+  >;
+  /** Makes output blank this text wherever it appears. */
+  onSecret(text: string): void;
   /** A UUIDv7 for the present moment. */
   newId(): string;
+  /** The stand-alone script that opens backups without jbackup. */
+  readonly recoverScript: string;
   /** Every configured storage, opened; one that cannot be opened answers its error in its place. */
   storages(): Promise<OpenedStorage[]>;
   postgres(): Promise<Postgres>;

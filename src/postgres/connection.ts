@@ -193,3 +193,6 @@ export function libpqVariables(target: Target, user: string): Record<string, str
 
 export const quoteName = (name: string): string => pg.escapeIdentifier(name);
 export const quoteText = (text: string): string => pg.escapeLiteral(text);
+
+/** The password in an address, so that output can blank it. */
+export const passwordIn = (url: Secret): string | null => parsed({ url }).password || null;

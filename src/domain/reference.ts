@@ -1,0 +1,62 @@
+import type { Backup } from "./backup.js";
+import { JBackupError } from "./errors.js";
+import { compactTime } from "./time.js";
+
+export const labelOf = (kind: Backup["kind"], at: Date, tenantId: string | null = null): string =>
+  tenantId === null ? `${kind}-${compactTime(at)}` : `${kind}-${tenantId}-${compactTime(at)}`;
+
+/** The backup's folder inside every storage. */
+export function folderOf(kind: Backup["kind"], id: string, at: Date, tenantId: string | null = null): string {
+  const month = `${at.getUTCFullYear()}/${String(at.getUTCMonth() + 1).padStart(2, "0")}`;
+  return ["backups", kind, ...(tenantId === null ? [] : [tenantId]), month, id].join("/");
+}
+
+const MANIFEST_KEY = /^backups\/(full|config|tenant\/[^/]+)\/\d{4}\/\d\d\/([0-9a-f-]{36})\/manifest\.json$/;
+
+/** What a manifest's place says: the folder and the id that the manifest itself must confirm. */
+export function parseManifestKey(
+  key: string,
+): { folder: string; id: string; kind: Backup["kind"]; tenantId: string | null } | null {
+  const match = MANIFEST_KEY.exec(key);
+  if (!match?.[1] || !match[2]) return null;
+  const [kind, tenantId] = match[1].split("/");
+  return {
+    folder: key.slice(0, -"/manifest.json".length),
+    id: match[2],
+    kind: kind as Backup["kind"],
+    tenantId: tenantId ?? null,
+  };
+}
+
+/** The one backup that a reference means: an exact id or label, else a unique beginning of either. */
+export function pickOne<Found extends { id: string; label: string }>(
+  reference: string,
+  found: readonly Found[],
+): Found | null {
+  const exact = found.filter((backup) => backup.id === reference || backup.label === reference);
+  const matches =
+    exact.length > 0
+      ? exact
+      : found.filter((backup) => backup.id.startsWith(reference) || backup.label.startsWith(reference));
+  if (matches.length <= 1) return matches[0] ?? null;
+  const shown = matches.slice(0, 4).map((backup) => `${backup.label} (${backup.id})`);
+  throw new JBackupError(
+    "ambiguous",
+    `"${reference}" means ${matches.length} backups: ${shown.join(", ")}${matches.length > 4 ? ", ..." : ""}`,
+    {
+      hint: "give more characters of the label or of the id",
+    },
+  );
+}
+
+export const noSuchBackup = (reference: string): JBackupError =>
+  new JBackupError(
+    "not_found",
+    reference === "latest" ? "there is no backup yet" : `there is no backup "${reference}"`,
+    {
+      hint:
+        reference === "latest"
+          ? "make one with jbackup backup full --logical"
+          : "jbackup list shows what there is",
+    },
+  );

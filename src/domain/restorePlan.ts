@@ -1,0 +1,113 @@
+import type { RestoreMode } from "./backup.js";
+
+export interface RestoreRequest {
+  reference: string;
+  mode: Exclude<RestoreMode, "pitr">;
+  /** A database of another name; null: the one that the configuration protects. */
+  intoDatabase: string | null;
+  inPlace: boolean;
+  onConflict: "skip" | "overwrite" | "fail";
+  /** For merge: only these; all when empty. */
+  tables: string[];
+  reason: string;
+  jobs: number;
+}
+
+/** How the target comes to its new content. */
+export type RestoreWay = "new" | "swap" | "in-place" | "merge";
+
+export interface RestorePlan {
+  backupId: string;
+  label: string;
+  createdAt: string;
+  mode: RestoreMode;
+  way: RestoreWay;
+  target: string;
+  /** The name that must be typed, when something would be overwritten. */
+  overwrites: string | null;
+  steps: string[];
+  rawBytes: number;
+  storages: string[];
+  warnings: string[];
+}
+
+export interface RestoreFacts {
+  backup: {
+    id: string;
+    label: string;
+    createdAt: string;
+    database: string;
+    tables: number;
+    rows: number;
+    rawBytes: number;
+  };
+  target: string;
+  targetExists: boolean;
+  storages: string[];
+  warnings: string[];
+}
+
+const wayOf = (request: RestoreRequest, facts: RestoreFacts): RestoreWay => {
+  if (request.mode === "merge") return "merge";
+  if (request.inPlace) return "in-place";
+  return facts.targetExists ? "swap" : "new";
+};
+
+const stepsOf = (way: RestoreWay, request: RestoreRequest, { backup, target }: RestoreFacts): string[] => {
+  const fetch = `fetch and open ${backup.label} (database ${backup.database}, ${backup.tables} tables, ${backup.rows} rows)`;
+  const check = `check that every table has as many rows as were recorded`;
+  const beside = `restore it beside, with ${request.jobs} jobs, into a database that nobody else can enter`;
+  switch (way) {
+    case "new":
+      return [fetch, beside, check, `give it the name ${target}`];
+    case "swap":
+      return [
+        fetch,
+        beside,
+        check,
+        `end the sessions on ${target}`,
+        `swap by rename; the present ${target} is kept under another name`,
+      ];
+    case "in-place":
+      return [
+        fetch,
+        `drop and recreate in ${target} everything that the backup holds, in one transaction`,
+        check,
+      ];
+    case "merge":
+      return [
+        fetch,
+        beside,
+        `bring missing rows of ${request.tables.length === 0 ? "all tables" : request.tables.join(", ")} into ${target} in one transaction; ${CONFLICTS[request.onConflict]}`,
+        "drop the database beside",
+      ];
+  }
+};
+
+const CONFLICTS = {
+  skip: "existing rows stay as they are",
+  overwrite: "existing rows become what the backup says",
+  fail: "stop without a change if an existing row differs",
+} as const;
+
+/** A merge in which existing rows win only adds. */
+const overwritesNothing = (way: RestoreWay, request: RestoreRequest): boolean =>
+  way === "new" || (way === "merge" && request.onConflict !== "overwrite");
+
+/** What a restore will do; the dry run prints it, the real run follows it. */
+export function planRestore(request: RestoreRequest, facts: RestoreFacts): RestorePlan {
+  const way = wayOf(request, facts);
+  return {
+    backupId: facts.backup.id,
+    label: facts.backup.label,
+    createdAt: facts.backup.createdAt,
+    mode: request.mode,
+    way,
+    target: facts.target,
+    overwrites: overwritesNothing(way, request) ? null : facts.target,
+    steps: stepsOf(way, request, facts),
+    rawBytes: facts.backup.rawBytes,
+    storages: facts.storages,
+    warnings: facts.warnings,
+  };
+}

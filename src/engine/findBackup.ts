@@ -1,0 +1,156 @@
+import type { Backup } from "../domain/backup.js";
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
+import type { Manifest } from "../domain/manifest.js";
+import { noSuchBackup, parseManifestKey, pickOne } from "../domain/reference.js";
+import type { Storage } from "../storage/storage.js";
+import { raiseAlert } from "./alert.js";
+import { manifestKey } from "./replicate.js";
+import type { Site } from "./site.js";
+import { trustedSigners } from "./siteKeys.js";
+import { storagesForReading } from "./useStorages.js";
+
+export interface FoundBackup {
+  manifest: Manifest;
+  folder: string;
+  /** Where its objects are looked for, nearest first. */
+  storages: Storage[];
+}
+
+interface Place {
+  folder: string;
+  id: string;
+  tenantId: string | null;
+  /** The digest that the catalog recorded, if it knows the backup. */
+  digest?: string;
+}
+
+const USABLE: Backup["status"][] = ["completed", "verified"];
+
+const folderIn = (backup: Backup): string | undefined => backup.copies[0]?.path;
+
+/** The catalog's answer; null when it knows nothing, or cannot be asked. */
+async function inCatalog(site: Site, reference: string): Promise<Place | null> {
+  try {
+    const found =
+      reference === "latest"
+        ? (await site.catalog.backups({ kind: "full", status: USABLE, limit: 1 }))[0]
+        : pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
+    if (!found) return null;
+    const folder = folderIn(found);
+    if (!USABLE.includes(found.status)) {
+      throw new JBackupError(
+        "not_found",
+        `backup ${found.label} is ${found.status.replace("_", " ")}: there is nothing to restore in it`,
+        {
+          hint: "choose another one: jbackup list --status completed",
+        },
+      );
+    }
+    return folder === undefined
+      ? null
+      : {
+          folder,
+          id: found.id,
+          tenantId: found.tenantId,
+          ...(found.checksum === null ? {} : { digest: found.checksum }),
+        };
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(`the catalog cannot be read (${error.message}); looking into the storages instead`);
+    return null;
+  }
+}
+
+const isIdPrefix = (reference: string): boolean => /^[0-9a-f][0-9a-f-]{3,35}$/.test(reference);
+
+/** Without the catalog: what the storages themselves hold. */
+async function inStorages(
+  site: Site,
+  storages: Storage[],
+  reference: string,
+  signers: string[],
+): Promise<Place> {
+  const places = new Map<string, Place>();
+  for (const storage of storages) {
+    for await (const { key } of storage.list(reference === "latest" ? "backups/full/" : "backups/")) {
+      const place = parseManifestKey(key);
+      if (place !== null) places.set(place.id, place);
+    }
+  }
+  const newestFirst = [...places.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
+  if (reference === "latest") {
+    const [newest] = newestFirst;
+    if (newest) return newest;
+    throw noSuchBackup(reference);
+  }
+  const candidates = newestFirst.filter((place) => !isIdPrefix(reference) || place.id.startsWith(reference));
+  const named = [];
+  for (const place of candidates.length > 0 ? candidates : newestFirst) {
+    const { manifest } = await readManifest(site, storages, place, signers);
+    named.push({ id: place.id, label: manifest.body.label, place });
+  }
+  const match = pickOne(reference, named);
+  if (match) return match.place;
+  throw noSuchBackup(reference);
+}
+
+/** The first copy of the manifest that can be believed. One that cannot is an alert: it may be an attack. */
+export async function readManifest(
+  site: Site,
+  storages: Storage[],
+  place: Place,
+  signers: string[],
+): Promise<{ manifest: Manifest; bytes: Buffer }> {
+  const problems: { storage: string; error: Error }[] = [];
+  for (const storage of storages) {
+    try {
+      const bytes = await site.storage.readAll(storage, manifestKey(place.folder), {
+        maxBytes: site.format.MANIFEST_MAX_BYTES,
+      });
+      const manifest = site.format.readManifest(bytes, {
+        signers,
+        expect: {
+          site: site.config.site,
+          backupId: place.id,
+          tenantId: place.tenantId,
+          ...(place.digest === undefined ? {} : { digest: place.digest }),
+        },
+      });
+      return { manifest, bytes };
+    } catch (error) {
+      if (!(error instanceof JBackupError)) throw error;
+      problems.push({ storage: storage.name, error });
+      if (error.code.startsWith("manifest_")) await alertTampering(site, storage.name, place, error);
+    }
+  }
+  const telling = problems.find(({ error }) => !isJBackupError(error, "object_missing"))?.error;
+  if (telling) throw telling;
+  throw new JBackupError("not_found", `no storage holds the manifest of backup ${place.id}`, {
+    hint: "jbackup catalog rebuild brings the catalog in line with the storages",
+  });
+}
+
+async function alertTampering(site: Site, storage: string, place: Place, error: Error): Promise<void> {
+  site.report.warn(
+    `the manifest of ${place.id} in storage ${storage} cannot be believed: ${reasonOf(error)}`,
+  );
+  await raiseAlert(site, {
+    type: "SECURITY",
+    severity: "critical",
+    fingerprint: `manifest:${storage}:${place.id}`,
+    message: `the manifest of backup ${place.id} in storage ${storage} cannot be believed: ${reasonOf(error)}`,
+    hint: `find out who can write to storage ${storage}; other copies are used meanwhile`,
+    backupId: place.id,
+    storage,
+  });
+}
+
+/** From what a person types to a manifest that is believed. Needs no catalog. */
+export async function findBackup(site: Site, reference: string): Promise<FoundBackup> {
+  const signers = await trustedSigners(site);
+  const known = await inCatalog(site, reference);
+  const { usable } = await storagesForReading(site);
+  const place = known ?? (await inStorages(site, usable, reference, signers));
+  const { manifest } = await readManifest(site, usable, place, signers);
+  return { manifest, folder: place.folder, storages: usable };
+}

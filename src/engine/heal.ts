@@ -1,0 +1,102 @@
+import type { Backup, Copy } from "../domain/backup.js";
+import { isJBackupError, reasonOf } from "../domain/errors.js";
+import type { Storage } from "../storage/storage.js";
+import { resolveAlert } from "./alert.js";
+import { readManifest } from "./findBackup.js";
+import { fetchVerified, manifestKey } from "./replicate.js";
+import type { Site } from "./site.js";
+import { trustedSigners } from "./siteKeys.js";
+import { lostFingerprint, nearestFirst, storagesForReading } from "./useStorages.js";
+
+/** How far back a backup run looks for copies to complete: older gaps are verify's business. */
+const LOOK_BACK = 20;
+
+const missingIn = (backup: Backup): Copy[] => backup.copies.filter(({ status }) => status === "missing");
+
+/**
+ * Copies that a storage missed while it was away, brought in from the storages that have them.
+ * `away` names the storages that are known not to work right now.
+ */
+export async function healMissing(site: Site, away: string[]): Promise<void> {
+  const backups = await site.catalog
+    .backups({ status: ["completed", "verified"], limit: LOOK_BACK })
+    .catch((error: unknown) => {
+      if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
+      throw error;
+    });
+  const lacking = backups.filter((backup) =>
+    missingIn(backup).some(({ storage }) => !away.includes(storage)),
+  );
+  if (lacking.length === 0) return;
+  const { usable } = await storagesForReading(site, away);
+  const signers = await trustedSigners(site);
+  const stillMissing = new Set<string>(away);
+  for (const backup of lacking) {
+    for (const copy of missingIn(backup)) {
+      const target = usable.find(({ name }) => name === copy.storage);
+      const isHealed =
+        target !== undefined &&
+        !stillMissing.has(copy.storage) &&
+        (await healCopy(site, backup, copy, target, usable, signers));
+      if (!isHealed) stillMissing.add(copy.storage);
+    }
+  }
+  for (const name of new Set(lacking.flatMap((backup) => missingIn(backup).map(({ storage }) => storage))))
+    if (!stillMissing.has(name))
+      await resolveAlert(site, lostFingerprint(name), `storage ${name} has every copy again`);
+}
+
+async function healCopy(
+  site: Site,
+  backup: Backup,
+  copy: Copy,
+  target: Storage,
+  usable: Storage[],
+  signers: string[],
+): Promise<boolean> {
+  const others = nearestFirst(usable.filter((storage) => storage !== target));
+  try {
+    await site.storage.claimSite(target, {
+      site: site.config.site,
+      createdAt: site.clock.now().toISOString(),
+    });
+    const place = { folder: copy.path, id: backup.id, tenantId: backup.tenantId };
+    const { manifest, bytes } = await readManifest(site, others, place, signers);
+    let done = 0;
+    for (const object of manifest.body.objects) {
+      const key = `${copy.path}/${object.name}`;
+      const body = await fetchVerified(others, key, object, site.storage.bytesBody, site.signal);
+      await target.put(key, body, { signal: site.signal });
+      done += object.bytes;
+      site.report.progress({
+        task: `copying ${backup.label} to ${target.name}`,
+        done,
+        total: manifest.body.storedBytes,
+        unit: "bytes",
+      });
+    }
+    await target.put(manifestKey(copy.path), site.storage.bytesBody([bytes]), { signal: site.signal });
+    const [now] = await site.catalog.backups({ reference: backup.id, limit: 1 });
+    const current = now ?? backup;
+    await site.catalog.saveBackups([
+      {
+        ...current,
+        copies: current.copies.map((entry) =>
+          entry.storage === copy.storage
+            ? { ...entry, status: "stored", bytes: manifest.body.storedBytes }
+            : entry,
+        ),
+      },
+    ]);
+    site.report.info(`storage ${target.name} now has backup ${backup.label} too`);
+    return true;
+  } catch (error) {
+    site.signal.throwIfAborted();
+    site.report.warn(
+      `storage ${copy.storage} could not be given its copy of ${backup.label}: ${reasonOf(error)}`,
+    );
+    return false;
+  } finally {
+    site.report.progressEnd();
+  }
+}

@@ -1,0 +1,186 @@
+import { readFile } from "node:fs/promises";
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
+import type { WrappedKey } from "../domain/manifest.js";
+import { parseManifestKey } from "../domain/reference.js";
+import { writeFileAtomic } from "../sys/atomicFile.js";
+import { findBackup, readManifest } from "./findBackup.js";
+import { kitText } from "./recoveryKit.js";
+import { manifestKey } from "./replicate.js";
+import { withRun } from "./run.js";
+import type { Site } from "./site.js";
+import { identities, sealingKeys, trustedSigners } from "./siteKeys.js";
+import { storagesForReading } from "./useStorages.js";
+
+export interface ListedKeys {
+  recipients: { recipient: string; kind: string; canOpenHere: boolean }[];
+  signers: string[];
+  generated: boolean;
+}
+
+/** Who can open the backups made from now on, and whether this host is one of them. */
+export async function listKeys(site: Site): Promise<ListedKeys> {
+  const [{ recipients }, own, signers] = await Promise.all([
+    sealingKeys(site),
+    identities(site),
+    trustedSigners(site),
+  ]);
+  const openable = own.map((identity) =>
+    identity.kind === "x25519" ? site.format.recipientOf(identity.identity) : "passphrase",
+  );
+  return {
+    recipients: recipients.map((recipient) => {
+      const text = recipient.kind === "x25519" ? recipient.publicKey : "passphrase";
+      return { recipient: text, kind: recipient.kind, canOpenHere: openable.includes(text) };
+    }),
+    signers,
+    generated: site.config.keys.generatedIn !== null,
+  };
+}
+
+const nameOfKey = (key: WrappedKey): string => (key.kind === "x25519" ? key.recipient : "passphrase");
+
+export interface KeyTest {
+  backupId: string;
+  opened: { recipient: string; ok: boolean }[];
+}
+
+/** Proves that this host's keys open a real backup: a key that was never tried is no key. */
+export async function testKeys(site: Site, reference: string): Promise<KeyTest> {
+  const { manifest } = await findBackup(site, reference);
+  const { backupId, keyCommitment } = manifest.body;
+  const own = await identities(site);
+  const opened = await Promise.all(
+    manifest.keys.map(async (key) => {
+      try {
+        await site.format.unwrapDataKey([key], own, { backupId, commitment: keyCommitment });
+        return { recipient: nameOfKey(key), ok: true };
+      } catch (error) {
+        if (!isJBackupError(error, "no_key")) throw error;
+        return { recipient: nameOfKey(key), ok: false };
+      }
+    }),
+  );
+  if (!opened.some(({ ok }) => ok)) {
+    throw new JBackupError("no_key", `no key of this host opens backup ${manifest.body.label}`, {
+      hint: `name in keys.identity the private key of ${opened.map(({ recipient }) => recipient).join(" or ")}`,
+    });
+  }
+  await site.catalog.appendAudit({
+    id: site.newId(),
+    at: site.clock.now().toISOString(),
+    actor: `${site.environment.user}@${site.environment.host}`,
+    action: "keys.test",
+    subject: backupId,
+    detail: { opened },
+  });
+  return { backupId, opened };
+}
+
+export interface KeyRotation {
+  rewrapped: number;
+  failed: { backupId: string; storage: string; error: string }[];
+}
+
+/** Seals every backup's data key for the recipients of today. Objects stay as they are; a manifest is replaced in one step, so a kill leaves old or new keys, both of which work. */
+export async function rotateKeys(site: Site): Promise<KeyRotation> {
+  return withRun(site, "keys-rotate", async (run) => {
+    const { recipients } = await sealingKeys(site);
+    const own = await identities(site);
+    const signers = await trustedSigners(site);
+    const { usable } = await storagesForReading(site);
+    const wrapped = new Map<string, WrappedKey[]>();
+    const failed: KeyRotation["failed"] = [];
+    for (const storage of usable) {
+      const keys: string[] = [];
+      for await (const { key } of storage.list("backups/"))
+        if (parseManifestKey(key) !== null) keys.push(key);
+      for (const [done, key] of keys.entries()) {
+        site.signal.throwIfAborted();
+        const place = parseManifestKey(key);
+        if (place === null) continue;
+        try {
+          const { manifest } = await readManifest(site, [storage], place, signers);
+          const { backupId, keyCommitment } = manifest.body;
+          const fresh =
+            wrapped.get(backupId) ??
+            (await site.format.wrapDataKey(
+              await site.format.unwrapDataKey(manifest.keys, own, { backupId, commitment: keyCommitment }),
+              recipients,
+              backupId,
+            ));
+          wrapped.set(backupId, fresh);
+          await storage.put(
+            manifestKey(place.folder),
+            site.storage.bytesBody([site.format.rewrapManifest(manifest, fresh)]),
+            {
+              replace: true,
+              signal: site.signal,
+            },
+          );
+          site.step("manifest-rewrapped");
+        } catch (error) {
+          site.signal.throwIfAborted();
+          failed.push({ backupId: place.id, storage: storage.name, error: reasonOf(error) });
+        }
+        site.report.progress({
+          task: `rotating keys in ${storage.name}`,
+          done: done + 1,
+          total: keys.length,
+          unit: "objects",
+        });
+      }
+      site.report.progressEnd();
+    }
+    await site.catalog.appendAudit({
+      id: site.newId(),
+      at: site.clock.now().toISOString(),
+      actor: run.by,
+      action: "keys.rotate",
+      subject: site.config.site,
+      detail: { rewrapped: wrapped.size, failed: failed.length },
+    });
+    return { rewrapped: wrapped.size, failed };
+  });
+}
+
+/** Everything that is needed to open the backups when this machine, and jbackup itself, are gone. */
+export async function recoveryKit(site: Site, file: string): Promise<{ file: string }> {
+  const own = await identities(site);
+  if (own.length === 0) {
+    throw new JBackupError(
+      "no_key",
+      "this host holds no private key, so there is nothing to put into a kit",
+      {
+        hint: "run it where keys.identity is configured",
+      },
+    );
+  }
+  const script = await readFile(site.recoverScript, "utf8");
+  const text = kitText({
+    site: site.config.site,
+    madeAt: site.clock.now(),
+    identities: own.map((identity) => (identity.kind === "x25519" ? identity.identity.reveal() : null)),
+    recipients: own.map((identity) =>
+      identity.kind === "x25519" ? site.format.recipientOf(identity.identity) : "passphrase",
+    ),
+    signers: await trustedSigners(site),
+    storages: (await site.storages()).map(
+      ({ name, kind, storage }) => `${name} (${kind}): ${storage?.location ?? "not reachable now"}`,
+    ),
+    script,
+  });
+  try {
+    await writeFileAtomic(file, text);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST")
+      throw new JBackupError("target_refused", `${file} exists already`, {
+        hint: "name another file with --out",
+        cause: error,
+      });
+    throw new JBackupError("failed", `cannot write ${file}: ${reasonOf(error)}`, {
+      hint: "name another file with --out",
+      cause: error,
+    });
+  }
+  return { file };
+}

@@ -1,0 +1,114 @@
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
+import type { Contents, Entry, StoredObject } from "../domain/manifest.js";
+import type { ObjectSource } from "../format/format.js";
+import { raiseAlert } from "./alert.js";
+import type { FoundBackup } from "./findBackup.js";
+import { fetchVerified } from "./replicate.js";
+import type { Site } from "./site.js";
+import { identities } from "./siteKeys.js";
+
+export interface OpenedBackup {
+  contents: Contents;
+  entry(name: string): Entry;
+  /** The opened bytes of an entry, from whichever storage has good copies, object by object. */
+  read(entry: Entry): AsyncIterable<Buffer>;
+}
+
+/** Objects fetched before they are needed. */
+const AHEAD = 2;
+
+/** Finds the key first: with a wrong one nothing else is touched. */
+export async function openBackup(site: Site, found: FoundBackup): Promise<OpenedBackup> {
+  const { body, keys } = found.manifest;
+  const dataKey = await site.format.unwrapDataKey(keys, await identities(site), {
+    backupId: body.backupId,
+    commitment: body.keyCommitment,
+  });
+  const context = { site: body.site, backupId: body.backupId, tenantId: body.tenantId };
+  const objects = new Map(body.objects.map((object) => [object.name, object]));
+
+  const factsOf = (name: string): StoredObject => {
+    const facts = objects.get(name);
+    if (facts) return facts;
+    throw new JBackupError(
+      "manifest_invalid",
+      `backup ${body.label} refers to ${name}, which its manifest does not list`,
+    );
+  };
+  const fetchObject = (name: string): Promise<ObjectSource> =>
+    fetchVerified(
+      found.storages,
+      `${found.folder}/${name}`,
+      factsOf(name),
+      site.storage.bytesBody,
+      site.signal,
+      (storage, error) => alertBadCopy(site, storage.name, found, name, error),
+    );
+
+  const contents = await site.format.openContents(
+    await fetchObject(site.format.CONTENTS_NAME),
+    dataKey,
+    context,
+  );
+  return {
+    contents,
+    entry: (name) => {
+      const entry = contents.entries.find((candidate) => candidate.name === name);
+      if (entry) return entry;
+      throw new JBackupError("manifest_invalid", `backup ${body.label} has no ${name} in it`, {
+        hint: "choose another backup from jbackup list",
+      });
+    },
+    read: (entry) =>
+      site.format.openEntry(entry, {
+        ...context,
+        dataKey,
+        source: ahead(
+          entry.segments.map(({ object }) => object),
+          fetchObject,
+        ),
+      }),
+  };
+}
+
+/** Answers objects in the order in which they will be asked for, with the next ones already on their way. */
+function ahead(order: string[], fetchObject: (name: string) => Promise<ObjectSource>) {
+  const coming: { name: string; source: Promise<ObjectSource> }[] = [];
+  let next = 0;
+  const fill = (): void => {
+    for (; coming.length < AHEAD + 1 && next < order.length; next++) {
+      const source = fetchObject(order[next] as string);
+      source.catch(() => undefined); // told when its turn comes
+      coming.push({ name: order[next] as string, source });
+    }
+  };
+  return async (name: string): Promise<ObjectSource> => {
+    fill();
+    const first = coming.shift();
+    if (first?.name !== name) throw new JBackupError("bug", `object ${name} was asked for out of order`);
+    const source = await first.source;
+    fill();
+    return source;
+  };
+}
+
+async function alertBadCopy(
+  site: Site,
+  storage: string,
+  found: FoundBackup,
+  name: string,
+  error: Error,
+): Promise<void> {
+  const { backupId, label } = found.manifest.body;
+  site.report.warn(`storage ${storage}: ${reasonOf(error)}; trying the next storage`);
+  if (!isJBackupError(error, "object_corrupt", "object_truncated", "object_missing")) return;
+  await raiseAlert(site, {
+    type: "INTEGRITY_FAILURE",
+    severity: "error",
+    fingerprint: `bad_copy:${storage}:${backupId}`,
+    message: `storage ${storage} has no good copy of ${name} of backup ${label}: ${reasonOf(error)}`,
+    hint: "the other storages were used instead; look at this one with jbackup storages check",
+    backupId,
+    storage,
+  });
+}

@@ -1,0 +1,129 @@
+import type { Backup, Copy } from "../domain/backup.js";
+import { JBackupError, reasonOf } from "../domain/errors.js";
+import type { Manifest } from "../domain/manifest.js";
+import { recordOf } from "../domain/record.js";
+import { parseManifestKey } from "../domain/reference.js";
+import type { Storage } from "../storage/storage.js";
+import { raiseAlert } from "./alert.js";
+import { readManifest } from "./findBackup.js";
+import type { Site } from "./site.js";
+import { trustedSigners } from "./siteKeys.js";
+import { storagesForReading } from "./useStorages.js";
+
+export interface RebuildReport {
+  storages: string[];
+  found: number;
+  added: number;
+  refused: { path: string; storage: string; reason: string }[];
+}
+
+const AT_A_TIME = 8;
+
+interface Sighting {
+  manifest: Manifest;
+  folder: string;
+  storages: Storage[];
+}
+
+async function chosenStorages(site: Site, from: string | null): Promise<Storage[]> {
+  if (from !== null && !site.config.storages.some(({ name }) => name === from)) {
+    throw new JBackupError("not_found", `there is no storage "${from}"`, {
+      hint: `storages are ${site.config.storages.map(({ name }) => name).join(", ")}`,
+    });
+  }
+  const away =
+    from === null ? [] : site.config.storages.map(({ name }) => name).filter((name) => name !== from);
+  return (await storagesForReading(site, away)).usable;
+}
+
+/** From the manifests alone: what the catalog lost comes back, what it knows better (verifications, notes of failures) stays. */
+export async function rebuildCatalog(site: Site, request: { from: string | null }): Promise<RebuildReport> {
+  const storages = await chosenStorages(site, request.from);
+  const signers = await trustedSigners(site);
+  const sightings = new Map<string, Sighting>();
+  const refused: RebuildReport["refused"] = [];
+  for (const storage of storages) {
+    const keys: string[] = [];
+    // a listing that fails half-way throws: it is never taken for an empty storage
+    for await (const { key } of storage.list("backups/")) if (parseManifestKey(key) !== null) keys.push(key);
+    for (let start = 0; start < keys.length; start += AT_A_TIME) {
+      await Promise.all(
+        keys
+          .slice(start, start + AT_A_TIME)
+          .map((key) => look(site, storage, key, signers, sightings, refused)),
+      );
+      site.report.progress({
+        task: `reading manifests in ${storage.name}`,
+        done: Math.min(keys.length, start + AT_A_TIME),
+        total: keys.length,
+        unit: "objects",
+      });
+    }
+    site.report.progressEnd();
+  }
+  const added = await addUnknown(site, [...sightings.values()], storages);
+  return { storages: storages.map(({ name }) => name), found: sightings.size, added, refused };
+}
+
+async function look(
+  site: Site,
+  storage: Storage,
+  key: string,
+  signers: string[],
+  sightings: Map<string, Sighting>,
+  refused: RebuildReport["refused"],
+): Promise<void> {
+  const place = parseManifestKey(key);
+  if (place === null) return;
+  try {
+    const { manifest } = await readManifest(site, [storage], place, signers);
+    const seen = sightings.get(place.id);
+    if (seen) seen.storages.push(storage);
+    else sightings.set(place.id, { manifest, folder: place.folder, storages: [storage] });
+  } catch (error) {
+    site.signal.throwIfAborted();
+    refused.push({ path: key, storage: storage.name, reason: reasonOf(error) });
+  }
+}
+
+function copyOf(site: Site, sighting: Sighting, read: Storage[], known: Backup | undefined): Copy[] {
+  return site.config.storages.map(({ name, kind }): Copy => {
+    const before = known?.copies.find(({ storage }) => storage === name);
+    const wasRead = read.some((storage) => storage.name === name);
+    const isThere = sighting.storages.some((storage) => storage.name === name);
+    if (!wasRead && before) return before;
+    if (isThere && before?.status === "stored") return before;
+    return {
+      storage: name,
+      kind,
+      status: isThere ? "stored" : "missing",
+      path: sighting.folder,
+      bytes: isThere ? sighting.manifest.body.storedBytes : 0,
+      verifiedAt: null,
+    };
+  });
+}
+
+async function addUnknown(site: Site, sightings: Sighting[], read: Storage[]): Promise<number> {
+  const rows: Backup[] = [];
+  let added = 0;
+  for (const sighting of sightings) {
+    const { manifest } = sighting;
+    const [known] = await site.catalog.backups({ reference: manifest.body.backupId, limit: 1 });
+    if (!known) added++;
+    const record = recordOf(manifest.body, manifest.digest, copyOf(site, sighting, read, known));
+    const isFinished = known?.status === "completed" || known?.status === "verified";
+    rows.push(isFinished ? { ...known, copies: record.copies } : record);
+  }
+  await site.catalog.saveBackups(rows);
+  const lost = sightings.filter((sighting) => sighting.storages.length < read.length);
+  if (lost.length > 0)
+    await raiseAlert(site, {
+      type: "COPY_MISSING",
+      severity: "warning",
+      fingerprint: "rebuild:copies",
+      message: `${lost.length} backups do not have their manifest in every storage that was read`,
+      hint: "jbackup list shows which copies are missing; the next backup brings them in",
+    });
+  return added;
+}

@@ -1,0 +1,99 @@
+import type { Run } from "../domain/backup.js";
+import { isJBackupError, reasonOf } from "../domain/errors.js";
+import { raiseAlert } from "./alert.js";
+import { lockOnHost } from "./lock.js";
+import type { Site } from "./site.js";
+
+export interface RunContext {
+  id: string;
+  startedAt: Date;
+  /** user@host, for the records. */
+  by: string;
+}
+
+const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]> => {
+  try {
+    return await ask;
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(`the catalog cannot be read (${error.message}); going on without it`);
+    return [];
+  }
+};
+
+/** We hold the lock, so whatever still says that it is running was killed. */
+async function markInterrupted(site: Site, job: string): Promise<void> {
+  const now = site.clock.now().toISOString();
+  for (const run of await orNone(site, site.catalog.runs({ job, status: ["running"] }))) {
+    await site.catalog.saveRun({
+      ...run,
+      status: "interrupted",
+      finishedAt: now,
+      error: "the process ended without a word",
+    });
+    for (const backup of await orNone(site, site.catalog.backups({ status: ["in_progress"] }))) {
+      if (backup.jobId !== run.id) continue;
+      await site.catalog.saveBackups([{ ...backup, status: "interrupted", finishedAt: now }]);
+      site.report.warn(`backup ${backup.label} was interrupted by a crash or a kill; it is not usable`);
+    }
+    for (const restore of await orNone(site, site.catalog.restores({ status: ["in_progress"] }))) {
+      if (restore.jobId !== run.id) continue;
+      await site.catalog.saveRestore({
+        ...restore,
+        status: "failed",
+        finishedAt: now,
+        error: "interrupted by a crash or a kill",
+      });
+      site.report.warn(`a restore into ${restore.target} was interrupted by a crash or a kill; run it again`);
+    }
+    await raiseAlert(site, {
+      type: job === "restore" ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
+      severity: "error",
+      fingerprint: `interrupted:${job}`,
+      message: `the ${job} that started at ${run.startedAt} on ${run.host} was interrupted`,
+      hint: "look for a crash, a reboot or the out-of-memory killer at that time",
+    });
+  }
+}
+
+/** One locked, recorded run of a job. Its end is recorded whatever happens, short of a kill. */
+export async function withRun<Result>(
+  site: Site,
+  job: string,
+  work: (run: RunContext) => Promise<Result>,
+): Promise<Result> {
+  const release = await lockOnHost(site, job);
+  try {
+    await markInterrupted(site, job);
+    const startedAt = site.clock.now();
+    const row: Run = {
+      id: site.newId(),
+      job,
+      status: "running",
+      startedAt: startedAt.toISOString(),
+      finishedAt: null,
+      host: site.environment.host,
+      pid: process.pid,
+      exitCode: null,
+      error: null,
+      metadata: {},
+    };
+    await site.catalog.saveRun(row);
+    const end = (status: Run["status"], error: string | null): Promise<void> =>
+      site.catalog.saveRun({ ...row, status, error, finishedAt: site.clock.now().toISOString() });
+    try {
+      const result = await work({
+        id: row.id,
+        startedAt,
+        by: `${site.environment.user}@${site.environment.host}`,
+      });
+      await end("succeeded", null);
+      return result;
+    } catch (error) {
+      await end(site.signal.aborted ? "interrupted" : "failed", reasonOf(error));
+      throw error;
+    }
+  } finally {
+    release();
+  }
+}

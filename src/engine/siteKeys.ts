@@ -1,0 +1,130 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { JBackupError, reasonOf } from "../domain/errors.js";
+import { Secret } from "../domain/secret.js";
+import type { Identity, Recipient } from "../format/format.js";
+import { writeFileAtomic } from "../sys/atomicFile.js";
+import type { Site } from "./site.js";
+
+export interface SealingKeys {
+  recipients: Recipient[];
+  signing: Secret;
+  signer: string;
+}
+
+const read = async (file: string): Promise<string | null> => {
+  try {
+    return (await readFile(file, "utf8")).trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw new JBackupError("secret_unavailable", `cannot read ${file}: ${reasonOf(error)}`, {
+      hint: "run as the user that owns the keys",
+      cause: error,
+    });
+  }
+};
+
+/** Makes a key pair and a signing key in a folder; private halves for the owner's eyes only. Existing files are never touched. */
+export async function createKeys(
+  format: Site["format"],
+  directory: string,
+): Promise<{ directory: string; recipient: string; signer: string }> {
+  const present = await read(join(directory, "identity"));
+  if (present !== null) {
+    throw new JBackupError("target_refused", `${join(directory, "identity")} exists already`, {
+      hint: "name another folder with --out: an identity that is overwritten can open nothing any more",
+    });
+  }
+  const { identity, recipient } = format.generateIdentity();
+  const { signing, signer } = format.generateSigning();
+  // public halves first: the identity's presence says that the set is complete
+  for (const [name, text] of [
+    ["recipient", recipient],
+    ["signer", signer],
+    ["signing", signing.reveal()],
+    ["identity", identity.reveal()],
+  ] as const)
+    await writeFileAtomic(join(directory, name), `${text}\n`);
+  return { directory, recipient, signer };
+}
+
+/** The keys to seal and sign with. A site that names none gets its own at the first backup, and is told to copy them. */
+export async function sealingKeys(site: Site): Promise<SealingKeys> {
+  const { keys } = site.config;
+  if (keys.generatedIn !== null) return generatedKeys(site, keys.generatedIn);
+  if (keys.signing === null)
+    throw new JBackupError("config_invalid", "keys.signing is missing: backups must be signed", {
+      hint: "jbackup keys new makes a complete set",
+    });
+  const recipients = await Promise.all(
+    keys.recipients.map(
+      async (recipient): Promise<Recipient> =>
+        recipient.kind === "x25519"
+          ? { kind: "x25519", publicKey: site.format.checkRecipient(recipient.publicKey) }
+          : { kind: "passphrase", passphrase: await recipient.passphrase() },
+    ),
+  );
+  const signing = trimmed(await keys.signing());
+  return { recipients, signing, signer: site.format.signerOf(signing) };
+}
+
+const trimmed = (secret: Secret): Secret => new Secret(secret.reveal().trim());
+
+async function generatedKeys(site: Site, directory: string): Promise<SealingKeys> {
+  if ((await read(join(directory, "identity"))) === null) {
+    await createKeys(site.format, directory);
+    site.report.warn(
+      `made a key pair in ${directory}: without the file identity no backup can be opened. Copy it off this machine now: jbackup keys kit`,
+    );
+  }
+  const [recipient, signing] = await Promise.all([
+    read(join(directory, "recipient")),
+    read(join(directory, "signing")),
+  ]);
+  if (recipient === null || signing === null)
+    throw new JBackupError("secret_unavailable", `the keys in ${directory} are not complete`, {
+      hint: `bring back recipient and signing in ${directory} from the recovery kit, or name keys in jbackup.yaml`,
+    });
+  const secret = new Secret(signing);
+  site.onSecret(signing);
+  return {
+    recipients: [{ kind: "x25519", publicKey: recipient }],
+    signing: secret,
+    signer: site.format.signerOf(secret),
+  };
+}
+
+/** The public halves whose signatures are believed. */
+export async function trustedSigners(site: Site): Promise<string[]> {
+  const { keys } = site.config;
+  const signers = keys.signers.map((signer) => site.format.checkSigner(signer));
+  if (keys.generatedIn !== null) {
+    const own = await read(join(keys.generatedIn, "signer"));
+    if (own !== null) signers.push(own);
+  } else if (keys.signing !== null) {
+    signers.push(site.format.signerOf(trimmed(await keys.signing())));
+  }
+  if (signers.length > 0) return [...new Set(signers)];
+  throw new JBackupError("no_key", "no signer is known, so no backup can be believed", {
+    hint: "put the public half of the signing key (jbk1ver...) into keys.signers; it stands in the recovery kit",
+  });
+}
+
+/** The private keys that this host has. */
+export async function identities(site: Site): Promise<Identity[]> {
+  const { keys } = site.config;
+  if (keys.generatedIn !== null) {
+    const identity = await read(join(keys.generatedIn, "identity"));
+    if (identity === null) return [];
+    site.onSecret(identity);
+    return [{ kind: "x25519", identity: new Secret(identity) }];
+  }
+  return Promise.all(
+    keys.identities.map(
+      async (identity): Promise<Identity> =>
+        identity.kind === "x25519"
+          ? { kind: "x25519", identity: trimmed(await identity.identity()) }
+          : { kind: "passphrase", passphrase: await identity.passphrase() },
+    ),
+  );
+}

@@ -1,0 +1,110 @@
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
+import type { Storage } from "../storage/storage.js";
+import { raiseAlert } from "./alert.js";
+import { tooFewCopies } from "./replicate.js";
+import type { OpenedStorage, Site } from "./site.js";
+
+export interface UsableStorages {
+  usable: Storage[];
+  lost: Map<string, Error>;
+}
+
+/** Nearest first: reading from the local disk costs nothing. */
+export const nearestFirst = (storages: Storage[]): Storage[] =>
+  storages.toSorted((a, b) => Number(b.kind === "local") - Number(a.kind === "local"));
+
+const isFatal = (error: unknown): boolean => isJBackupError(error, "repository_foreign", "version_mismatch");
+
+async function tryEach(
+  opened: OpenedStorage[],
+  use: (storage: Storage) => Promise<unknown>,
+): Promise<UsableStorages> {
+  const lost = new Map<string, Error>();
+  const usable: Storage[] = [];
+  await Promise.all(
+    opened.map(async (entry) => {
+      try {
+        if (entry.storage === null) throw entry.error;
+        await use(entry.storage);
+        usable.push(entry.storage);
+      } catch (error) {
+        if (isFatal(error)) throw error;
+        lost.set(entry.name, error as Error);
+      }
+    }),
+  );
+  const order = opened.map(({ name }) => name);
+  return { usable: usable.toSorted((a, b) => order.indexOf(a.name) - order.indexOf(b.name)), lost };
+}
+
+/** The storages that take a backup now. Refused before the database is touched when they are too few, or another site's. */
+export async function storagesForWriting(site: Site): Promise<UsableStorages> {
+  const opened = await site.storages();
+  const createdAt = site.clock.now().toISOString();
+  // look everywhere before writing anywhere: one foreign storage stops the run with nothing written
+  const seen = await tryEach(opened, (storage) =>
+    site.storage.readSite(storage).then((marker) => checkMarker(site, storage, marker)),
+  );
+  const claimed = await tryEach(
+    opened.filter(({ name }) => !seen.lost.has(name)),
+    (storage) => site.storage.claimSite(storage, { site: site.config.site, createdAt }),
+  );
+  const lost = new Map([...seen.lost, ...claimed.lost]);
+  if (claimed.usable.length < site.config.minCopies)
+    throw tooFewCopies(site.config.minCopies, claimed.usable.length, lost);
+  return { usable: claimed.usable, lost };
+}
+
+function checkMarker(site: Site, storage: Storage, marker: { site: string } | undefined): void {
+  if (marker === undefined || marker.site === site.config.site) return;
+  throw new JBackupError(
+    "repository_foreign",
+    `storage ${storage.name} at ${storage.location} belongs to site ${marker.site}, not to ${site.config.site}`,
+    { hint: "give this site a bucket, prefix or folder of its own in jbackup.yaml" },
+  );
+}
+
+/** The storages that can be read now, nearest first. One that cannot is said, and left out. */
+export async function storagesForReading(site: Site, except: string[] = []): Promise<UsableStorages> {
+  const opened = (await site.storages()).filter(({ name }) => !except.includes(name));
+  const found = await tryEach(opened, (storage) =>
+    site.storage.readSite(storage).then((marker) => checkMarker(site, storage, marker)),
+  );
+  for (const [name, error] of found.lost)
+    site.report.warn(`storage ${name} cannot be read: ${reasonOf(error)}`);
+  if (found.usable.length === 0) {
+    throw new JBackupError(
+      "storage_unavailable",
+      `no storage can be read (${[...found.lost].map(([name, error]) => `${name}: ${reasonOf(error)}`).join("; ")})`,
+      {
+        hint: "jbackup storages check shows what is wrong with each storage",
+      },
+    );
+  }
+  return { ...found, usable: nearestFirst(found.usable) };
+}
+
+const copyFingerprint = (storage: string): string => `copy_missing:${storage}`;
+
+/** A storage that did not take its copy: the backup stands, the gap is named and healed later. */
+export async function alertLostStorage(
+  site: Site,
+  storage: string,
+  error: Error,
+  backupId: string | null,
+): Promise<void> {
+  const isDenied = isJBackupError(error, "storage_denied");
+  await raiseAlert(site, {
+    type: "COPY_MISSING",
+    severity: isDenied ? "critical" : "error",
+    fingerprint: copyFingerprint(storage),
+    message: `storage ${storage} did not take its copy: ${reasonOf(error)}`,
+    hint: isDenied
+      ? `check the credentials of storage ${storage} in jbackup.yaml, then run jbackup storages check`
+      : "the next backup fills the gap when the storage works again; jbackup storages check tests it",
+    backupId,
+    storage,
+  });
+}
+
+export const lostFingerprint = copyFingerprint;

@@ -1,0 +1,284 @@
+import { join } from "node:path";
+import { JBackupError } from "../domain/errors.js";
+import { connect, libpqVariables, quoteName, quoteText, type Session, type Target } from "./connection.js";
+import { countRows, type DatabaseFacts, serverFacts, type TableRows, userTables } from "./facts.js";
+import { binariesFor } from "./logicalDump.js";
+import { runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
+
+export interface RestoreSettings {
+  target: Target;
+  user: string;
+  environment: ToolEnvironment;
+  binDirectory: string | "auto";
+  signal: AbortSignal;
+}
+
+/** What a logical backup says about itself, as far as restoring it needs to know. */
+export interface DumpFacts {
+  serverMajor: number;
+  clientMajor: number;
+  database: DatabaseFacts;
+  roles: string[];
+  tablespaces: string[];
+  extensions: string[];
+}
+
+export interface RestoreRun {
+  /** The archive in a file that pg_restore can open several times. */
+  file: string;
+  database: string;
+  jobs: number;
+  how: "beside" | "rows-only" | "in-place";
+}
+
+/** Written as the database's comment while it is incomplete: what a killed run left is recognised by it. */
+const HALF_RESTORED = "jbackup: restore in progress, do not use";
+
+const databaseExists = async (admin: Session, name: string): Promise<boolean> =>
+  (await admin.rows("select 1 as found from pg_database where datname = $1", [name])).length > 0;
+
+/** Checks that need no change: refused here means that nothing was touched. */
+export async function checkTarget(admin: Session, facts: DumpFacts): Promise<string[]> {
+  const server = await serverFacts(admin);
+  if (server.inRecovery) {
+    throw new JBackupError("target_refused", "the server is a standby, which accepts no writes", {
+      hint: "name the primary in database.url, or promote the standby first",
+    });
+  }
+  if (server.major < facts.serverMajor) {
+    throw new JBackupError(
+      "version_mismatch",
+      `the backup is of PostgreSQL ${facts.serverMajor}, but the server is PostgreSQL ${server.version}`,
+      { hint: `restore into PostgreSQL ${facts.serverMajor} or newer` },
+    );
+  }
+  const available = await admin.rows<{ name: string }>("select name from pg_available_extensions");
+  const missing = facts.extensions.filter((name) => !available.some((extension) => extension.name === name));
+  if (missing.length > 0) {
+    throw new JBackupError("environment", `the server lacks the extensions ${missing.join(", ")}`, {
+      hint: "install the packages that bring them (postgresql-contrib, for instance), then try again",
+    });
+  }
+  const spaces = await admin.rows<{ name: string }>("select spcname as name from pg_tablespace");
+  const lost = facts.tablespaces.filter((name) => !spaces.some((space) => space.name === name));
+  return lost.length === 0
+    ? []
+    : [`tablespaces ${lost.join(", ")} do not exist here: everything goes to the default one`];
+}
+
+/** Creates the roles of the backup that this server lacks; existing ones are left as they are. */
+export async function createMissingRoles(
+  admin: Session,
+  roles: string[],
+  globals: string,
+): Promise<string[]> {
+  const present = new Set(
+    (await admin.rows<{ name: string }>("select rolname as name from pg_roles")).map(({ name }) => name),
+  );
+  const missing = roles.filter((name) => !present.has(name));
+  if (missing.length === 0) return [];
+  const starts = missing.flatMap((name) => {
+    // pg_dumpall quotes a name only where it must
+    const forms = [name, quoteName(name)];
+    return forms.flatMap((form) => [
+      `CREATE ROLE ${form};`,
+      `ALTER ROLE ${form} `,
+      `COMMENT ON ROLE ${form} `,
+    ]);
+  });
+  const isMembershipOf = (line: string): boolean =>
+    missing.some((name) =>
+      [name, quoteName(name)].some((form) =>
+        new RegExp(`^GRANT .* TO ${escapeRegExp(form)}( WITH| GRANTED|;)`).test(line),
+      ),
+    );
+  const statements = globals
+    .split("\n")
+    .filter((line) => starts.some((start) => line.startsWith(start)) || isMembershipOf(line))
+    // a grantor may not exist here
+    .map((line) => line.replace(/ GRANTED BY .*;$/, ";"));
+  await admin.run(`begin; ${statements.join("\n")} commit`);
+  return missing;
+}
+
+const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+
+/** A database that nobody but its owner and superusers can enter until it is complete. */
+export async function createSideDatabase(admin: Session, name: string, facts: DatabaseFacts): Promise<void> {
+  const { major } = await serverFacts(admin);
+  const locale = [`lc_collate ${quoteText(facts.collate)}`, `lc_ctype ${quoteText(facts.ctype)}`];
+  if (facts.provider === "i" && facts.locale !== null)
+    locale.push("locale_provider icu", `icu_locale ${quoteText(facts.locale)}`);
+  if (facts.provider === "b" && facts.locale !== null)
+    locale.push("locale_provider builtin", `builtin_locale ${quoteText(facts.locale)}`);
+  if (facts.provider === "c" && major >= 15) locale.push("locale_provider libc");
+  await admin.run(
+    `create database ${quoteName(name)} template template0 encoding ${quoteText(facts.encoding)} ${locale.join(" ")}`,
+  );
+  await admin.run(
+    `revoke connect, temporary on database ${quoteName(name)} from public; comment on database ${quoteName(name)} is ${quoteText(HALF_RESTORED)}`,
+  );
+}
+
+/** pg_restore into a database; its exit and what it prints are judged. */
+export async function runRestore(
+  run: RestoreRun,
+  facts: DumpFacts,
+  settings: RestoreSettings,
+  spacesMissing: boolean,
+): Promise<string[]> {
+  const binaries = await binariesFor("pg_restore", facts.clientMajor, settings);
+  const target = { ...settings.target, database: run.database };
+  const options: ToolOptions = {
+    environment: settings.environment,
+    variables: libpqVariables(target, settings.user),
+    signal: settings.signal,
+  };
+  const how = {
+    beside: ["--exit-on-error", `--jobs=${run.jobs}`],
+    "rows-only": ["--exit-on-error", `--jobs=${run.jobs}`, "--section=pre-data", "--section=data"],
+    "in-place": ["--clean", "--if-exists", "--single-transaction"],
+  }[run.how];
+  await runTool(
+    join(binaries.path, "pg_restore"),
+    [
+      ...how,
+      ...(spacesMissing ? ["--no-tablespaces"] : []),
+      "--no-password",
+      `--dbname=${run.database}`,
+      run.file,
+    ],
+    options,
+  );
+  return [];
+}
+
+export async function countTarget(settings: RestoreSettings, database: string): Promise<TableRows[]> {
+  const session = await connect({ ...settings.target, database }, settings.user);
+  try {
+    await session.run("set row_security = off");
+    return await countRows(session, await userTables(session));
+  } finally {
+    await session.close();
+  }
+}
+
+/** Fresh statistics: without them the first queries after a restore are slow. */
+export async function analyzeTarget(settings: RestoreSettings, database: string): Promise<void> {
+  const session = await connect({ ...settings.target, database }, settings.user);
+  try {
+    await session.run("analyze");
+  } finally {
+    await session.close();
+  }
+}
+
+/** Owner, grants, settings and comment, as they were; the last step before the database gets its name. */
+export async function dressDatabase(admin: Session, name: string, facts: DatabaseFacts): Promise<void> {
+  const database = quoteName(name);
+  const grants = facts.grants ?? [
+    { grantee: null, privilege: "CONNECT", grantable: false },
+    { grantee: null, privilege: "TEMPORARY", grantable: false },
+  ];
+  const statements = [
+    `alter database ${database} owner to ${quoteName(facts.owner)}`,
+    `alter database ${database} connection limit ${facts.connectionLimit}`,
+    ...facts.settings.map(({ role, setting }) => {
+      const [parameter = "", ...value] = setting.split("=");
+      const whose =
+        role === null
+          ? `alter database ${database}`
+          : `alter role ${quoteName(role)} in database ${database}`;
+      return `${whose} set ${quoteName(parameter)} to ${settingValue(parameter, value.join("="))}`;
+    }),
+    ...grants.map(
+      ({ grantee, privilege, grantable }) =>
+        `grant ${privilege} on database ${database} to ${grantee === null ? "public" : quoteName(grantee)}${grantable ? " with grant option" : ""}`,
+    ),
+  ];
+  await admin.run(`begin; ${statements.join("; ")}; commit`);
+}
+
+/** Settings that hold lists are stored already quoted, item by item. */
+const LISTS = new Set([
+  "search_path",
+  "temp_tablespaces",
+  "session_preload_libraries",
+  "local_preload_libraries",
+  "shared_preload_libraries",
+  "unix_socket_directories",
+]);
+
+const settingValue = (parameter: string, value: string): string =>
+  LISTS.has(parameter.toLowerCase()) && value !== "" ? value : quoteText(value);
+
+/** Gives the finished database its name. The one that had it is renamed in the same transaction: there is always exactly one. */
+export async function swapIn(
+  admin: Session,
+  side: string,
+  name: string,
+  keepAs: string,
+  comment: string | null,
+): Promise<string | null> {
+  const text = comment === null ? "null" : quoteText(comment);
+  // the mark of an incomplete database goes in the same transaction: a kill leaves it marked, or finished
+  const arrive = `alter database ${quoteName(side)} rename to ${quoteName(name)}; comment on database ${quoteName(name)} is ${text}`;
+  if (!(await databaseExists(admin, name))) {
+    await endSessions(admin, side);
+    await admin.run(`begin; ${arrive}; commit`);
+    return null;
+  }
+  await admin.run(`alter database ${quoteName(name)} allow_connections false`);
+  try {
+    await endSessions(admin, name);
+    await endSessions(admin, side);
+    await admin.run(
+      `begin; alter database ${quoteName(name)} rename to ${quoteName(keepAs)}; ${arrive}; commit`,
+    );
+  } catch (error) {
+    await admin.run("rollback");
+    await admin.run(`alter database ${quoteName(name)} allow_connections true`);
+    throw error;
+  }
+  await admin.run(`alter database ${quoteName(keepAs)} allow_connections true`);
+  return keepAs;
+}
+
+async function endSessions(admin: Session, database: string): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const left = await admin.rows(
+      "select pg_terminate_backend(pid)::text as ended from pg_stat_activity where datname = $1 and pid <> pg_backend_pid()",
+      [database],
+    );
+    if (left.length === 0) return;
+    await admin.run("select pg_sleep(0.1)");
+  }
+  throw new JBackupError("target_refused", `sessions on the database "${database}" could not be ended`, {
+    hint: "look for them in pg_stat_activity, end them, then run the restore again",
+  });
+}
+
+export const dropDatabase = (admin: Session, name: string): Promise<void> =>
+  admin.run(`drop database if exists ${quoteName(name)} with (force)`);
+
+/** Drops what killed restores left, and lets users back into a database that one had locked; answers what it did. */
+export async function sweepHalfRestored(admin: Session): Promise<string[]> {
+  const left = await admin.rows<{ name: string }>(
+    `select datname as name from pg_database where shobj_description(oid, 'pg_database') = $1 and datname ~ '_jbackup_[0-9a-f]{8}$'`,
+    [HALF_RESTORED],
+  );
+  for (const { name } of left) await dropDatabase(admin, name);
+  return left.map(({ name }) => name);
+}
+
+/** A kill between locking the old database and the swap leaves it closed to users: open it again. */
+export async function reopenClosed(admin: Session, name: string): Promise<boolean> {
+  const closed = await admin.rows(
+    "select 1 as found from pg_database where datname = $1 and not datallowconn",
+    [name],
+  );
+  if (closed.length > 0) await admin.run(`alter database ${quoteName(name)} allow_connections true`);
+  return closed.length > 0;
+}
+
+export { databaseExists };

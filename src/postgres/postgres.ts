@@ -1,0 +1,88 @@
+import { isJBackupError, JBackupError } from "../domain/errors.js";
+import type { Secret } from "../domain/secret.js";
+import { addressOf, connect, type Session, type Target } from "./connection.js";
+import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
+import * as restoring from "./logicalRestore.js";
+import { mergeDatabase } from "./merge.js";
+import type { ToolEnvironment } from "./tools.js";
+
+export { passwordIn, type Session } from "./connection.js";
+export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
+export type { LogicalDump } from "./logicalDump.js";
+export type { DumpFacts, RestoreRun } from "./logicalRestore.js";
+
+export interface PostgresSettings {
+  url: Secret;
+  /** Who connects when the address names nobody. */
+  user: string;
+  binDirectory: string | "auto";
+  environment: ToolEnvironment;
+  signal: AbortSignal;
+}
+
+/** The server of a site, as the use cases see it. */
+export interface Postgres {
+  /** The database that the configuration protects. */
+  readonly database: string;
+  connect(database?: string): Promise<Session>;
+  /** A session on a maintenance database, never on the one that is worked on. */
+  admin(): Promise<Session>;
+  openDump(): Promise<LogicalDump>;
+  readonly restoring: RestoreSteps;
+}
+
+type Settings = restoring.RestoreSettings;
+
+/** The steps of bringing a logical backup back; engine/restore.ts puts them in order. */
+export interface RestoreSteps {
+  exists: typeof restoring.databaseExists;
+  checkTarget: typeof restoring.checkTarget;
+  createMissingRoles: typeof restoring.createMissingRoles;
+  createSide: typeof restoring.createSideDatabase;
+  dress: typeof restoring.dressDatabase;
+  swapIn: typeof restoring.swapIn;
+  drop: typeof restoring.dropDatabase;
+  sweep: typeof restoring.sweepHalfRestored;
+  reopen: typeof restoring.reopenClosed;
+  merge: typeof mergeDatabase;
+  load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<string[]>;
+  count(database: string): ReturnType<typeof restoring.countTarget>;
+  analyze(database: string): Promise<void>;
+}
+
+export function openPostgres(given: PostgresSettings): Postgres {
+  const target: Target = { url: given.url };
+  const settings: Settings = { ...given, target };
+  const { database } = addressOf(target, given.user);
+  return {
+    database,
+    connect: (name) => connect(name === undefined ? target : { ...target, database: name }, given.user),
+    admin: async () => {
+      const places = ["postgres", "template1"].filter((name) => name !== database);
+      for (const place of places) {
+        try {
+          return await connect({ ...target, database: place }, given.user);
+        } catch (error) {
+          if (!isJBackupError(error, "database_missing") || place === places.at(-1)) throw error;
+        }
+      }
+      throw new JBackupError("bug", "no maintenance database to connect to");
+    },
+    openDump: () => openLogicalDump(settings),
+    restoring: {
+      exists: restoring.databaseExists,
+      checkTarget: restoring.checkTarget,
+      createMissingRoles: restoring.createMissingRoles,
+      createSide: restoring.createSideDatabase,
+      dress: restoring.dressDatabase,
+      swapIn: restoring.swapIn,
+      drop: restoring.dropDatabase,
+      sweep: restoring.sweepHalfRestored,
+      reopen: restoring.reopenClosed,
+      merge: mergeDatabase,
+      load: (run, facts, spacesMissing) => restoring.runRestore(run, facts, settings, spacesMissing),
+      count: (name) => restoring.countTarget(settings, name),
+      analyze: (name) => restoring.analyzeTarget(settings, name),
+    },
+  };
+}

@@ -1,0 +1,124 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Catalog } from "./catalog/catalog.js";
+import { type Config, type Environment, loadConfig } from "./config/config.js";
+import { JBackupError } from "./domain/errors.js";
+import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
+import type { Postgres } from "./postgres/postgres.js";
+import { systemClock } from "./sys/clock.js";
+import { uuid7 } from "./sys/ids.js";
+
+export interface SiteRequest {
+  configFile?: string;
+  environment: Environment;
+  report: Reporter;
+  signal: AbortSignal;
+  onSecret(text: string): void;
+  version: string;
+}
+
+/** How long one storage operation is tried again before the storage counts as away. */
+const RETRY = { budgetMs: 25_000, firstPauseMs: 250, longestPauseMs: 8_000 };
+
+const RECOVER_SCRIPT = fileURLToPath(new URL("../bin/recover.mjs", import.meta.url));
+
+/** Puts real parts behind every port. Each is loaded and opened when it is first used. */
+export async function openSite(request: SiteRequest): Promise<Site> {
+  const { environment, report, signal, onSecret, version } = request;
+  const config = await loadConfig({ environment, file: request.configFile, onSecret });
+  for (const warning of config.warnings) report.warn(warning);
+  const [format, storages, { withJournal, openCatalog, locationOf }] = await Promise.all([
+    import("./format/format.js"),
+    import("./storage/storages.js"),
+    import("./catalog/catalogs.js"),
+  ]);
+  const catalogUrl = await config.catalogUrl();
+  let opened: Promise<OpenedStorage[]> | undefined;
+  let server: Promise<Postgres> | undefined;
+  const catalog: Catalog = withJournal(
+    () => openCatalog(catalogUrl.reveal(), { clock: systemClock }),
+    join(config.home, "journal"),
+    {
+      clock: systemClock,
+      location: await locationOf(catalogUrl.reveal()),
+      onTrouble: (error) => report.warn(`${error.message}; records go to the journal and are written later`),
+    },
+  );
+
+  return {
+    config,
+    environment,
+    version,
+    clock: systemClock,
+    report,
+    signal,
+    catalog,
+    format,
+    storage: storages,
+    onSecret,
+    recoverScript: RECOVER_SCRIPT,
+    newId: () => uuid7(systemClock),
+    storages: () => {
+      opened ??= openAll(config, storages.openStorage);
+      return opened;
+    },
+    postgres: () => {
+      server ??= openServer(config, environment, signal, onSecret);
+      return server;
+    },
+    step: (name) => {
+      if (environment.stopAt === name) process.kill(process.pid, "SIGSTOP");
+    },
+    close: async () => {
+      await catalog.close();
+      for (const entry of (await opened?.catch(() => [])) ?? []) await entry.storage?.close();
+    },
+  };
+}
+
+async function openAll(
+  config: Config,
+  open: typeof import("./storage/storages.js").openStorage,
+): Promise<OpenedStorage[]> {
+  return Promise.all(
+    config.storages.map(async (storage): Promise<OpenedStorage> => {
+      const { name, kind } = storage;
+      try {
+        return { name, kind, storage: await open(storage, { clock: systemClock, retry: RETRY }) };
+      } catch (error) {
+        // a secret that cannot be had, or a service that cannot be reached: the others must not suffer
+        if (error instanceof JBackupError) return { name, kind, storage: null, error };
+        throw error;
+      }
+    }),
+  );
+}
+
+async function openServer(
+  config: Config,
+  environment: Environment,
+  signal: AbortSignal,
+  onSecret: (text: string) => void,
+): Promise<Postgres> {
+  const { openPostgres, passwordIn } = await import("./postgres/postgres.js");
+  const url = await config.database.url();
+  const password = passwordIn(url);
+  if (password !== null) onSecret(password);
+  return openPostgres({
+    url,
+    user: environment.user,
+    binDirectory: config.database.binDirectory,
+    environment: { path: environment.path, home: environment.home },
+    signal,
+  });
+}
+
+export async function createKeys(request: {
+  directory: string;
+}): Promise<{ directory: string; recipient: string; signer: string }> {
+  const [format, { createKeys: create }] = await Promise.all([
+    import("./format/format.js"),
+    import("./engine/siteKeys.js"),
+  ]);
+  return create(format, request.directory);
+}
