@@ -76,7 +76,11 @@ class JournaledCatalog implements Catalog {
   migrate = (): Promise<string[]> => this.#ask((catalog) => catalog.migrate());
 
   close(): Promise<void> {
-    return this.#inTurn(() => this.#drop());
+    return this.#inTurn(async () => {
+      const catalog = this.#catalog;
+      this.#catalog = undefined;
+      await catalog?.close();
+    });
   }
 
   #ask<Answer>(question: (catalog: Catalog) => Promise<Answer>): Promise<Answer> {
@@ -107,7 +111,7 @@ class JournaledCatalog implements Catalog {
     try {
       return await question(await this.#ready());
     } catch (error) {
-      if (isJBackupError(error, "catalog_unavailable")) await this.#goDown(error);
+      if (isJBackupError(error, "catalog_unavailable")) this.#goDown(error);
       throw error;
     }
   }
@@ -120,7 +124,7 @@ class JournaledCatalog implements Catalog {
     try {
       await replayJournals(this.#directory, catalog, onTrouble ?? (() => {}));
     } catch (error) {
-      await catalog.close();
+      abandon(catalog);
       throw error;
     }
     this.#trouble = undefined;
@@ -128,17 +132,19 @@ class JournaledCatalog implements Catalog {
     return catalog;
   }
 
-  async #goDown(error: JBackupError): Promise<void> {
+  #goDown(error: JBackupError): void {
     if (this.#trouble?.error === error) return;
     if (!this.#trouble) this.#options.onTrouble?.(error);
-    const retryAtMs = this.#options.clock.monotonicMs() + (this.#options.retryAfterMs ?? 15_000);
+    const retryAtMs = this.#options.clock.monotonicMs() + (this.#options.retryAfterMs ?? RETRY_AFTER_MS);
     this.#trouble = { error, retryAtMs };
-    await this.#drop();
-  }
-
-  async #drop(): Promise<void> {
-    const catalog = this.#catalog;
+    if (this.#catalog) abandon(this.#catalog);
     this.#catalog = undefined;
-    await catalog?.close();
   }
+}
+
+const RETRY_AFTER_MS = 15_000;
+
+/** Not waited for: saying goodbye to a server that no longer answers may take minutes, and its failure is known already. */
+function abandon(catalog: Catalog): void {
+  catalog.close().catch(() => {});
 }

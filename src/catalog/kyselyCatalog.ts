@@ -1,3 +1,4 @@
+import type { Transaction } from "kysely";
 import type { Alert, AuditEntry, Backup, Drill, Restore, Run, Verification } from "../domain/backup.js";
 import { appendToChain, checkChain } from "./audit.js";
 import { findBackups, saveBackups } from "./backups.js";
@@ -13,6 +14,7 @@ import {
   drillLayout,
   restoreLayout,
   runLayout,
+  type Tables,
   verificationLayout,
 } from "./tables.js";
 
@@ -29,36 +31,34 @@ export class KyselyCatalog implements Catalog {
   }
 
   saveBackups(backups: Backup[]): Promise<void> {
-    return this.#guard((db) => db.transaction().execute((transaction) => saveBackups(transaction, backups)));
+    return this.#write((db) => saveBackups(db, backups));
   }
 
   saveRestore(restore: Restore): Promise<void> {
-    return this.#guard((db) => upsert(db, "restores", [toRow(restoreLayout, restore)]));
+    return this.#write((db) => upsert(db, "restores", [toRow(restoreLayout, restore)]));
   }
 
   saveVerification(verification: Verification): Promise<void> {
-    return this.#guard((db) => upsert(db, "verifications", [toRow(verificationLayout, verification)]));
+    return this.#write((db) => upsert(db, "verifications", [toRow(verificationLayout, verification)]));
   }
 
   saveAlert(alert: Alert): Promise<void> {
-    return this.#guard((db) => upsert(db, "alerts", [toRow(alertLayout, alert)]));
+    return this.#write((db) => upsert(db, "alerts", [toRow(alertLayout, alert)]));
   }
 
   saveRun(run: Run): Promise<void> {
-    return this.#guard((db) => upsert(db, "runs", [toRow(runLayout, run)]));
+    return this.#write((db) => upsert(db, "runs", [toRow(runLayout, run)]));
   }
 
   saveDrill(drill: Drill): Promise<void> {
-    return this.#guard((db) => upsert(db, "drills", [toRow(drillLayout, drill)]));
+    return this.#write((db) => upsert(db, "drills", [toRow(drillLayout, drill)]));
   }
 
   appendAudit(entry: AuditEntry): Promise<void> {
-    return this.#guard((db) =>
-      db.transaction().execute(async (transaction) => {
-        await this.#database.lockAudit(transaction);
-        await appendToChain(transaction, entry);
-      }),
-    );
+    return this.#write(async (db) => {
+      await this.#database.lockAudit(db);
+      await appendToChain(db, entry);
+    });
   }
 
   backups(filter: BackupFilter = {}): Promise<Backup[]> {
@@ -119,6 +119,10 @@ export class KyselyCatalog implements Catalog {
 
   close(): Promise<void> {
     return this.#guard((db) => db.destroy());
+  }
+
+  #write(work: (db: Transaction<Tables>) => Promise<void>): Promise<void> {
+    return this.#guard((db) => db.transaction().execute(work));
   }
 
   async #guard<Result>(work: (db: CatalogDatabase["db"]) => Promise<Result>): Promise<Result> {

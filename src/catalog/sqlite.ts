@@ -1,16 +1,13 @@
 import { mkdir, open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { setTimeout as pause } from "node:timers/promises";
 import { Kysely, sql } from "kysely";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Clock } from "../sys/clock.js";
 import { type CatalogDatabase, HISTORY_TABLE } from "./database.js";
 import { REBUILD_HINT } from "./rows.js";
-import { CatalogSqliteDialect } from "./sqliteDialect.js";
+import { BUSY_MS, CatalogSqliteDialect, isBusy, patiently, sqliteCodeOf } from "./sqliteDialect.js";
 import type { Tables } from "./tables.js";
-
-const BUSY_MS = 10_000;
 
 /** `path` is a file, or `:memory:` for a catalog that ends with the process. */
 export async function openSqlite(path: string, clock: Clock): Promise<CatalogDatabase> {
@@ -18,8 +15,9 @@ export async function openSqlite(path: string, clock: Clock): Promise<CatalogDat
   const translate = (error: unknown): unknown => translateSqlite(error, location);
   try {
     if (path !== ":memory:") await createPrivately(path);
-    const database = await connect(path, clock);
-    const db = new Kysely<Tables>({ dialect: new CatalogSqliteDialect(database) });
+    // The change to WAL mode does not wait for other connections as statements do.
+    const database = await patiently(clock, async () => connect(path));
+    const db = new Kysely<Tables>({ dialect: new CatalogSqliteDialect(database, clock) });
     return {
       location,
       db,
@@ -49,36 +47,24 @@ async function createPrivately(path: string): Promise<void> {
   }
 }
 
-/** The change to WAL mode does not wait for other connections as statements do, so it is tried again. */
-async function connect(path: string, clock: Clock): Promise<DatabaseSync> {
-  const deadline = clock.monotonicMs() + BUSY_MS;
-  for (;;) {
-    const database = new DatabaseSync(path, { timeout: BUSY_MS, enableForeignKeyConstraints: true });
-    try {
-      database.exec("pragma journal_mode = wal; pragma synchronous = full;");
-      return database;
-    } catch (error) {
-      database.close();
-      if (primaryCode(error) !== SQLITE_BUSY || clock.monotonicMs() > deadline) throw error;
-      await pause(20);
-    }
+function connect(path: string): DatabaseSync {
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true });
+  try {
+    database.exec(`pragma journal_mode = wal; pragma synchronous = full; pragma busy_timeout = ${BUSY_MS}`);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
   }
 }
 
-const SQLITE_BUSY = 5;
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 const REFUSED_RECORD = new Set([18, 19, 20]); // too big, constraint, datatype mismatch
 
-/** Undefined for what did not come from SQLite. */
-const primaryCode = (error: unknown): number | undefined => {
-  const errcode = (error as { errcode?: unknown } | null)?.errcode;
-  return typeof errcode === "number" ? errcode & 0xff : undefined;
-};
-
 function translateSqlite(error: unknown, location: string): unknown {
   if (isJBackupError(error)) return error;
-  const code = primaryCode(error);
+  const code = sqliteCodeOf(error);
   const reason = reasonOf(error);
   if (code === undefined) {
     if (!(error instanceof Error && "syscall" in error)) return error;
@@ -97,10 +83,9 @@ function translateSqlite(error: unknown, location: string): unknown {
       hint: REBUILD_HINT,
       cause: error,
     });
-  const hint =
-    code === SQLITE_BUSY
-      ? "Another process holds it for long: see who with `fuser`, then try again."
-      : "Check catalog.url, the rights on the file and its directory, and the space left on its disk.";
+  const hint = isBusy(error)
+    ? "Another process holds it for long: see who with `fuser`, then try again."
+    : "Check catalog.url, the rights on the file and its directory, and the space left on its disk.";
   return new JBackupError("catalog_unavailable", `the catalog ${location} does not work: ${reason}`, {
     hint,
     cause: error,

@@ -1,4 +1,5 @@
 import type { DatabaseSync, SQLInputValue } from "node:sqlite";
+import { setTimeout as pause } from "node:timers/promises";
 import {
   CompiledQuery,
   type DatabaseConnection,
@@ -9,19 +10,48 @@ import {
   type SqliteStatement,
   type TransactionSettings,
 } from "kysely";
+import type { Clock } from "../sys/clock.js";
+
+/** How long anything waits for another process that holds the database. */
+export const BUSY_MS = 10_000;
+
+const SQLITE_BUSY = 5;
+
+/** SQLite's code without its finer distinctions; undefined for what did not come from SQLite. */
+export function sqliteCodeOf(error: unknown): number | undefined {
+  const errcode = (error as { errcode?: unknown } | null)?.errcode;
+  return typeof errcode === "number" ? errcode & 0xff : undefined;
+}
+
+export const isBusy = (error: unknown): boolean => sqliteCodeOf(error) === SQLITE_BUSY;
+
+/** Tries until the database is free. SQLite's own waiting would stop this whole process, perhaps the one that holds it. */
+export async function patiently<Result>(clock: Clock, attempt: () => Promise<Result>): Promise<Result> {
+  const deadline = clock.monotonicMs() + BUSY_MS;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isBusy(error) || clock.monotonicMs() > deadline) throw error;
+      await pause(2 + Math.random() * 18);
+    }
+  }
+}
 
 /** Kysely's SQLite dialect on Node's own SQLite. */
 export class CatalogSqliteDialect extends SqliteDialect {
   readonly #database: SqliteDatabase;
+  readonly #clock: Clock;
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, clock: Clock) {
     const adapted = adapt(database);
     super({ database: adapted });
     this.#database = adapted;
+    this.#clock = clock;
   }
 
   override createDriver(): SqliteDriver {
-    return new EagerDriver({ database: this.#database });
+    return new EagerDriver(this.#database, this.#clock);
   }
 
   override createAdapter(): SqliteAdapter {
@@ -34,12 +64,25 @@ export class CatalogSqliteDialect extends SqliteDialect {
  * between. So transactions take the write lock first, where waiting works, unless they say that they only read.
  */
 class EagerDriver extends SqliteDriver {
+  readonly #clock: Clock;
+
+  constructor(database: SqliteDatabase, clock: Clock) {
+    super({ database });
+    this.#clock = clock;
+  }
+
   override async beginTransaction(
     connection: DatabaseConnection,
-    settings: TransactionSettings = {},
+    wanted?: TransactionSettings,
   ): Promise<void> {
-    const begin = settings.accessMode === "read only" ? "begin" : "begin immediate";
-    await connection.executeQuery(CompiledQuery.raw(begin));
+    const run = (text: string): Promise<unknown> => connection.executeQuery(CompiledQuery.raw(text));
+    if (wanted?.accessMode === "read only") return void (await run("begin"));
+    await run("pragma busy_timeout = 0");
+    try {
+      await patiently(this.#clock, () => run("begin immediate"));
+    } finally {
+      await run(`pragma busy_timeout = ${BUSY_MS}`);
+    }
   }
 }
 

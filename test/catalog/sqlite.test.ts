@@ -127,7 +127,7 @@ describe("Kysely on node:sqlite", () => {
   const fresh = (): { raw: DatabaseSync; db: Kysely<Things> } => {
     const raw = new DatabaseSync(":memory:");
     raw.exec("create table things (id integer primary key, name text)");
-    return { raw, db: new Kysely<Things>({ dialect: new CatalogSqliteDialect(raw) }) };
+    return { raw, db: new Kysely<Things>({ dialect: new CatalogSqliteDialect(raw, clock) }) };
   };
 
   it("tells questions from commands", () => {

@@ -38,6 +38,8 @@ const startProcess = (...words: string[]): Promise<unknown> =>
     ...words,
   ]);
 
+const auditEntry = { at: backupNumber(1).createdAt, actor: "a", action: "b", subject: "c", detail: {} };
+
 /** What every catalog promises, over a real database. */
 export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>): void {
   describe(`the catalog in ${name}`, () => {
@@ -178,16 +180,37 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
   describe(`several processes with the catalog in ${name}`, () => {
     const WRITERS = [1, 2, 3, 4];
     const TURNS = 25;
+    const SHARED = [999_998, 999_999];
+
+    it("and several users in one of them create it at once, and write to it at once", async () => {
+      const place = await fresh();
+      const users = await Promise.all(WRITERS.map(() => open(place)));
+      await Promise.all(
+        users.map(async (user, who) => {
+          for (let turn = 0; turn < TURNS; turn++) {
+            await user.saveBackups([backupNumber(who * 1_000 + turn)]);
+            await user.appendAudit({ ...auditEntry, id: `${who}-${turn}` });
+          }
+        }),
+      );
+      const [catalog] = users;
+      expect(await catalog?.backups()).toHaveLength(WRITERS.length * TURNS);
+      expect(await catalog?.checkAudit()).toMatchObject({ entries: WRITERS.length * TURNS, brokenAt: null });
+      await Promise.all(users.map((user) => user.close()));
+      await place.close();
+    });
 
     it("create it at once, and write to it at once, without losing anything", async () => {
       const place = await fresh();
       await Promise.all(WRITERS.map((who) => startProcess(place.url, "write", `${who}`, `${TURNS}`)));
       const catalog = await open(place);
-      expect(await catalog.backups()).toHaveLength(WRITERS.length * TURNS + 1);
+      expect(await catalog.backups()).toHaveLength(WRITERS.length * TURNS + SHARED.length);
       expect(await catalog.checkAudit()).toMatchObject({ entries: WRITERS.length * TURNS, brokenAt: null });
       // the copies are those of the writer who came last, never a mixture
-      const [shared] = await catalog.backups({ reference: backupNumber(999_999).id });
-      expect(shared?.copies.map((copy) => copy.path)).toEqual([shared?.note, shared?.note, shared?.note]);
+      for (const number of SHARED) {
+        const [shared] = await catalog.backups({ reference: backupNumber(number).id });
+        expect(shared?.copies.map((copy) => copy.path)).toEqual([shared?.note, shared?.note, shared?.note]);
+      }
       await catalog.close();
       await place.close();
     });
@@ -215,17 +238,7 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
     const tamper = async (statement: (table: string) => string): Promise<unknown> => {
       const place = await fresh();
       const catalog = await open(place);
-      for (const number of [1, 2, 3, 4]) {
-        const at = backupNumber(number).createdAt;
-        await catalog.appendAudit({
-          id: `e${number}`,
-          at,
-          actor: "a",
-          action: "b",
-          subject: "c",
-          detail: {},
-        });
-      }
+      for (const number of [1, 2, 3, 4]) await catalog.appendAudit({ ...auditEntry, id: `e${number}` });
       const { head } = await catalog.checkAudit();
       await place.run(statement(place.table("audit")));
       const { head: after, ...check } = await catalog.checkAudit();

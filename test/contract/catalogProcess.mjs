@@ -46,10 +46,12 @@ if (task === "replay") {
 if (task === "write") {
   for (let turn = 0; turn < Number(count); turn++) {
     const own = backupNumber(Number(who) * 1_000 + turn);
-    const shared = backupNumber(999_999, { note: `${who}/${turn}` });
-    shared.copies = shared.copies.map((copy) => ({ ...copy, path: `${who}/${turn}` }));
+    const shared = [999_998, 999_999].map((number) => {
+      const backup = backupNumber(number, { note: `${who}/${turn}` });
+      return { ...backup, copies: backup.copies.map((copy) => ({ ...copy, path: `${who}/${turn}` })) };
+    });
     // in both orders, as two writers that lock the same rows in different orders would block each other
-    await catalog.saveBackups(Number(who) % 2 === 0 ? [own, shared] : [shared, own]);
+    await catalog.saveBackups(Number(who) % 2 === 0 ? [own, ...shared] : [...shared.reverse(), own]);
     await catalog.appendAudit({
       id: `${who}-${turn}`,
       at: own.createdAt,
