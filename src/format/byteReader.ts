@@ -29,6 +29,12 @@ export class ByteReader {
     return taken.length === 1 ? (taken[0] as Buffer) : Buffer.concat(taken);
   }
 
+  /** Whatever is at hand, up to `most` bytes and without copying; empty only where the input ends. */
+  async takeSome(most: number): Promise<Buffer> {
+    await this.#fill(1);
+    return this.take(Math.min(most, this.#chunks[0]?.length ?? 0));
+  }
+
   async close(): Promise<void> {
     if (this.#hasEnded) return;
     this.#hasEnded = true;

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { JBackupError } from "../domain/errors.js";
-import type { Contents, Entry } from "../domain/manifest.js";
+import type { Contents, Entry, Segment } from "../domain/manifest.js";
 import { objectFault } from "./faults.js";
 import type { SealContext } from "./header.js";
 import { type BackupContext, contentsContext, packContext } from "./layout.js";
@@ -39,19 +39,19 @@ export interface EntryOptions extends BackupContext {
  * The bytes of one entry. Each chunk is authentic when it is handed over; that it is all of them is known
  * only when the iteration ends without an error.
  */
-export async function* openEntry(entry: Entry, options: EntryOptions): AsyncGenerator<Buffer> {
+export const openEntry = (entry: Entry, options: EntryOptions): AsyncGenerator<Buffer> =>
+  verifiedEntry(entry, options, (segment) => openSegment(segment, options));
+
+/** Reads segment by segment, and compares length and SHA-256 at the end. */
+export async function* verifiedEntry(
+  entry: Entry,
+  { backupId }: BackupContext,
+  read: (segment: Segment) => AsyncIterable<Buffer>,
+): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
   let bytes = 0;
   for (const segment of entry.segments) {
-    const context = packContext(options, segment.object);
-    const source = await options.source(segment.object);
-    const end = segment.offset + segment.bytes;
-    // from the start of a pack one pass will do, which saves the two requests for trailer and header
-    const content =
-      segment.offset === 0
-        ? firstBytes(openSealed(source, options.dataKey, context), end, context)
-        : openRange(source, options.dataKey, context, segment.offset, end);
-    for await (const chunk of content) {
+    for await (const chunk of read(segment)) {
       hash.update(chunk);
       bytes += chunk.length;
       yield chunk;
@@ -60,11 +60,22 @@ export async function* openEntry(entry: Entry, options: EntryOptions): AsyncGene
   if (bytes !== entry.bytes || hash.digest("hex") !== entry.sha256)
     throw new JBackupError(
       "object_corrupt",
-      `entry ${entry.name} of backup ${options.backupId} is not what was backed up: its SHA-256 differs`,
+      `entry ${entry.name} of backup ${backupId} is not what was backed up: its SHA-256 differs`,
       {
         hint: "Every object is authentic, so this is a bug or a fault of the machine that wrote it: report it.",
       },
     );
+}
+
+async function* openSegment(
+  { object, offset, bytes }: Segment,
+  options: EntryOptions,
+): AsyncGenerator<Buffer> {
+  const context = packContext(options, object);
+  const source = await options.source(object);
+  // from the start of a pack one pass will do, which saves the requests for header and trailer
+  if (offset === 0) yield* firstBytes(openSealed(source, options.dataKey, context), bytes, context);
+  else yield* openRange(source, options.dataKey, context, offset, offset + bytes);
 }
 
 async function* firstBytes(
@@ -74,7 +85,7 @@ async function* firstBytes(
 ): AsyncGenerator<Buffer> {
   let missing = wanted;
   for await (const chunk of content) {
-    // the last chunk is asked for even when it is not needed: only behind it is the end of the object checked
+    // one chunk more is asked for than is needed: a range that reaches the end has the end checked
     if (missing > 0) yield chunk.subarray(0, missing);
     missing -= chunk.length;
     if (missing < 0) return;

@@ -7,6 +7,7 @@ import {
   contentsContext,
   createArchive,
   openContents,
+  openEntries,
   openEntry,
   sealObject,
 } from "../../src/format/format.js";
@@ -205,6 +206,61 @@ describe("an entry", () => {
     const segments = [{ object: "data/000001.jbk", offset: 0, bytes: 101 }];
     expect((await errorOf(read({ ...entry, segments }))).message).toBe(
       `data/000001.jbk of backup ${BACKUP_ID} holds 100 bytes; 101 were asked for`,
+    );
+  });
+});
+
+describe("many entries in one pass", () => {
+  it("come back whole, in any selection and order, also when some are left unread", async () => {
+    const { archive, source } = archiveInMemory();
+    const inputs = new Map<string, Buffer>();
+    for (let at = 0; at < 12; at++) {
+      const bytes = sampleBytes(5000).subarray(at, at + at * 397);
+      inputs.set((await add(archive, `file-${at}`, bytes)).name, bytes);
+    }
+    const { entries } = await archive.finish();
+    const options = { ...BACKUP, dataKey: DATA_KEY, source };
+    await fc.assert(
+      fc.asyncProperty(fc.shuffledSubarray(entries), fc.nat(3), async (chosen, skipped) => {
+        let at = 0;
+        for await (const { entry, content } of openEntries(chosen, options)) {
+          if (at++ === skipped) continue;
+          if (at === skipped + 2) for await (const _first of content) break;
+          else expect((await collect(content)).equals(inputs.get(entry.name) as Buffer)).toBe(true);
+        }
+        expect(at).toBe(chosen.length);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  it("open each pack once when they come in their own order", async () => {
+    const { archive, stored, source } = archiveInMemory();
+    for (let at = 0; at < 200; at++) await add(archive, `file-${at}`, sampleBytes(300));
+    const { entries } = await archive.finish();
+    const opened: string[] = [];
+    const counted = (name: string) => {
+      opened.push(name);
+      return source(name);
+    };
+    for await (const { content } of openEntries(entries, { ...BACKUP, dataKey: DATA_KEY, source: counted }))
+      expect(await collect(content)).toEqual(sampleBytes(300));
+    expect(opened).toEqual([...stored.keys()].filter((name) => name !== "contents.jbk").toSorted());
+    expect(opened.length).toBeGreaterThan(2);
+  });
+
+  it("are checked like a single one", async () => {
+    const { archive, source } = archiveInMemory();
+    const entry = await add(archive, "orders", sampleBytes(3000));
+    await archive.finish();
+    const readOne = async (wrong: Entry): Promise<void> => {
+      const options = { ...BACKUP, dataKey: DATA_KEY, source };
+      for await (const { content } of openEntries([wrong], options)) await collect(content);
+    };
+    expect((await errorOf(readOne({ ...entry, sha256: "0".repeat(64) }))).code).toBe("object_corrupt");
+    const segments = [{ object: "data/000001.jbk", offset: 2990, bytes: 20 }];
+    expect((await errorOf(readOne({ ...entry, segments }))).message).toBe(
+      `data/000001.jbk of backup ${BACKUP_ID} holds 3000 bytes; bytes 2990 to 3010 were asked for`,
     );
   });
 });
