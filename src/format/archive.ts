@@ -85,7 +85,8 @@ export function createArchive(options: ArchiveOptions): Archive {
     addContents(more) {
       Object.assign(detail, more);
     },
-    finish(more = {}) {
+    async finish(more = {}) {
+      if (isFinished) throw new JBackupError("bug", "an archive was finished twice");
       isFinished = true;
       return inTurn(async () => {
         const objects = await packs.finish();

@@ -58,9 +58,9 @@ export function newHeader(codec: Codec, frameBytes: number, context: SealContext
 
 function field(text: string): Buffer {
   const bytes = Buffer.from(text, "utf8");
-  if (bytes.length > FIELD_MAX_BYTES)
+  if (bytes.length > FIELD_MAX_BYTES || !text.isWellFormed())
     throw new RangeError(
-      `a field of a container header may have ${FIELD_MAX_BYTES} bytes, not ${bytes.length}`,
+      `a field of a container header is text of at most ${FIELD_MAX_BYTES} bytes, not ${JSON.stringify(text)}`,
     );
   return Buffer.concat([Buffer.from([bytes.length >> 8, bytes.length & 255]), bytes]);
 }

@@ -10,11 +10,15 @@ const SHORT = 512;
 const LONG = 65_536;
 const OBJECTS_MAX = 1_000_000;
 const KEYS_MAX = 64;
+/** Each costs the reader a quarter of a second, or many times that if somebody wishes it so. */
+const PASSPHRASE_KEYS_MAX = 8;
 const WARNINGS_MAX = 10_000;
 
 /** Ids become parts of paths. */
 const isId: Check = (value) => isText(value, 128) && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(value);
 const isShort: Check = (value) => isText(value, SHORT) && !/\p{Cc}/u.test(value);
+/** Stands in every container header, which has a limit in bytes. */
+const isName: Check = (value) => isShort(value) && Buffer.byteLength(value as string) <= 1024;
 const orNull =
   (check: Check): Check =>
   (value) =>
@@ -26,12 +30,12 @@ const oneOf =
 
 const BODY: Record<keyof ManifestBody, Check> = {
   format: (value) => value === 1,
-  site: isShort,
+  site: isName,
   backupId: isId,
   label: isShort,
   kind: oneOf("full", "tenant", "wal", "config"),
   method: orNull(oneOf("physical", "logical")),
-  tenantId: orNull(isShort),
+  tenantId: orNull(isName),
   sequence: isCount,
   previousDigest: orNull(isSha256),
   createdAt: isTime,
@@ -82,6 +86,8 @@ const isStoredObject = (value: unknown): value is StoredObject =>
 
 export function keysProblem(keys: unknown): string | undefined {
   if (!Array.isArray(keys) || keys.length === 0 || keys.length > KEYS_MAX) return "its keys are missing";
+  if (keys.filter((key) => isRecord(key) && key.kind === "scrypt").length > PASSPHRASE_KEYS_MAX)
+    return `it has more than ${PASSPHRASE_KEYS_MAX} passphrase keys`;
   const at = keys.findIndex((key) => !isWrappedKey(key));
   return at < 0 ? undefined : `its key ${at + 1} is not well formed`;
 }

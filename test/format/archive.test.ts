@@ -168,6 +168,13 @@ describe("an archive", () => {
     expect(error.message).toBe(`an entry cannot be named ${JSON.stringify(name)}`);
   });
 
+  it("takes nothing more once it is finished", async () => {
+    const { archive } = archiveInMemory();
+    await archive.finish();
+    expect((await errorOf(add(archive, "late", Buffer.from("x")))).code).toBe("bug");
+    expect((await errorOf(archive.finish())).message).toBe("an archive was finished twice");
+  });
+
   it("refuses a name that is taken", async () => {
     const { archive } = archiveInMemory();
     await add(archive, "a", Buffer.from("x"));

@@ -230,6 +230,17 @@ describe("a rightly signed manifest with a malformed body", () => {
     ["none", []],
     ["no list", "x"],
     ["a key of an unknown kind", [{ ...keys[0], kind: "rsa" }]],
+    [
+      "nine passphrases",
+      Array(9).fill({
+        kind: "scrypt",
+        salt: `${"A".repeat(22)}==`,
+        n: 2,
+        r: 8,
+        p: 1,
+        sealed: "A".repeat(64),
+      }),
+    ],
     ["a mistyped recipient", [{ ...keys[0], recipient: "jbk1pubaaaa" }]],
     ["a short key", [{ ...keys[0], sealed: "AAAA" }]],
     [
