@@ -130,7 +130,10 @@ export class B2Session {
     const answer = await this.#http.exchange(exchange);
     const status = answer.statusCode ?? 0;
     if (status === 200 || status === 206) return answer;
-    throw new B2Refusal(status, parsedOrUndefined(await textOf(answer)), answer.headers);
+    const refusal = new B2Refusal(status, parsedOrUndefined(await textOf(answer)), answer.headers);
+    // What was sent of a refused body may still be on its way: the connection is good for nothing else.
+    answer.destroy();
+    throw refusal;
   }
 
   async #renewing<T>(work: (account: Account) => Promise<T>): Promise<T> {
@@ -140,7 +143,7 @@ export class B2Session {
     } catch (error) {
       if (!(error instanceof B2Refusal && error.isExpiredToken)) throw error;
       // Whoever notices first renews; the others find a fresh token already.
-      if (this.#latest === account) this.#authorizing = undefined;
+      if (this.#latest === account) this.#latest = this.#authorizing = undefined;
       return await work(await this.account());
     }
   }

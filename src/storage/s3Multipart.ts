@@ -14,6 +14,7 @@ import { sendBody } from "./s3Send.js";
 import type { ObjectBody } from "./storage.js";
 
 const ABORT_WITHIN_MS = 5_000;
+const ABORT_ATTEMPTS = 4;
 
 type SentPart = { PartNumber: number; ETag: string };
 
@@ -96,7 +97,15 @@ async function complete(target: S3Target, UploadId: string, parts: SentPart[]): 
 /** As far as it goes: the failure that led here is the one to report, and sweep ends what stays behind. */
 async function abort(target: S3Target, UploadId: string): Promise<void> {
   const command = new AbortMultipartUploadCommand({ Bucket: target.bucket, Key: target.objectKey, UploadId });
-  await target.client.send(command, { abortSignal: AbortSignal.timeout(ABORT_WITHIN_MS) }).catch(() => {});
+  const abortSignal = AbortSignal.timeout(ABORT_WITHIN_MS);
+  // The failure may have left broken connections in the pool; each attempt uses one up.
+  for (let attempt = 1; attempt <= ABORT_ATTEMPTS; attempt++) {
+    const isDone = await target.client.send(command, { abortSignal }).then(
+      () => true,
+      (error: unknown) => isStatus(error, 404) || abortSignal.aborted,
+    );
+    if (isDone) return;
+  }
 }
 
 export async function abortStaleUploads(

@@ -252,12 +252,15 @@ class StrictB2 implements B2Server {
 
   async #breakOff(request: IncomingMessage, afterBytes: number, isCut: boolean): Promise<void> {
     let bytes = 0;
-    for await (const chunk of request) {
-      bytes += (chunk as Buffer).length;
-      if (bytes >= afterBytes) break;
-    }
+    await new Promise<void>((resolve) => {
+      request.once("end", resolve).on("data", (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes < afterBytes) return;
+        request.pause();
+        resolve();
+      });
+    });
     if (isCut) request.socket.destroy();
-    else request.socket.pause();
   }
 
   #answer(response: ServerResponse, body: unknown): void {
@@ -586,6 +589,7 @@ class StrictB2 implements B2Server {
       ...(range ? { "content-range": `bytes ${start}-${end - 1}/${size}` } : {}),
     });
     if (fault?.kind === "cut" || fault?.kind === "stall") {
+      response.flushHeaders();
       const until = Math.min(end, start + fault.afterBytes);
       if (until > start)
         for await (const chunk of createReadStream(version.path, { start, end: until - 1 }))

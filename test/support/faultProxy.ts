@@ -5,11 +5,8 @@ export interface FaultProxy {
   endpoint: string;
   /** What happens from now on to new connections and to bytes on open ones. */
   behave(fault: Fault): void;
-  /** Answers the next requests by itself. Takes one answer per connection, then lets the client connect anew. */
-  answerNext(
-    count: number,
-    answer: { status: number; headers?: Record<string, string>; body?: string },
-  ): void;
+  /** Answers the next requests (those that match, if told which) by itself. */
+  answerNext(count: number, answer: Answer): void;
   /** Requests seen, first lines only. */
   requests: string[];
   stop(): Promise<void>;
@@ -33,7 +30,7 @@ export type Fault =
 
 export type Direction = "up" | "down";
 
-type Answer = { status: number; headers?: Record<string, string>; body?: string };
+export type Answer = { status: number; headers?: Record<string, string>; body?: string; when?: RegExp };
 
 export async function startFaultProxy(target: string): Promise<FaultProxy> {
   const proxy = new ScriptedProxy(new URL(target));
@@ -97,12 +94,18 @@ class ScriptedProxy implements FaultProxy {
     if (fault.kind === "blackHole") return void client.resume();
     client.once("data", (first) => {
       client.pause();
-      this.requests.push(first.toString("latin1").split("\r\n", 1)[0] ?? "");
-      const answer = this.#answers.shift();
+      this.requests.push(requestLineOf(first) ?? "");
+      const answer = this.#answerTo(first);
       if (answer !== undefined) return void this.#answerBy(client, first, answer);
       if (fault.kind === "delay") setTimeout(() => this.#connect(client, first, fault), fault.ms);
       else this.#connect(client, first, fault);
     });
+  }
+
+  #answerTo(chunk: Buffer): Answer | undefined {
+    const line = requestLineOf(chunk) ?? "";
+    const at = this.#answers.findIndex(({ when }) => when === undefined || when.test(line));
+    return at < 0 ? undefined : this.#answers.splice(at, 1)[0];
   }
 
   /** Reads the whole request first: a client that is still sending may never look at an early answer. */
@@ -138,11 +141,19 @@ class ScriptedProxy implements FaultProxy {
     const up = this.#gate(client, server, fault, "up");
     const down = this.#gate(server, client, fault, "down");
     up(first);
-    client.on("data", (chunk) => {
-      if (/^[A-Z]+ \/\S* HTTP\/1\.1\r\n/.test(chunk.subarray(0, 2000).toString("latin1")))
-        this.requests.push(chunk.toString("latin1", 0, 2000).split("\r\n", 1)[0] ?? "");
-      up(chunk);
-    });
+    const forward = (chunk: Buffer): void => {
+      const line = requestLineOf(chunk);
+      if (line !== undefined) this.requests.push(line);
+      const answer = line === undefined ? undefined : this.#answerTo(chunk);
+      if (answer === undefined) {
+        up(chunk);
+        return;
+      }
+      client.off("data", forward);
+      server.removeAllListeners("close").destroy();
+      void this.#answerBy(client, chunk, answer);
+    };
+    client.on("data", forward);
     server.on("data", down);
     client.on("end", () => server.end()).on("close", () => server.destroy());
     server.on("end", () => client.end()).on("close", () => client.destroy());
@@ -179,3 +190,6 @@ class ScriptedProxy implements FaultProxy {
     };
   }
 }
+
+const requestLineOf = (chunk: Buffer): string | undefined =>
+  chunk.toString("latin1", 0, 2000).match(/^[A-Z]+ \S+ HTTP\/1\.1(?=\r\n)/)?.[0];
