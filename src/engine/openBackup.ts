@@ -35,6 +35,7 @@ export async function openBackup(site: Site, found: FoundBackup): Promise<Opened
       `backup ${body.label} refers to ${name}, which its manifest does not list`,
     );
   };
+  const told = new Set<string>();
   const fetchObject = (name: string): Promise<ObjectSource> =>
     fetchVerified(
       found.storages,
@@ -42,7 +43,7 @@ export async function openBackup(site: Site, found: FoundBackup): Promise<Opened
       factsOf(name),
       site.storage.bytesBody,
       site.signal,
-      (storage, error) => alertBadCopy(site, storage.name, found, name, error),
+      (storage, error) => alertBadCopy(site, storage.name, found, name, error, told),
     );
 
   const contents = await site.format.openContents(
@@ -98,7 +99,11 @@ async function alertBadCopy(
   found: FoundBackup,
   name: string,
   error: Error,
+  told: Set<string>,
 ): Promise<void> {
+  const key = `${storage}/${name}`;
+  if (told.has(key)) return; // several entries may share an object
+  told.add(key);
   const { backupId, label } = found.manifest.body;
   site.report.warn(`storage ${storage}: ${reasonOf(error)}; trying the next storage`);
   if (!isJBackupError(error, "object_corrupt", "object_truncated", "object_missing")) return;
