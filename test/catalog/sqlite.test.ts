@@ -1,6 +1,7 @@
 import { chmod, mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { setTimeout as pause } from "node:timers/promises";
 import { CompiledQuery, Kysely, sql } from "kysely";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { openCatalog } from "../../src/catalog/catalogs.js";
@@ -105,6 +106,24 @@ describe("a catalog file", () => {
     });
     other.close();
     await database.db.destroy();
+  });
+});
+
+describe("two processes that migrate one catalog file", () => {
+  it("do it one after the other", async () => {
+    const path = `${await temporaryDirectory()}/catalog.db`;
+    const [one, two] = [await openSqlite(path, clock), await openSqlite(path, clock)];
+    const order: string[] = [];
+    await Promise.all([
+      one.migrating(async () => {
+        order.push("one begins");
+        await pause(60);
+        order.push("one ends");
+      }),
+      two.migrating(async () => void order.push("two")),
+    ]);
+    expect(order).toEqual(["one begins", "one ends", "two"]);
+    await Promise.all([one.db.destroy(), two.db.destroy()]);
   });
 });
 

@@ -200,9 +200,21 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
       await place.close();
     });
 
+    it("may save the same backups in opposite orders", async () => {
+      const place = await fresh();
+      const [one, two] = [await open(place), await open(place)];
+      const backups = Array.from({ length: 400 }, (_, number) => backupNumber(number));
+      for (let turn = 0; turn < 5; turn++)
+        await Promise.all([one.saveBackups(backups), two.saveBackups([...backups].reverse())]);
+      expect(await one.backups()).toEqual([...backups].reverse());
+      await Promise.all([one.close(), two.close()]);
+      await place.close();
+    });
+
     it("create it at once, and write to it at once, without losing anything", async () => {
       const place = await fresh();
-      await Promise.all(WRITERS.map((who) => startProcess(place.url, "write", `${who}`, `${TURNS}`)));
+      const start = `${Date.now() + 2_500}`;
+      await Promise.all(WRITERS.map((who) => startProcess(place.url, "write", `${who}`, `${TURNS}`, start)));
       const catalog = await open(place);
       expect(await catalog.backups()).toHaveLength(WRITERS.length * TURNS + SHARED.length);
       expect(await catalog.checkAudit()).toMatchObject({ entries: WRITERS.length * TURNS, brokenAt: null });

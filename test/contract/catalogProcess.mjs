@@ -1,4 +1,4 @@
-// Runs the sources as they are, in a process of their own: catalogProcess.mjs URL write|loaded WHO COUNT
+// Runs the sources as they are, in a process of their own: catalogProcess.mjs URL write|loaded WHO COUNT START_MS
 // catalogProcess.mjs URL journal|replay DIRECTORY
 import { existsSync, writeSync } from "node:fs";
 import { registerHooks } from "node:module";
@@ -24,7 +24,7 @@ registerHooks({
 const { openCatalog, withJournal } = await import("../../src/catalog/catalogs.ts");
 const { systemClock } = await import("../../src/sys/clock.ts");
 const { backupNumber } = await import("./catalogRecords.ts");
-const [url, task, who, count] = process.argv.slice(2);
+const [url, task, who, count, startMs] = process.argv.slice(2);
 
 const open = () => openCatalog(url, { clock: systemClock });
 const journaled = (opening) => withJournal(opening, who, { clock: systemClock, location: url });
@@ -38,6 +38,11 @@ if (task === "journal") {
   }
 }
 
+if (startMs) {
+  // everything is loaded first, so that all processes knock at the same millisecond
+  await (await openCatalog("sqlite::memory:", { clock: systemClock })).close();
+  while (Date.now() < Number(startMs));
+}
 const catalog = task === "replay" ? journaled(open) : await open();
 if (task === "replay") {
   writeSync(1, "begun\n");
