@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { findOldNode, install, repository, version } from "./installation.js";
 
 // the throwaway files of these tests have no business in the user's cache
@@ -51,7 +51,11 @@ async function startWaiting(
     said += chunk;
   });
   await once(parent.stdout, "data");
-  return { parent, worker: Number.parseInt(said, 10), said: () => said };
+  const worker = Number.parseInt(said, 10);
+  onTestFinished(() => {
+    if (isAlive(worker)) process.kill(worker, "SIGKILL");
+  });
+  return { parent, worker, said: () => said };
 }
 
 describe("on a Node that is new enough", () => {
