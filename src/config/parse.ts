@@ -83,7 +83,9 @@ export function parseSettings(text: string, file: string): ParsedFile {
       file,
       parsed.error.issues.map((issue) => ({
         path: pathText(issue.path),
-        line: lineOf(issue.path),
+        line: lineOf(
+          issue.code === "unrecognized_keys" ? [...issue.path, ...issue.keys.slice(0, 1)] : issue.path,
+        ),
         message: issue.message,
       })),
     );

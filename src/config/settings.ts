@@ -9,7 +9,8 @@ import type { SecretSource } from "./secrets.js";
 const object = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.strictObject(shape, {
     error: (issue) => {
-      if (issue.code === "invalid_type") return "expected a mapping of keys to values";
+      if (issue.code === "invalid_type")
+        return issue.input === undefined ? "is required" : "expected a mapping of keys to values";
       if (issue.code !== "unrecognized_keys") return undefined;
       const known = Object.keys(shape);
       return issue.keys

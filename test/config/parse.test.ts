@@ -1,0 +1,222 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Config, describeConfig, loadConfig, readEnvironment } from "../../src/config/config.js";
+import type { JBackupError } from "../../src/domain/errors.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "jbackup-config-"));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const environment = (variables: Record<string, string> = {}) => ({
+  ...readEnvironment({
+    PATH: process.env.PATH,
+    HOME: folder,
+    JBACKUP_HOME: join(folder, "home"),
+    ...variables,
+  }),
+  workingDirectory: folder,
+});
+
+async function load(
+  text: string,
+  variables: Record<string, string> = {},
+  secrets: string[] = [],
+): Promise<Config> {
+  const file = join(folder, "jbackup.yaml");
+  await writeFile(file, text);
+  return loadConfig({
+    environment: environment(variables),
+    file,
+    onSecret: (secret) => secrets.push(secret),
+  });
+}
+
+const refusal = async (text: string): Promise<JBackupError> =>
+  load(text).then(
+    () => {
+      throw new Error("the configuration was accepted");
+    },
+    (error: JBackupError) => error,
+  );
+
+const DESIGN_EXAMPLE = `
+site: shop-prod
+database:
+  url: postgresql:///shop?host=/var/run/postgresql
+  dataDirectory: auto
+  binDirectory: auto
+keys:
+  recipients: [jbk1pubexample]
+  signing: {file: /etc/jbackup/signing}
+  identity: {file: /etc/jbackup/identity}
+storages:
+  - {name: local, kind: local, path: /var/lib/jbackup}
+  - {name: r2, kind: s3, endpoint: https://ACCOUNT.r2.cloudflarestorage.com, bucket: shop, prefix: prod, region: auto, accessKeyId: {env: R2_ID}, secretAccessKey: {env: R2_SECRET}}
+  - {name: b2, kind: b2, bucket: shop, prefix: prod, keyId: {env: B2_ID}, applicationKey: {env: B2_KEY}}
+minCopies: 2
+catalog: {url: "sqlite:/var/lib/jbackup/catalog.db"}
+compression: {codec: zstd, level: 3}
+tenants:
+  table: app.tenants
+  idColumn: id
+  nameColumn: company_name
+  activeWhere: "status = 'ACTIVE'"
+  column: tenant_id
+  setting: app.tenant_id
+  exclude: []
+configFiles: [/etc/postgresql, /etc/jbackup]
+retention:
+  local: {within: 30d}
+  r2: {within: 30d, daily: 30, weekly: 12, monthly: 12}
+  b2: {within: 1y}
+  pitrWindow: 30d
+objectives: {rto: 1h, rpo: 5m}
+schedule: {full: "0 2 * * *", tenant: "0 3 * * 0", wal: "*/5 * * * *", config: "0 4 * * *", verify: "0 5 * * *", cleanup: "0 6 * * *", testRestore: "0 7 1 * *"}
+alerts:
+  channels:
+    - {name: ops, kind: email, smtp: {url: {env: SMTP_URL}}, to: [ops@example.com], atLeast: warning}
+    - {name: hook, kind: webhook, url: {env: HOOK_URL}, secret: {env: HOOK_SECRET}, format: json}
+    - {name: phone, kind: sms, provider: twilio, atLeast: critical}
+hooks: {beforeBackup: [], afterBackup: [], onFailure: []}
+`;
+
+describe("a configuration file", () => {
+  test("with the database alone is enough: storage, catalog and keys have their defaults", async () => {
+    const config = await load("database: {url: postgresql:///shop}\n");
+    expect(config.site).toBe("shop");
+    expect(config.storages).toEqual([{ kind: "local", name: "local", path: join(folder, "home/storage") }]);
+    expect(config.minCopies).toBe(1);
+    expect((await config.catalogUrl()).reveal()).toBe(`sqlite:${join(folder, "home/catalog.db")}`);
+    expect(config.keys.generatedIn).toBe(join(folder, "home/keys"));
+    expect(config.compression).toEqual({ codec: "zstd", level: 3 });
+  });
+
+  test("may say everything that the documentation shows", async () => {
+    const config = await load(DESIGN_EXAMPLE);
+    expect(config.storages.map(({ kind }) => kind)).toEqual(["local", "s3", "b2"]);
+    expect(config.minCopies).toBe(2);
+    expect(config.retention.pitrWindowMs).toBe(30 * 86_400_000);
+    expect(config.retention.perStorage.r2).toEqual({ within: "30d", daily: 30, weekly: 12, monthly: 12 });
+    expect(config.objectives).toEqual({ rtoMs: 3_600_000, rpoMs: 300_000 });
+  });
+
+  test("is judged whole: every problem at once, with path, line and what to do", async () => {
+    const error = await refusal(
+      [
+        "sites: shop",
+        "database: {url: postgresql:///shop, binDirectry: auto}",
+        "minCopies: 3",
+        "storages:",
+        "  - {name: x, kind: ftp, path: /p}",
+      ].join("\n"),
+    );
+    expect(error.exitCode).toBe(2);
+    expect(error.message).toBe(
+      [
+        "jbackup.yaml has 3 errors:",
+        '  line 2: database: unknown key "binDirectry"; did you mean "binDirectory"?',
+        '  line 5: storages[0].kind: unknown storage kind "ftp"; kinds are local, s3 (Cloudflare R2 and any S3 API) and b2',
+        '  line 1: unknown key "sites"; did you mean "site"?',
+      ].join("\n"),
+    );
+    expect(error.hint).toBe(`correct ${join(folder, "jbackup.yaml")}, then run jbackup config validate`);
+  });
+
+  test.each([
+    ["database: {url: [}", /line 1: not valid YAML/],
+    ["{}", /has an error: database: is required$/],
+    [
+      "database: {url: {env: A, file: B}}",
+      /database\.url: expected a value, \{env: NAME\}, \{file: PATH\} or \{command: \[PROGRAM, ARGUMENT\]\}/,
+    ],
+    [
+      "database: {url: x}\nminCopies: 2",
+      /line 2: minCopies: 2 copies are wanted but only 1 storage is configured/,
+    ],
+    [
+      "database: {url: x}\nretention: {lokal: {daily: 1}}",
+      /retention\.lokal: there is no storage "lokal"; did you mean "local"\?/,
+    ],
+    ["database: {url: x}\nretention: {local: {}}", /an empty policy would keep nothing/],
+    ["database: {url: x}\nretention: {local: {dayly: 3}}", /unknown key "dayly"; did you mean "daily"\?/],
+    [
+      "database: {url: x}\nobjectives: {rto: soon}",
+      /objectives\.rto: expected a duration such as 30d, 1h or 5m/,
+    ],
+    ["database: {url: x}\nschedule: {full: daily}", /schedule\.full: expected five cron fields/],
+    ["database: {url: x}\nkeys: {recipients: [jbk1pubx]}", /recipients without a signing key/],
+    ["database: {url: x}\ncompression: {codec: lz4}", /compression\.codec: expected zstd, gzip or none/],
+    [
+      "database: {url: x}\nstorages: [{name: a, kind: local, path: /p}, {name: a, kind: local, path: /q}]",
+      /the name "a" is used twice/,
+    ],
+  ])("refuses %j", async (text, message) => {
+    const error = await refusal(text);
+    expect(error.message).toMatch(message);
+    expect(error.code).toBe("config_invalid");
+  });
+
+  test("that is named and not there is said with its name", async () => {
+    await expect(
+      loadConfig({ environment: environment(), file: "nowhere.yaml", onSecret: () => undefined }),
+    ).rejects.toMatchObject({
+      code: "config_missing",
+      message: `there is no configuration file ${join(folder, "nowhere.yaml")}`,
+    });
+  });
+});
+
+describe("a secret", () => {
+  test("comes from a value, a variable, a file or a command, and is reported for redaction", async () => {
+    await writeFile(join(folder, "secret"), "from-file\n");
+    const sources = [
+      ["postgresql:///plain", "postgresql:///plain"],
+      ["{env: URL_HERE}", "postgresql:///from-env"],
+      ["{file: secret}", "from-file"],
+      ['{command: [printf, "%s", from-command]}', "from-command"],
+    ];
+    for (const [source, expected] of sources) {
+      const seen: string[] = [];
+      const config = await load(
+        `site: s\ndatabase: {url: ${source?.startsWith("{") ? source : `"${source}"`}}`,
+        { URL_HERE: "postgresql:///from-env" },
+        seen,
+      );
+      expect((await config.database.url()).reveal()).toBe(expected);
+      expect(seen).toContain(expected);
+    }
+  });
+
+  test("that cannot be had says what is missing, without its content", async () => {
+    const missing = await load("site: s\ndatabase: {url: {env: NOT_THERE}}");
+    await expect(missing.database.url()).rejects.toMatchObject({
+      code: "secret_unavailable",
+      message: "database.url: environment variable NOT_THERE is not set",
+    });
+    const failing = await load('site: s\ndatabase: {url: {command: [sh, -c, "echo topsecret; exit 3"]}}');
+    await expect(failing.database.url()).rejects.toMatchObject({
+      message: "database.url: the command sh ended with code 3",
+    });
+  });
+
+  test("never prints itself", async () => {
+    const config = await load('site: s\ndatabase: {url: "postgresql://u:topsecret@h/d"}');
+    const secret = await config.database.url();
+    expect(`${secret}${JSON.stringify({ secret })}`).not.toContain("topsecret");
+  });
+});
+
+test("the effective configuration is shown with origins, and secrets as ***", async () => {
+  const file = join(folder, "shown.yaml");
+  await writeFile(file, 'database:\n  url: "postgresql://u:topsecret@h/d"\nminCopies: 1\n');
+  const { values } = await describeConfig({ environment: environment(), file, onSecret: () => undefined });
+  const of = (path: string) => values.find((value) => value.path === path);
+  expect(of("database.url")).toEqual({ path: "database.url", value: "***", origin: "line 2" });
+  expect(of("minCopies")).toEqual({ path: "minCopies", value: 1, origin: "line 3" });
+  expect(of("compression.level")).toEqual({ path: "compression.level", value: 3, origin: "default" });
+  expect(JSON.stringify(values)).not.toContain("topsecret");
+});
