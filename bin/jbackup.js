@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import * as nodeModule from "node:module";
 import { constants, userInfo } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const OLDEST = 24;
@@ -24,15 +24,18 @@ function fail(message, hint) {
   process.exit(16);
 }
 
-/** npm puts it beside jbackup, above it (hoisted), or leaves it out where it does not fit. */
+/** npm puts it inside jbackup's own folder or beside it; no other folder above is trusted with a program to run. */
 function findBundledNode() {
   const name = `node-${process.platform}-${process.arch}`;
-  for (let directory = root; ; directory = dirname(directory)) {
-    const found = join(directory, "node_modules", name);
-    const program = join(found, "bin", "node");
-    if (existsSync(program) && isNewEnough(readPackage(found).version)) return program;
-    if (directory === dirname(directory)) return undefined;
+  const folders = [join(root, "node_modules")];
+  for (let above = dirname(root); above !== dirname(above); above = dirname(above)) {
+    if (basename(above) === "node_modules") folders.push(above);
   }
+  for (const folder of folders) {
+    const program = join(folder, name, "bin", "node");
+    if (existsSync(program) && isNewEnough(readPackage(join(folder, name)).version)) return program;
+  }
+  return undefined;
 }
 
 /** A terminal sends Ctrl-C to the whole foreground group; passed on as well, it would read as a second one. */
