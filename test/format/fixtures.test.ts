@@ -1,20 +1,29 @@
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { Secret } from "../../src/domain/secret.js";
 import {
+  commitmentOf,
   contentsContext,
+  generateIdentity,
+  generateSigning,
   type Identity,
+  newDataKey,
   openContents,
   openEntry,
   packContext,
   readManifest,
+  recipientOf,
+  sealObject,
+  signManifest,
   unwrapDataKey,
   verifySealed,
+  wrapDataKey,
 } from "../../src/format/format.js";
-import { collect, sourceOf } from "./support.js";
+import { collect, inChunks, sourceOf } from "./support.js";
 
 const FIXTURE = join(import.meta.dirname, "../fixtures/format-1");
 const RECOVER = join(import.meta.dirname, "../../bin/recover.mjs");
@@ -158,14 +167,12 @@ describe("recover.mjs", () => {
   });
 
   it("refuses another signer, with exit code 4", async () => {
-    const { generateSigning } = await import("../../src/format/format.js");
     const { code, stderr } = await recover("show", first, "--signer", generateSigning().signer);
     expect(code).toBe(4);
     expect(stderr).toContain(`is signed by ${signer}, not by the signer you gave`);
   });
 
   it("says which keys would open the backup, with exit code 12", async () => {
-    const { generateIdentity } = await import("../../src/format/format.js");
     const stranger = join(scratch, "stranger.txt");
     writeFileSync(stranger, generateIdentity().identity.reveal());
     const { code, stderr } = await recover(
@@ -224,4 +231,33 @@ describe("recover.mjs", () => {
     expect(code).toBe(4);
     expect(() => readdirSync(out)).toThrow("ENOENT");
   });
+
+  it.each(["../escaped", "/tmp/escaped", "a/../../escaped", "a\u0000b"])(
+    "refuses the entry name %j",
+    async (name) => {
+      const folder = mkdtempSync(join(scratch, "hostile-"));
+      writeFileSync(join(folder, "manifest.json"), await hostileBackup(folder, name));
+      const out = join(folder, "out");
+      const { code, stderr } = await recover("open", folder, "--identity", identityFile, "--out", out);
+      expect(stderr).toContain(`Error: an entry has an unsafe name: ${JSON.stringify(name)}\n`);
+      expect(code).toBe(4);
+      expect(filesOf(folder)).toEqual(["contents.jbk", "manifest.json"]);
+    },
+  );
+
+  /** Everything about it is in order but the name of its one entry. */
+  async function hostileBackup(folder: string, name: string): Promise<Buffer> {
+    const { body } = readManifest(readFileSync(join(first, "manifest.json")), { signers: [signer] });
+    const dataKey = newDataKey();
+    const entry = { name, bytes: 0, sha256: createHash("sha256").digest("hex"), segments: [] };
+    const text = Buffer.from(JSON.stringify({ format: 1, entries: [entry], detail: {} }));
+    const compression = { codec: "zstd", level: 3 } as const;
+    const object = await sealObject(inChunks(text), { dataKey, context: contentsContext(body), compression });
+    writeFileSync(join(folder, object.name), Buffer.concat(object.chunks));
+    const recipient = { kind: "x25519", publicKey: recipientOf(new Secret(identity)) } as const;
+    const keys = await wrapDataKey(dataKey, [recipient], body.backupId);
+    const objects = [{ name: object.name, bytes: object.bytes, sha256: object.sha256 }];
+    const planted = { ...body, objects, keyCommitment: commitmentOf(dataKey) };
+    return signManifest(planted, keys, generateSigning().signing);
+  }
 });

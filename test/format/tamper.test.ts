@@ -207,7 +207,7 @@ describe("a container of a later version", () => {
 
 describe("a writer that holds the key but lies", () => {
   /** One authentic frame with a body that does not match its head. */
-  function crafted(body: Buffer, rawBytes: number): Buffer {
+  function crafted(body: Buffer, rawBytes: number, isCompressed = true): Buffer {
     const header = newHeader("zstd", 1024, CONTEXT);
     const keys = objectKeys(DATA_KEY, header);
     const start = sealHeader(header, keys);
@@ -247,6 +247,18 @@ describe("a writer that holds the key but lies", () => {
       expect(error.message).toBe(
         `${where} has an authentic frame 0 that does not expand to the length it states`,
       );
+    }
+  });
+
+  it("is refused for a frame larger than the frames of its object, or larger than its content", async () => {
+    for (const [body, rawBytes, isCompressed] of [
+      [Buffer.alloc(2000), 2000, false],
+      [zstdCompressSync(Buffer.alloc(2000)), 2000, true],
+      [Buffer.alloc(100), 99, false],
+      [Buffer.alloc(100), 100, true],
+    ] as const) {
+      const error = await errorOf(open(crafted(body, rawBytes, isCompressed)));
+      expect(error.message).toBe(`${where} is damaged at frame 0`);
     }
   });
 });
