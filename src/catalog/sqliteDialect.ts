@@ -33,7 +33,7 @@ export async function patiently<Result>(clock: Clock, attempt: () => Promise<Res
       return await attempt();
     } catch (error) {
       if (!isBusy(error) || clock.monotonicMs() > deadline) throw error;
-      await pause(2 + Math.random() * 18);
+      await pause(5);
     }
   }
 }
