@@ -216,7 +216,7 @@ describe("a writer that holds the key but lies", () => {
       counter: 0,
       rawBytes,
       sealedBytes: body.length,
-      isCompressed: true,
+      isCompressed,
     } as const;
     const sealedFrame = Buffer.concat(sealFrame(keys.key, head, body));
     const list = writeIndex(rawBytes, [body.length]);
