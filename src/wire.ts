@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
 import { type Config, type Environment, loadConfig } from "./config/config.js";
 import { JBackupError } from "./domain/errors.js";
+import type { DemoResult } from "./engine/demo/demo.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
 import { systemClock } from "./sys/clock.js";
@@ -121,4 +122,32 @@ export async function createKeys(request: {
     import("./engine/siteKeys.js"),
   ]);
   return create(format, request.directory);
+}
+
+export interface DemoWish extends Omit<SiteRequest, "configFile"> {
+  say(line: string): void;
+}
+
+export async function runDemo(wish: DemoWish): Promise<DemoResult> {
+  const { environment } = wish;
+  const [{ startThrowawayCluster }, demo] = await Promise.all([
+    import("./postgres/postgres.js"),
+    import("./engine/demo/demo.js"),
+  ]);
+  return demo.runDemo({
+    clock: systemClock,
+    temporaryDirectory: environment.temporaryDirectory,
+    say: wish.say,
+    startCluster: () =>
+      startThrowawayCluster(environment.temporaryDirectory, {
+        path: environment.path,
+        home: environment.home,
+      }),
+    openSite: (configFile, home) =>
+      openSite({
+        ...wish,
+        configFile,
+        environment: { ...environment, jbackupHome: home, stopAt: undefined },
+      }),
+  });
 }

@@ -1,29 +1,19 @@
-import type { Restore, TableRestore } from "../domain/backup.js";
-import { JBackupError, reasonOf } from "../domain/errors.js";
+import type { Restore } from "../domain/backup.js";
+import { JBackupError } from "../domain/errors.js";
 import { planRestore as plan, type RestorePlan, type RestoreRequest } from "../domain/restorePlan.js";
 import type { DumpFacts, Postgres, Session, TableRows } from "../postgres/postgres.js";
 import { openHiddenFile } from "../sys/hiddenFile.js";
-import { raiseAlert, resolveAlert } from "./alert.js";
 import { findBackup } from "./findBackup.js";
 import { lockOnServer } from "./lock.js";
 import { type OpenedBackup, openBackup } from "./openBackup.js";
-import { requireSpace, temporaryDirectory } from "./restoreSpace.js";
-import { type RunContext, withRun } from "./run.js";
+import { restoreBeside, restoreInPlace } from "./restore/load.js";
+import type { Outcome, Prepared } from "./restore/outcome.js";
+import { JOB, recorded } from "./restore/record.js";
+import { requireSpace, temporaryDirectory } from "./restore/space.js";
+import { withRun } from "./run.js";
 import type { Site } from "./site.js";
 
 export type { RestorePlan, RestoreRequest } from "../domain/restorePlan.js";
-
-const JOB = "restore";
-
-/** Everything that is known before anything is touched. */
-interface Prepared {
-  plan: RestorePlan;
-  request: RestoreRequest;
-  backup: OpenedBackup;
-  facts: DumpFacts;
-  recordedRows: TableRows[];
-  spacesMissing: boolean;
-}
 
 /** What a restore would do, checked as far as it can be without changing anything. */
 export async function planRestore(site: Site, request: RestoreRequest): Promise<RestorePlan> {
@@ -135,99 +125,6 @@ async function sweepBefore(site: Site, postgres: Postgres, admin: Session, targe
     site.report.info(`opened ${target} to connections again: a killed run had closed it`);
 }
 
-async function recorded(
-  site: Site,
-  run: RunContext,
-  { plan: planned, request }: Prepared,
-  work: () => Promise<Outcome>,
-): Promise<Restore> {
-  const started: Restore = {
-    id: site.newId(),
-    backupId: planned.backupId,
-    mode: request.mode,
-    status: "in_progress",
-    target: planned.target,
-    targetTime: null,
-    tenantIds: [],
-    rowsRestored: 0,
-    startedAt: run.startedAt.toISOString(),
-    finishedAt: null,
-    durationMs: null,
-    tables: [],
-    warnings: planned.warnings,
-    error: null,
-    reason: request.reason,
-    initiatedBy: run.by,
-    jobId: run.id,
-    metadata: { way: planned.way },
-  };
-  await site.catalog.saveRestore(started);
-  await audit(site, run, "restore.start", started);
-  site.step("restore-recorded");
-  const end = (rest: Partial<Restore>): Restore => {
-    const finishedAt = site.clock.now();
-    return {
-      ...started,
-      ...rest,
-      finishedAt: finishedAt.toISOString(),
-      durationMs: finishedAt.getTime() - run.startedAt.getTime(),
-    };
-  };
-  try {
-    const outcome = await work();
-    const done = end({
-      status: "completed",
-      tables: outcome.tables,
-      rowsRestored: outcome.rowsRestored,
-      warnings: [...started.warnings, ...outcome.warnings],
-      metadata: { ...started.metadata, ...outcome.metadata },
-    });
-    await site.catalog.saveRestore(done);
-    await audit(site, run, "restore.done", done);
-    await resolveAlert(site, `failed:${JOB}`, `a restore into ${planned.target} succeeded`);
-    await resolveAlert(site, `interrupted:${JOB}`, `a restore into ${planned.target} succeeded`);
-    return done;
-  } catch (error) {
-    const failed = end({ status: site.signal.aborted ? "cancelled" : "failed", error: reasonOf(error) });
-    await site.catalog.saveRestore(failed);
-    await audit(site, run, "restore.failed", failed);
-    if (!site.signal.aborted)
-      await raiseAlert(site, {
-        type: "RESTORE_FAILURE",
-        severity: "error",
-        fingerprint: `failed:${JOB}`,
-        message: `restoring ${planned.label} into ${planned.target} failed: ${reasonOf(error)}`,
-        hint: error instanceof JBackupError ? (error.hint ?? null) : null,
-        backupId: planned.backupId,
-      });
-    throw error;
-  } finally {
-    site.report.progressEnd();
-  }
-}
-
-const audit = (site: Site, run: RunContext, action: string, restored: Restore): Promise<void> =>
-  site.catalog.appendAudit({
-    id: site.newId(),
-    at: site.clock.now().toISOString(),
-    actor: run.by,
-    action,
-    subject: restored.target,
-    detail: {
-      restoreId: restored.id,
-      backupId: restored.backupId,
-      reason: restored.reason,
-      error: restored.error,
-    },
-  });
-
-interface Outcome {
-  tables: TableRestore[];
-  rowsRestored: number;
-  warnings: string[];
-  metadata: Record<string, unknown>;
-}
-
 async function carryOut(
   site: Site,
   prepared: Prepared,
@@ -268,163 +165,4 @@ async function* fetched(site: Site, { backup, plan: planned }: Prepared): AsyncG
     site.report.progress({ task: `fetching ${planned.label}`, done, total: entry.bytes, unit: "bytes" });
     yield chunk;
   }
-}
-
-async function restoreInPlace(
-  site: Site,
-  prepared: Prepared,
-  postgres: Postgres,
-  file: string,
-): Promise<Outcome> {
-  const { plan: planned, facts, request } = prepared;
-  await postgres.restoring.load(
-    { file, database: planned.target, jobs: request.jobs, how: "in-place" },
-    facts,
-    prepared.spacesMissing,
-  );
-  site.step("loaded");
-  const counted = await postgres.restoring.count(planned.target);
-  const differing = differences(prepared.recordedRows, counted, "superset");
-  return {
-    ...restoredRows(
-      counted.filter(({ table }) => prepared.recordedRows.some((recorded) => recorded.table === table)),
-    ),
-    warnings: differing.map((difference) => `after the restore ${difference}`),
-    metadata: {},
-  };
-}
-
-/** Into a database of its own first; only a complete and checked one gets the target's name, or is merged from. */
-async function restoreBeside(
-  site: Site,
-  prepared: Prepared,
-  postgres: Postgres,
-  admin: Session,
-  file: string,
-): Promise<Outcome> {
-  const { plan: planned, facts, request } = prepared;
-  const steps = postgres.restoring;
-  const side = sideName(planned.target, site.newId());
-  const isMerge = planned.way === "merge";
-  await steps.createSide(admin, side, facts.database);
-  site.step("side-created");
-  try {
-    const stopWatching = watchLoading(site, admin, side, facts.database.bytes);
-    try {
-      await steps.load(
-        { file, database: side, jobs: request.jobs, how: isMerge ? "rows-only" : "beside" },
-        facts,
-        prepared.spacesMissing,
-      );
-    } finally {
-      await stopWatching();
-    }
-    site.step("loaded");
-    const counted = await steps.count(side);
-    requireEqual(prepared.recordedRows, counted, planned.label);
-    site.step("checked");
-    if (isMerge) return await mergeFrom(site, prepared, postgres, side);
-
-    await steps.analyze(side);
-    await steps.dress(admin, side, facts.database);
-    site.step("dressed");
-    const keptAs = await steps.swapIn(
-      admin,
-      side,
-      planned.target,
-      keptName(site, planned.target),
-      facts.database.comment,
-    );
-    site.step("swapped");
-    const kept =
-      keptAs === null
-        ? []
-        : [`the database that was there is kept as ${keptAs}; drop it when it is no longer needed`];
-    return { ...restoredRows(counted), warnings: kept, metadata: keptAs === null ? {} : { keptAs } };
-  } finally {
-    // gone already when it was swapped in: then this finds nothing
-    await steps.drop(admin, side);
-  }
-}
-
-async function mergeFrom(site: Site, prepared: Prepared, postgres: Postgres, side: string): Promise<Outcome> {
-  const { request, plan: planned } = prepared;
-  const source = await postgres.connect(side);
-  const target = await postgres.connect(planned.target);
-  try {
-    const merged = await postgres.restoring.merge({
-      source,
-      target,
-      onConflict: request.onConflict,
-      tables: request.tables,
-      signal: site.signal,
-      onProgress: (done, total, table) =>
-        site.report.progress({ task: `merging ${table}`, done, total, unit: "tables" }),
-    });
-    site.step("merged");
-    return { ...merged, metadata: {} };
-  } finally {
-    await Promise.all([source.close(), target.close()]);
-  }
-}
-
-/** pg_restore says nothing while it works; the database's size does. */
-function watchLoading(site: Site, admin: Session, side: string, expectedBytes: number): () => Promise<void> {
-  let asked: Promise<void> = Promise.resolve();
-  const timer = setInterval(() => {
-    asked = asked
-      .then(() => admin.rows<{ bytes: string }>("select pg_database_size($1)::text as bytes", [side]))
-      .then(([row]) => {
-        const done = Number(row?.bytes ?? 0);
-        site.report.progress({
-          task: "restoring tables and indexes",
-          done,
-          total: Math.max(expectedBytes, done),
-          unit: "bytes",
-        });
-      })
-      .catch(() => clearInterval(timer)); // only a display: the restore itself reports what is wrong
-  }, 1_000);
-  return async () => {
-    clearInterval(timer);
-    await asked;
-    site.report.progressEnd();
-  };
-}
-
-const shortened = (name: string): string => name.slice(0, 40);
-
-const sideName = (target: string, id: string): string => `${shortened(target)}_jbackup_${id.slice(-8)}`;
-
-const keptName = (site: Site, target: string): string =>
-  `${shortened(target)}_before_${site.clock.now().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "_")}`;
-
-const restoredRows = (counted: TableRows[]): { tables: TableRestore[]; rowsRestored: number } => ({
-  tables: counted.map(({ table, rows }) => ({ table, inserted: rows, updated: 0, deleted: 0, unchanged: 0 })),
-  rowsRestored: counted.reduce((sum, { rows }) => sum + rows, 0),
-});
-
-function differences(expected: TableRows[], counted: TableRows[], how: "equal" | "superset"): string[] {
-  const rows = new Map(counted.map((entry) => [entry.table, entry.rows]));
-  const found = expected
-    .filter((entry) => rows.get(entry.table) !== entry.rows)
-    .map(
-      (entry) => `${entry.table} has ${rows.get(entry.table) ?? "no"} rows where ${entry.rows} were recorded`,
-    );
-  const known = new Set(expected.map(({ table }) => table));
-  const extra = how === "superset" ? [] : counted.filter(({ table }) => !known.has(table));
-  return [...found, ...extra.map(({ table }) => `${table} was not in the backup`)];
-}
-
-function requireEqual(expected: TableRows[], counted: TableRows[], label: string): void {
-  const differing = differences(expected, counted, "equal");
-  if (differing.length === 0) return;
-  throw new JBackupError(
-    "verification_failed",
-    `what was restored from ${label} is not what was backed up: ${differing.slice(0, 5).join("; ")}`,
-    {
-      hint: "the target was not touched; try another backup from jbackup list",
-      details: { differences: differing },
-    },
-  );
 }

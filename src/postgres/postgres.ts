@@ -10,6 +10,7 @@ export { passwordIn, type Session } from "./connection.js";
 export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
 export type { LogicalDump } from "./logicalDump.js";
 export type { DumpFacts, RestoreRun } from "./logicalRestore.js";
+export { startThrowawayCluster } from "./scratchCluster.js";
 
 export interface PostgresSettings {
   url: Secret;

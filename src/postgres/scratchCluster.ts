@@ -3,7 +3,7 @@ import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/p
 import { join } from "node:path";
 import { JBackupError } from "../domain/errors.js";
 import { isAlive, ownMark, type ProcessMark } from "../sys/processes.js";
-import { runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
+import { findBinDirectories, runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
 
 const FOLDER = /^jbackup-scratch-[0-9a-f]{8}$/;
 
@@ -173,4 +173,24 @@ export async function sweepScratchClusters(
     swept.push(directory);
   }
   return swept;
+}
+
+/** A cluster to play with, on whatever server binaries this machine has; sweeps what killed runs left first. */
+export async function startThrowawayCluster(
+  parentDirectory: string,
+  environment: ToolEnvironment,
+): Promise<ScratchCluster & { version: string }> {
+  const [newest] = await findBinDirectories("initdb", environment);
+  if (!newest) {
+    throw new JBackupError(
+      "environment",
+      "the PostgreSQL server programs (initdb, postgres) were not found",
+      {
+        hint: "apt-get install postgresql, or put their folder into PATH",
+      },
+    );
+  }
+  await sweepScratchClusters(parentDirectory, environment);
+  const cluster = await startScratchCluster({ parentDirectory, binDirectory: newest.path, environment });
+  return { ...cluster, version: String(newest.major) };
 }

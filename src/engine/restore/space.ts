@@ -1,9 +1,9 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { JBackupError } from "../domain/errors.js";
-import type { Session } from "../postgres/postgres.js";
-import { freeBytesAt } from "../sys/hiddenFile.js";
-import type { Site } from "./site.js";
+import { JBackupError } from "../../domain/errors.js";
+import type { Session } from "../../postgres/postgres.js";
+import { freeBytesAt } from "../../sys/hiddenFile.js";
+import type { Site } from "../site.js";
 
 /** Where a dump is put while pg_restore reads it. */
 export const temporaryDirectory = (site: Site): string => join(site.config.home, "tmp");

@@ -1,26 +1,22 @@
 import { createHash } from "node:crypto";
 import { chmod, mkdtemp, open, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Environment } from "../config/config.js";
-import type { Backup, Restore } from "../domain/backup.js";
-import { JBackupError } from "../domain/errors.js";
-import { backupLogical } from "../engine/backupLogical.js";
-import { rebuildCatalog } from "../engine/rebuildCatalog.js";
-import { restore } from "../engine/restore.js";
-import type { Reporter, Site } from "../engine/site.js";
-import type { Session } from "../postgres/postgres.js";
-import { startScratchCluster, sweepScratchClusters } from "../postgres/scratchCluster.js";
-import { findBinDirectories } from "../postgres/tools.js";
-import { systemClock } from "../sys/clock.js";
-import { openSite } from "../wire.js";
+import type { Backup, Restore } from "../../domain/backup.js";
+import { JBackupError } from "../../domain/errors.js";
+import type { Session } from "../../postgres/postgres.js";
+import type { Clock } from "../../sys/clock.js";
+import { backupLogical } from "../backupLogical.js";
+import { rebuildCatalog } from "../rebuildCatalog.js";
+import { restore } from "../restore.js";
+import type { Site } from "../site.js";
 import { SHOP_SQL } from "./shop.js";
 
 export interface DemoRequest {
-  environment: Environment;
-  report: Reporter;
-  signal: AbortSignal;
-  onSecret(text: string): void;
-  version: string;
+  /** Where the demo's own folder is made, and removed again. */
+  temporaryDirectory: string;
+  clock: Clock;
+  startCluster(): Promise<{ version: string; url(database: string): string; stop(): Promise<void> }>;
+  openSite(configFile: string, home: string): Promise<Site>;
   /** Tells the story, a line at a time. */
   say(line: string): void;
 }
@@ -38,50 +34,30 @@ export interface DemoResult {
 const STORAGES = ["disk-a", "disk-b", "disk-c"];
 
 /** The whole story on a throwaway PostgreSQL: back up, break, restore, prove. Leaves nothing behind. */
-export async function runDemo(request: DemoRequest): Promise<DemoResult> {
-  const { environment, say } = request;
-  const started = systemClock.monotonicMs();
-  const tools = { path: environment.path, home: environment.home };
-  const [binaries] = await findBinDirectories("initdb", tools);
-  if (!binaries) {
-    throw new JBackupError(
-      "environment",
-      "the demo needs the PostgreSQL server programs, and none were found",
-      {
-        hint: "apt-get install postgresql, then run jbackup demo again",
-      },
-    );
-  }
-  await sweepScratchClusters(environment.temporaryDirectory, tools);
-  const home = await mkdtemp(join(environment.temporaryDirectory, "jbackup-demo-"));
-  say(`starting a throwaway PostgreSQL ${binaries.major} and filling a shop with 40 tenants`);
-  const cluster = await startScratchCluster({
-    parentDirectory: environment.temporaryDirectory,
-    binDirectory: binaries.path,
-    environment: tools,
-  });
+export async function runDemo({ clock, say, ...request }: DemoRequest): Promise<DemoResult> {
+  const started = clock.monotonicMs();
+  const cluster = await request.startCluster();
+  say(`started a throwaway PostgreSQL ${cluster.version}; filling a shop with 40 tenants`);
+  const home = await mkdtemp(join(request.temporaryDirectory, "jbackup-demo-"));
   try {
-    const open = (): Promise<Site> => openDemoSite(request, home, cluster.url("shop"));
-    return {
-      ...(await tellStory(open, say, home)),
-      durationMs: Math.round(systemClock.monotonicMs() - started),
-    };
+    const file = join(home, "jbackup.yaml");
+    await writeFile(file, configFor(home, cluster.url("shop")));
+    const told = await tellStory(() => request.openSite(file, home), say, home);
+    return { ...told, durationMs: Math.round(clock.monotonicMs() - started) };
   } finally {
     await cluster.stop();
     await rm(home, { recursive: true, force: true });
   }
 }
 
-async function openDemoSite(request: DemoRequest, home: string, url: string): Promise<Site> {
-  const file = join(home, "jbackup.yaml");
-  const storages = STORAGES.map((name) => `  - {name: ${name}, kind: local, path: ${join(home, name)}}`);
-  await writeFile(file, ["site: demo", `database: {url: "${url}"}`, "storages:", ...storages, ""].join("\n"));
-  return openSite({
-    ...request,
-    configFile: file,
-    environment: { ...request.environment, jbackupHome: home, stopAt: undefined },
-  });
-}
+const configFor = (home: string, url: string): string =>
+  [
+    "site: demo",
+    `database: {url: "${url}"}`,
+    "storages:",
+    ...STORAGES.map((name) => `  - {name: ${name}, kind: local, path: ${join(home, name)}}`),
+    "",
+  ].join("\n");
 
 type OpenSite = () => Promise<Site>;
 

@@ -1,0 +1,56 @@
+import type { TableRestore } from "../../domain/backup.js";
+import { JBackupError } from "../../domain/errors.js";
+import type { RestorePlan, RestoreRequest } from "../../domain/restorePlan.js";
+import type { DumpFacts, TableRows } from "../../postgres/postgres.js";
+import type { OpenedBackup } from "../openBackup.js";
+
+/** Everything that is known before anything is touched. */
+export interface Prepared {
+  plan: RestorePlan;
+  request: RestoreRequest;
+  backup: OpenedBackup;
+  facts: DumpFacts;
+  recordedRows: TableRows[];
+  spacesMissing: boolean;
+}
+
+export interface Outcome {
+  tables: TableRestore[];
+  rowsRestored: number;
+  warnings: string[];
+  metadata: Record<string, unknown>;
+}
+
+export const restoredRows = (counted: TableRows[]): { tables: TableRestore[]; rowsRestored: number } => ({
+  tables: counted.map(({ table, rows }) => ({ table, inserted: rows, updated: 0, deleted: 0, unchanged: 0 })),
+  rowsRestored: counted.reduce((sum, { rows }) => sum + rows, 0),
+});
+
+export function differences(
+  expected: TableRows[],
+  counted: TableRows[],
+  how: "equal" | "superset",
+): string[] {
+  const rows = new Map(counted.map((entry) => [entry.table, entry.rows]));
+  const found = expected
+    .filter((entry) => rows.get(entry.table) !== entry.rows)
+    .map(
+      (entry) => `${entry.table} has ${rows.get(entry.table) ?? "no"} rows where ${entry.rows} were recorded`,
+    );
+  const known = new Set(expected.map(({ table }) => table));
+  const extra = how === "superset" ? [] : counted.filter(({ table }) => !known.has(table));
+  return [...found, ...extra.map(({ table }) => `${table} was not in the backup`)];
+}
+
+export function requireEqual(expected: TableRows[], counted: TableRows[], label: string): void {
+  const differing = differences(expected, counted, "equal");
+  if (differing.length === 0) return;
+  throw new JBackupError(
+    "verification_failed",
+    `what was restored from ${label} is not what was backed up: ${differing.slice(0, 5).join("; ")}`,
+    {
+      hint: "the target was not touched; try another backup from jbackup list",
+      details: { differences: differing },
+    },
+  );
+}

@@ -1,0 +1,95 @@
+import type { Restore } from "../../domain/backup.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { raiseAlert, resolveAlert } from "../alert.js";
+import type { RunContext } from "../run.js";
+import type { Site } from "../site.js";
+import type { Outcome, Prepared } from "./outcome.js";
+
+export const JOB = "restore";
+
+/** Who, why, when, what, how many rows and how long: recorded whatever happens. */
+export async function recorded(
+  site: Site,
+  run: RunContext,
+  { plan: planned, request }: Prepared,
+  work: () => Promise<Outcome>,
+): Promise<Restore> {
+  const started: Restore = {
+    id: site.newId(),
+    backupId: planned.backupId,
+    mode: request.mode,
+    status: "in_progress",
+    target: planned.target,
+    targetTime: null,
+    tenantIds: [],
+    rowsRestored: 0,
+    startedAt: run.startedAt.toISOString(),
+    finishedAt: null,
+    durationMs: null,
+    tables: [],
+    warnings: planned.warnings,
+    error: null,
+    reason: request.reason,
+    initiatedBy: run.by,
+    jobId: run.id,
+    metadata: { way: planned.way },
+  };
+  await site.catalog.saveRestore(started);
+  await audit(site, run, "restore.start", started);
+  site.step("restore-recorded");
+  const end = (rest: Partial<Restore>): Restore => {
+    const finishedAt = site.clock.now();
+    return {
+      ...started,
+      ...rest,
+      finishedAt: finishedAt.toISOString(),
+      durationMs: finishedAt.getTime() - run.startedAt.getTime(),
+    };
+  };
+  try {
+    const outcome = await work();
+    const done = end({
+      status: "completed",
+      tables: outcome.tables,
+      rowsRestored: outcome.rowsRestored,
+      warnings: [...started.warnings, ...outcome.warnings],
+      metadata: { ...started.metadata, ...outcome.metadata },
+    });
+    await site.catalog.saveRestore(done);
+    await audit(site, run, "restore.done", done);
+    await resolveAlert(site, `failed:${JOB}`, `a restore into ${planned.target} succeeded`);
+    await resolveAlert(site, `interrupted:${JOB}`, `a restore into ${planned.target} succeeded`);
+    return done;
+  } catch (error) {
+    const failed = end({ status: site.signal.aborted ? "cancelled" : "failed", error: reasonOf(error) });
+    await site.catalog.saveRestore(failed);
+    await audit(site, run, "restore.failed", failed);
+    if (!site.signal.aborted)
+      await raiseAlert(site, {
+        type: "RESTORE_FAILURE",
+        severity: "error",
+        fingerprint: `failed:${JOB}`,
+        message: `restoring ${planned.label} into ${planned.target} failed: ${reasonOf(error)}`,
+        hint: error instanceof JBackupError ? (error.hint ?? null) : null,
+        backupId: planned.backupId,
+      });
+    throw error;
+  } finally {
+    site.report.progressEnd();
+  }
+}
+
+const audit = (site: Site, run: RunContext, action: string, restored: Restore): Promise<void> =>
+  site.catalog.appendAudit({
+    id: site.newId(),
+    at: site.clock.now().toISOString(),
+    actor: run.by,
+    action,
+    subject: restored.target,
+    detail: {
+      restoreId: restored.id,
+      backupId: restored.backupId,
+      reason: restored.reason,
+      error: restored.error,
+    },
+  });
