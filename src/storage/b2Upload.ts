@@ -1,8 +1,7 @@
-import { createHash } from "node:crypto";
 import type { UploadUrl } from "backblaze-b2";
 import { B2Refusal } from "./b2Failures.js";
 import type { Account, B2Session } from "./b2Session.js";
-import { bodyChanged, type Deed, isNetworkError, storageFailure } from "./failures.js";
+import { type Deed, isNetworkError, storageFailure } from "./failures.js";
 import { textOf } from "./http.js";
 import { type Part, partsOf, readPart, sendParts } from "./parts.js";
 import type { ObjectBody } from "./storage.js";
@@ -60,30 +59,24 @@ export const encodedName = (fileName: string): string =>
 
 /** The whole body in one request; answers the id of the new version. */
 export async function uploadWhole(target: B2Target, body: ObjectBody, urls: UploadUrls): Promise<string> {
-  const whole = { number: 1, start: 0, end: body.bytes };
-  const sha1 = await sha1Of(target, body);
-  const uploaded = await urls.use(target.signal, (url) =>
-    send(target, body, whole, url, {
-      "X-Bz-File-Name": encodedName(target.fileName),
-      "Content-Type": "application/octet-stream",
-      "X-Bz-Content-Sha1": sha1,
-      "X-Bz-Info-sha256": body.sha256,
-    }),
-  );
-  return uploaded.fileId;
-}
-
-/** B2 wants the SHA-1 beforehand; the same reading proves that the body is the promised one. */
-async function sha1Of(target: B2Target, body: ObjectBody): Promise<string> {
-  const sha1 = createHash("sha1");
-  const sha256 = createHash("sha256");
-  for await (const chunk of readPart(body, { start: 0, end: body.bytes }, target.deed)) {
-    target.signal?.throwIfAborted();
-    sha1.update(chunk);
-    sha256.update(chunk);
-  }
-  if (sha256.digest("hex") !== body.sha256) throw bodyChanged(target.deed, body);
-  return sha1.digest("hex");
+  const [uploaded] = await sendParts({
+    body,
+    parts: partsOf(body.bytes, Math.max(1, body.bytes)),
+    parallel: 1,
+    algorithm: "sha1",
+    deed: target.deed,
+    signal: target.signal,
+    send: (part, sha1, signal) => {
+      const headers = {
+        "X-Bz-File-Name": encodedName(target.fileName),
+        "Content-Type": "application/octet-stream",
+        "X-Bz-Content-Sha1": sha1,
+        "X-Bz-Info-sha256": body.sha256,
+      };
+      return urls.use(signal, (url) => send({ ...target, signal }, body, part, url, headers));
+    },
+  });
+  return uploaded?.fileId ?? "";
 }
 
 async function send(

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, type Hash } from "node:crypto";
 import { bodyChanged, type Deed } from "./failures.js";
 import type { ObjectBody } from "./storage.js";
 
@@ -66,21 +66,32 @@ export async function sendParts<T>(sending: SendingParts<T>): Promise<T[]> {
     for (const part of sending.parts) {
       while (underWay.size >= sending.parallel) await Promise.race(underWay);
       signal.throwIfAborted();
-      const hash = createHash(sending.algorithm);
-      for await (const chunk of readPart(sending.body, part, sending.deed)) {
-        hash.update(chunk);
-        whole.update(chunk);
-      }
-      const promise = sending.send(part, hash.digest("hex"), signal);
+      const digest = await digestOf(sending, part, whole);
+      // Before the last part goes out, so that a body that is not the promised one is never sent whole.
+      if (part === sending.parts.at(-1) && whole.digest("hex") !== sending.body.sha256)
+        throw bodyChanged(sending.deed, sending.body);
+      const promise = sending.send(part, digest, signal);
       sent.push(promise);
       const settled = promise.then(() => {}, fail).finally(() => underWay.delete(settled));
       underWay.add(settled);
     }
-    if (whole.digest("hex") !== sending.body.sha256) throw bodyChanged(sending.deed, sending.body);
   } catch (error) {
     fail(error);
   }
   await Promise.all(underWay);
   if (failure !== undefined) throw failure.error;
   return Promise.all(sent);
+}
+
+async function digestOf<T>(
+  { body, deed, algorithm }: SendingParts<T>,
+  part: Part,
+  whole: Hash,
+): Promise<string> {
+  const hash = createHash(algorithm);
+  for await (const chunk of readPart(body, part, deed)) {
+    hash.update(chunk);
+    whole.update(chunk);
+  }
+  return hash.digest("hex");
 }

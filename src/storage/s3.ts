@@ -6,7 +6,6 @@ import {
   HeadObjectCommand,
   type HeadObjectCommandOutput,
   ListObjectsV2Command,
-  PutObjectCommand,
   S3Client,
 } from "@aws-sdk/client-s3";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
@@ -17,8 +16,7 @@ import { type Deed, endsTooEarly, objectExists, storageFailure } from "./failure
 import { checkKey, checkPrefix, isKey, type KeyPlace, keyPlace } from "./key.js";
 import { type OpenedRead, type ReadRequest, resumedRead } from "./resume.js";
 import { isNotImplemented, isStatus, isTaken, s3Failure } from "./s3Failures.js";
-import { abortStaleUploads, putInParts } from "./s3Multipart.js";
-import { sendBody } from "./s3Send.js";
+import { abortStaleUploads, putInParts, putWhole } from "./s3Multipart.js";
 import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from "./storage.js";
 
 export interface S3Options {
@@ -111,7 +109,7 @@ export class S3Storage implements Storage {
     const partBytes = this.#options.partBytes ?? PART_BYTES;
     const send = (to: S3Target): Promise<void> =>
       body.bytes <= partBytes
-        ? this.#putWhole(to, body)
+        ? putWhole(to, body)
         : putInParts(to, body, { partBytes, parallel: this.#options.parallelParts ?? 3 });
     try {
       await send({ ...target, writeOnce: target.writeOnce && this.#takesConditions });
@@ -121,25 +119,6 @@ export class S3Storage implements Storage {
       this.#takesConditions = false;
       await send({ ...target, writeOnce: false });
     }
-  }
-
-  async #putWhole(target: S3Target, body: ObjectBody): Promise<void> {
-    const part = { start: 0, end: body.bytes, sha256: body.sha256 };
-    await sendBody(
-      target,
-      body,
-      part,
-      (Body) =>
-        new PutObjectCommand({
-          Bucket: target.bucket,
-          Key: target.objectKey,
-          Body,
-          ContentLength: body.bytes,
-          ContentType: "application/octet-stream",
-          Metadata: { sha256: body.sha256 },
-          ...(target.writeOnce ? { IfNoneMatch: "*" } : {}),
-        }),
-    );
   }
 
   /**

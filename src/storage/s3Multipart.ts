@@ -3,6 +3,7 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   ListMultipartUploadsCommand,
+  PutObjectCommand,
   type S3Client,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
@@ -17,6 +18,33 @@ const ABORT_WITHIN_MS = 5_000;
 const ABORT_ATTEMPTS = 4;
 
 type SentPart = { PartNumber: number; ETag: string };
+
+/** A body in one request. */
+export async function putWhole(target: S3Target, body: ObjectBody): Promise<void> {
+  const put = {
+    Bucket: target.bucket,
+    Key: target.objectKey,
+    ContentType: "application/octet-stream",
+    Metadata: { sha256: body.sha256 },
+    ...(target.writeOnce ? { IfNoneMatch: "*" } : {}),
+  };
+  await sendParts({
+    body,
+    parts: partsOf(body.bytes, Math.max(1, body.bytes)),
+    parallel: 1,
+    algorithm: "sha256",
+    deed: target.deed,
+    signal: target.signal,
+    send: (part, sha256, signal) =>
+      sendBody(
+        { ...target, signal },
+        body,
+        part,
+        sha256,
+        (sent) => new PutObjectCommand({ ...put, ...sent }),
+      ),
+  });
+}
 
 /** A long body in equal parts. Nothing is visible before the last step, and a failure takes the parts away again. */
 export async function putInParts(
@@ -45,19 +73,14 @@ export async function putInParts(
       deed,
       signal,
       send: async (part, sha256, partSignal) => {
+        const upload = { Bucket, Key, UploadId, PartNumber: part.number };
+        const to = { ...target, signal: partSignal };
         const { ETag } = await sendBody(
-          { ...target, signal: partSignal },
+          to,
           body,
-          { ...part, sha256 },
-          (Body) =>
-            new UploadPartCommand({
-              Bucket,
-              Key,
-              UploadId,
-              PartNumber: part.number,
-              Body,
-              ContentLength: part.end - part.start,
-            }),
+          part,
+          sha256,
+          (sent) => new UploadPartCommand({ ...upload, ...sent }),
         );
         if (ETag === undefined)
           throw storageFailure("storage_unavailable", deed, `part ${part.number} was not acknowledged`);

@@ -1,17 +1,14 @@
-import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import type { PutObjectCommand, UploadPartCommand } from "@aws-sdk/client-s3";
-import { bodyChanged } from "./failures.js";
-import { readPart } from "./parts.js";
+import { type Part, readPart } from "./parts.js";
 import type { S3Target } from "./s3.js";
 import type { ObjectBody } from "./storage.js";
 
 type UploadCommand = PutObjectCommand | UploadPartCommand;
 
-export interface SentPart {
-  start: number;
-  end: number;
-  sha256: string;
+export interface SentBody {
+  Body: Readable;
+  ContentLength: number;
 }
 
 /**
@@ -21,18 +18,19 @@ export interface SentPart {
 export async function sendBody(
   target: S3Target,
   body: ObjectBody,
-  part: SentPart,
-  commandFor: (source: Readable) => UploadCommand,
+  part: Part,
+  sha256: string,
+  commandFor: (sent: SentBody) => UploadCommand,
 ): Promise<{ ETag?: string | undefined }> {
   const stop = new AbortController();
-  const source = Readable.from(
-    proven(readPart(body, part, target.deed), part.sha256, () => bodyChanged(target.deed, body)),
-    { objectMode: false },
-  );
+  const source = Readable.from(readPart(body, part, target.deed), { objectMode: false });
   // Nobody else listens, and a request whose body ended in an error would wait for ever.
   source.on("error", (error) => stop.abort(error));
-  const command = commandFor(source);
-  signPayload(command as PutObjectCommand, part.sha256);
+  const command = commandFor({
+    Body: source,
+    ContentLength: part.end - part.start,
+  });
+  signPayload(command as PutObjectCommand, sha256);
   const abortSignal =
     target.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, target.signal]);
   try {
@@ -43,23 +41,6 @@ export async function sendBody(
   } finally {
     source.destroy();
   }
-}
-
-/** The last chunk goes out only when all of them have the promised digest: what is wrong is never sent whole. */
-async function* proven(
-  chunks: AsyncIterable<Uint8Array>,
-  sha256: string,
-  failure: () => Error,
-): AsyncIterable<Uint8Array> {
-  const hash = createHash("sha256");
-  let held: Uint8Array | undefined;
-  for await (const chunk of chunks) {
-    hash.update(chunk);
-    if (held !== undefined) yield held;
-    held = chunk;
-  }
-  if (hash.digest("hex") !== sha256) throw failure();
-  if (held !== undefined) yield held;
 }
 
 function signPayload(command: PutObjectCommand, sha256: string): void {

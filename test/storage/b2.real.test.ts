@@ -6,7 +6,7 @@ import { type OpenOptions, openBare } from "../../src/storage/open.js";
 import { bytesBody, type ObjectBody, openStorage, type Storage } from "../../src/storage/storages.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { type B2Server, startB2Server } from "../support/b2Server.js";
-import { b2Config } from "./configs.js";
+import { b2Config, collect } from "./configs.js";
 
 const MB = 1_000_000;
 let b2: B2Server;
@@ -45,9 +45,9 @@ const text = (content: string): ObjectBody => bytesBody([Buffer.from(content)]);
 const noise = (bytes: number): Buffer =>
   Buffer.from(Array.from({ length: bytes }, (_, at) => (at * at + (at >> 8)) & 255));
 const read = async (storage: Storage, key: string): Promise<Buffer> =>
-  Buffer.concat(await Array.fromAsync(storage.get(key)));
+  Buffer.concat(await collect(storage.get(key)));
 const keys = async (storage: Storage): Promise<string[]> =>
-  (await Array.fromAsync(storage.list(""))).map(({ key }) => key);
+  (await collect(storage.list(""))).map(({ key }) => key);
 const times = (call: string): number => b2.calls.filter((name) => name === call).length;
 const versions = (key: string): string[] =>
   b2.versionsOf("shop", `prod/${key}`).map((version) => version.action);

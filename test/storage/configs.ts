@@ -32,3 +32,9 @@ export const b2Config = (
   keyId: secret(server.keyId),
   applicationKey: secret(server.applicationKey),
 });
+
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}

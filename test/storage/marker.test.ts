@@ -14,6 +14,7 @@ import {
   type Storage,
 } from "../../src/storage/storages.js";
 import { systemClock } from "../../src/sys/clock.js";
+import { collect } from "./configs.js";
 
 let directory: string;
 let storage: Storage;
@@ -107,7 +108,7 @@ describe("bodies", () => {
       [10, 10],
     ] as const) {
       const read = async (body: typeof file) =>
-        Buffer.concat(await Array.fromAsync(body.read(start, end))).toString();
+        Buffer.concat(await collect(body.read(start, end))).toString();
       expect([await read(file), await read(bytes)]).toEqual([
         "0123456789".slice(start, end),
         "0123456789".slice(start, end),

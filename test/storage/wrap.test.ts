@@ -17,6 +17,7 @@ import {
 import { withWatchdog } from "../../src/storage/watchdog.js";
 import { WrappedStorage } from "../../src/storage/wrapped.js";
 import { systemClock } from "../../src/sys/clock.js";
+import { collect } from "./configs.js";
 
 let directory: string;
 let local: Storage;
@@ -297,7 +298,7 @@ describe("the limit", () => {
     const storage = withLimit(counting, 3);
     await Promise.all(Array.from({ length: 20 }, (_, index) => storage.put(`key-${index}`, text("x"))));
     expect(counting.most).toBe(3);
-    expect((await Array.fromAsync(local.list("key-"))).length).toBe(20);
+    expect((await collect(local.list("key-"))).length).toBe(20);
   });
 
   test("frees the place of what fails", async () => {
@@ -320,5 +321,6 @@ describe("the limit", () => {
     const readers = ["a", "b", "c"].map((key) => storage.get(key)[Symbol.asyncIterator]());
     for (let round = 0; round < 3; round++)
       for (const reader of readers) expect((await reader.next()).done).toBe(false);
+    for (const reader of readers) await reader.return?.();
   });
 });

@@ -92,7 +92,8 @@ class ScriptedProxy implements FaultProxy {
     const fault = this.#fault;
     if (fault.kind === "refuse") return void client.destroy();
     if (fault.kind === "blackHole") return void client.resume();
-    client.once("data", (first) => {
+    client.once("data", (data) => {
+      const first = data as Buffer;
       client.pause();
       this.requests.push(requestLineOf(first) ?? "");
       const answer = this.#answerTo(first);
