@@ -186,6 +186,8 @@ export function fanOut(settings: FanOutSettings): FanOut {
     },
 
     async discard() {
+      for (const lane of lanes) lane.waiting = [];
+      while (lanes.some((lane) => lane.active > 0)) await nextChange(); // what is on its way would arrive later
       await Promise.allSettled(
         lanes.map(async (lane) => {
           for (const name of lane.stored) await lane.storage.delete(`${settings.folder}/${name}`);
