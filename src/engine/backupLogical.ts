@@ -13,7 +13,13 @@ import { type FanOut, fanOut } from "./replicate.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { type SealingKeys, sealingKeys } from "./siteKeys.js";
-import { alertLostStorage, storagesForWriting, type UsableStorages } from "./useStorages.js";
+import {
+  alertLostStorage,
+  storagesForWriting,
+  storagesWithoutRoom,
+  sweepStorages,
+  type UsableStorages,
+} from "./useStorages.js";
 
 export interface LogicalBackupRequest {
   note: string | null;
@@ -30,6 +36,7 @@ export async function backupLogical(site: Site, request: LogicalBackupRequest): 
     const admin = await postgres.admin();
     try {
       await lockOnServer(site, admin, JOB);
+      await sweepStorages(site, storages.usable);
       return await recorded(site, run, request, async (draft) => {
         const dump = await postgres.openDump();
         site.step("snapshot-taken");
@@ -119,8 +126,12 @@ async function store(
   dump: LogicalDump,
 ): Promise<Backup> {
   const folder = folderOf(draft.kind, draft.id, new Date(draft.createdAt));
+  for (const [name, error] of await storagesWithoutRoom(site, storages.usable, dump.database.bytes))
+    storages.lost.set(name, error);
+  for (const [name, error] of storages.lost)
+    site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`);
   const out = fanOut({
-    storages: storages.usable,
+    storages: storages.usable.filter(({ name }) => !storages.lost.has(name)),
     folder,
     minCopies: site.config.minCopies,
     signal: site.signal,
@@ -128,8 +139,6 @@ async function store(
     onStored: () => site.step("object-stored"),
     onLost: (name, error) => site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`),
   });
-  for (const [name, error] of storages.lost)
-    site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`);
   try {
     const dataKey = site.format.newDataKey();
     const archive = site.format.createArchive({

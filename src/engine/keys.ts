@@ -76,6 +76,9 @@ export async function testKeys(site: Site, reference: string): Promise<KeyTest> 
   return { backupId, opened };
 }
 
+/** A rotation writes where a backup does, so it takes the backup's lock. */
+const BACKUP_JOB = "backup-full";
+
 export interface KeyRotation {
   rewrapped: number;
   failed: { backupId: string; storage: string; error: string }[];
@@ -83,7 +86,7 @@ export interface KeyRotation {
 
 /** Seals every backup's data key for the recipients of today. Objects stay as they are; a manifest is replaced in one step, so a kill leaves old or new keys, both of which work. */
 export async function rotateKeys(site: Site): Promise<KeyRotation> {
-  return withRun(site, "keys-rotate", async (run) => {
+  return withRun(site, BACKUP_JOB, async (run) => {
     const { recipients } = await sealingKeys(site);
     const own = await identities(site);
     const signers = await trustedSigners(site);

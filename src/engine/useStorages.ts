@@ -84,6 +84,51 @@ export async function storagesForReading(site: Site, except: string[] = []): Pro
   return { ...found, usable: nearestFirst(found.usable) };
 }
 
+/** What killed runs left half-done: under the job's locks, whatever is unfinished below its folder is nobody's. */
+export async function sweepStorages(site: Site, storages: Storage[]): Promise<void> {
+  await Promise.all(
+    storages.map(async (storage) => {
+      const swept = await storage.sweep("backups/full/", 0);
+      if (swept > 0)
+        site.report.info(`storage ${storage.name}: removed ${swept} unfinished uploads of a killed run`);
+    }),
+  );
+}
+
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2)} GB`;
+
+/** The last backup tells how much room this one needs; without one, only a warning is possible. */
+export async function storagesWithoutRoom(
+  site: Site,
+  storages: Storage[],
+  databaseBytes: number,
+): Promise<Map<string, Error>> {
+  const known = await site.catalog
+    .backups({ kind: "full", status: ["completed", "verified"], limit: 1 })
+    .catch((error: unknown) => {
+      if (isJBackupError(error, "catalog_unavailable")) return []; // nothing to estimate from
+      throw error;
+    });
+  const expected = known[0]?.storedBytes;
+  const lacking = new Map<string, Error>();
+  for (const storage of storages) {
+    const free = await storage.freeBytes?.();
+    if (free === undefined) continue;
+    if (expected !== undefined && free < expected) {
+      const message = `storage ${storage.name} has ${gigabytes(free)} free, and the last backup took ${gigabytes(expected)}`;
+      lacking.set(
+        storage.name,
+        new JBackupError("storage_full", message, { hint: `make room in ${storage.location}` }),
+      );
+    } else if (expected === undefined && free < databaseBytes) {
+      site.report.warn(
+        `storage ${storage.name} has ${gigabytes(free)} free for a database of ${gigabytes(databaseBytes)}`,
+      );
+    }
+  }
+  return lacking;
+}
+
 const copyFingerprint = (storage: string): string => `copy_missing:${storage}`;
 
 /** A storage that did not take its copy: the backup stands, the gap is named and healed later. */
