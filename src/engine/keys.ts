@@ -6,7 +6,7 @@ import { writeFileAtomic } from "../sys/atomicFile.js";
 import { findBackup, readManifest } from "./findBackup.js";
 import { kitText } from "./recoveryKit.js";
 import { manifestKey } from "./replicate.js";
-import { withRun } from "./run.js";
+import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { identities, sealingKeys, trustedSigners } from "./siteKeys.js";
 import { storagesForReading } from "./useStorages.js";
@@ -77,7 +77,7 @@ export async function testKeys(site: Site, reference: string): Promise<KeyTest> 
 }
 
 /** A rotation writes where a backup does, so it takes the backup's lock. */
-const BACKUP_JOB = "backup-full";
+const BACKUP_LOCK = "backup-full";
 
 export interface KeyRotation {
   rewrapped: number;
@@ -86,7 +86,7 @@ export interface KeyRotation {
 
 /** Seals every backup's data key for the recipients of today. Objects stay as they are; a manifest is replaced in one step, so a kill leaves old or new keys, both of which work. */
 export async function rotateKeys(site: Site): Promise<KeyRotation> {
-  return withRun(site, BACKUP_JOB, async (run) => {
+  const rotate = async (run: RunContext): Promise<KeyRotation> => {
     const { recipients } = await sealingKeys(site);
     const own = await identities(site);
     const signers = await trustedSigners(site);
@@ -143,7 +143,8 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
       detail: { rewrapped: wrapped.size, failed: failed.length },
     });
     return { rewrapped: wrapped.size, failed };
-  });
+  };
+  return withRun(site, "keys-rotate", rotate, BACKUP_LOCK);
 }
 
 /** Everything that is needed to open the backups when this machine, and jbackup itself, are gone. */

@@ -56,13 +56,14 @@ async function markInterrupted(site: Site, job: string): Promise<void> {
   }
 }
 
-/** One locked, recorded run of a job. Its end is recorded whatever happens, short of a kill. */
+/** One locked, recorded run of a job; jobs that write to the same place share a lock. Its end is recorded whatever happens, short of a kill. */
 export async function withRun<Result>(
   site: Site,
   job: string,
   work: (run: RunContext) => Promise<Result>,
+  lock = job,
 ): Promise<Result> {
-  const release = await lockOnHost(site, job);
+  const release = await lockOnHost(site, lock);
   try {
     await markInterrupted(site, job);
     const startedAt = site.clock.now();
