@@ -4,6 +4,8 @@ import { stat } from "node:fs/promises";
 import { JBackupError } from "../domain/errors.js";
 import type { ObjectBody, Storage } from "./storage.js";
 
+const PIECE_BYTES = 256 * 1024;
+
 export const sha256Of = async (chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<string> => {
   const hash = createHash("sha256");
   for await (const chunk of chunks) hash.update(chunk);
@@ -21,7 +23,8 @@ export function bytesBody(chunks: readonly Uint8Array[], sha256?: string): Objec
       let offset = 0;
       for (const chunk of chunks) {
         const piece = chunk.subarray(Math.max(0, start - offset), Math.max(0, end - offset));
-        if (piece.length > 0) yield piece;
+        // In small pieces: each one taken is a sign of life to the watchdog.
+        for (let at = 0; at < piece.length; at += PIECE_BYTES) yield piece.subarray(at, at + PIECE_BYTES);
         offset += chunk.length;
         if (offset >= end) return;
       }
@@ -35,7 +38,7 @@ export async function fileBody(path: string, sha256?: string): Promise<ObjectBod
   const read = (start: number, end: number): AsyncIterable<Uint8Array> =>
     start >= end
       ? bytesBody([]).read(0, 0)
-      : createReadStream(path, { start, end: end - 1, highWaterMark: 256 * 1024 });
+      : createReadStream(path, { start, end: end - 1, highWaterMark: PIECE_BYTES });
   return { bytes: size, sha256: sha256 ?? (await sha256Of(read(0, size))), read };
 }
 

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { reasonOf } from "../domain/errors.js";
-import type { Clock } from "../sys/clock.js";
+import { type Clock, systemClock } from "../sys/clock.js";
 import { storageContract } from "./contract.js";
 import type { Storage } from "./storage.js";
 
@@ -10,7 +10,7 @@ export interface CheckedStorage {
 }
 
 /** Runs the whole contract on a live storage, in a folder of its own that it removes again. */
-export async function checkStorage(storage: Storage, clock: Clock): Promise<CheckedStorage> {
+export async function checkStorage(storage: Storage, clock: Clock = systemClock): Promise<CheckedStorage> {
   const folder = `jbackup-check/${randomBytes(8).toString("hex")}/`;
   const checks: CheckedStorage["checks"] = [];
   const timed = async (name: string, work: () => Promise<void>): Promise<void> => {

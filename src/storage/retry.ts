@@ -1,3 +1,4 @@
+import { randomInt } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Clock } from "../sys/clock.js";
@@ -29,6 +30,8 @@ const sleepUnlessAborted = async (ms: number, signal?: AbortSignal): Promise<voi
   });
 };
 
+const anyFraction = (): number => randomInt(2 ** 32) / 2 ** 32;
+
 /** One operation's history of failures: says how long to pause before the next attempt, or that it is over. */
 class Attempts {
   readonly #policy: RetryPolicy;
@@ -57,7 +60,7 @@ class Attempts {
   #pauseMs(error: JBackupError): number {
     const { firstPauseMs, longestPauseMs } = this.#policy;
     const fullMs = Math.min(longestPauseMs, firstPauseMs * 2 ** Math.min(this.#failures - 1, 30));
-    const drawnMs = fullMs / 2 + (fullMs / 2) * (this.#pausing.random ?? Math.random)();
+    const drawnMs = fullMs / 2 + (fullMs / 2) * (this.#pausing.random ?? anyFraction)();
     const askedMs = error.details?.retryAfterMs;
     return typeof askedMs === "number" ? Math.max(askedMs, drawnMs) : drawnMs;
   }

@@ -38,8 +38,10 @@ export interface GetOptions {
 /**
  * A named place for write-once objects. Keys are relative paths: `a/b/c`, [A-Za-z0-9._-] between slashes.
  *
- * Errors are JBackupErrors: object_missing, object_exists, storage_denied (permanent, never retried blindly),
- * storage_full (permanent), storage_unavailable (may pass). Each names the storage and the key.
+ * Errors are JBackupErrors: object_missing, object_exists, object_truncated (shorter than the range asked for),
+ * object_corrupt (a body that is not what it claims to be), storage_denied (permanent, never retried blindly), storage_full
+ * (permanent), not_found (no such bucket or directory: never mistaken for an empty storage), storage_unavailable (may pass;
+ * `details.retryAfterMs` when the server said how long). Each names the storage and the key. An abort rejects with its reason.
  */
 export interface Storage {
   readonly name: string;
@@ -49,7 +51,8 @@ export interface Storage {
 
   /**
    * Stores the body under the key, durably, all or nothing: until it resolves no reader sees the key; after a rejection
-   * or an abort nothing is visible under it (unless another writer finished). Idempotent: the same body again is fine.
+   * or an abort nothing is visible under it (unless another writer finished, or the answer was lost after the server had
+   * stored it: then it is the whole body). Idempotent: the same body again is fine.
    * Another body under an existing key is refused with object_exists, unless `replace`.
    */
   put(key: string, body: ObjectBody, options?: PutOptions): Promise<void>;

@@ -78,7 +78,10 @@ class WatchedStorage extends WrappedStorage {
     return new Watchdog(this.#idleMs * factor, { storage: this.name, verb, key });
   }
 
-  /** Adapters read the body as fast as the network takes it, so that each chunk read is progress. */
+  /**
+   * Adapters read the body as fast as the network takes it, so that each chunk read is progress. The requests before and
+   * after the body have one patience together.
+   */
   override put(key: string, body: ObjectBody, options: PutOptions = {}): Promise<void> {
     const watchdog = this.#watchdog("put", key);
     const watched: ObjectBody = {

@@ -4,6 +4,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import {
   CreateMultipartUploadCommand,
   ListMultipartUploadsCommand,
@@ -113,6 +114,13 @@ describe("an S3 storage that is", () => {
     const storage = await whole({ retry: { budgetMs: 0 } });
     await expect(storage.put(`${folder}a`, text("x"))).rejects.toMatchObject({ code: "storage_unavailable" });
     await expect(keys(storage)).rejects.toMatchObject({ code: "storage_unavailable" });
+  });
+
+  test("slow is waited for as long as bytes move", async () => {
+    proxy.behave({ kind: "delay", ms: 500 });
+    const storage = await whole({ retry: { budgetMs: 0 }, idleMs: 3000 });
+    await storage.put(`${folder}a`, text("x"));
+    expect((await read(storage, `${folder}a`)).toString()).toBe("x");
   });
 
   test("stalled in the middle of an upload gets it again", async () => {
@@ -292,6 +300,7 @@ describe("an S3 storage that does not tell the truth:", () => {
     // The first put finds out that this server takes no conditions; from then on there is one request to a put.
     await Promise.all([adapter.put(`${folder}first`, text("x")), storage.put(`${folder}other`, text("x"))]);
     proxy.behave({ kind: "flip", direction: "up", atByte: 150_000, times: 1 });
+    await delay(50);
     await expect(adapter.put(`${folder}a`, bytesBody([content]))).rejects.toMatchObject({
       code: "storage_unavailable",
       message: expect.stringContaining("HTTP 400 BadDigest"),

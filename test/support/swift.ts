@@ -147,7 +147,9 @@ export async function startSwift(): Promise<Swift> {
   };
   process.once("exit", endAll);
   const start = (command: string, args: string[]): void => {
-    children.push(spawn(command, args, { stdio: ["ignore", log, log], detached: true, cwd: directory }));
+    // The kernel ends them should the test run be killed without a chance to clean up.
+    const tied = ["--pdeathsig", "KILL", "--", command, ...args];
+    children.push(spawn("setpriv", tied, { stdio: ["ignore", log, log], detached: true, cwd: directory }));
   };
   const stop = async (): Promise<void> => {
     await Promise.all(children.map(endGroup));
