@@ -25,7 +25,7 @@ afterEach(async () => {
 const options: OpenOptions = {
   clock: systemClock,
   pageSize: 3,
-  idleMs: 600,
+  idleMs: 1000,
   retry: { budgetMs: 6000, firstPauseMs: 30, longestPauseMs: 300 },
 };
 const open = async (

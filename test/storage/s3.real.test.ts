@@ -63,7 +63,7 @@ const options: OpenOptions = {
   clock: systemClock,
   partBytes: 5 * MIB,
   pageSize: 3,
-  idleMs: 700,
+  idleMs: 1200,
   retry: { budgetMs: 6000, firstPauseMs: 50, longestPauseMs: 400 },
 };
 const config = (changes: Partial<S3StorageConfig> = {}): S3StorageConfig => ({
