@@ -10,7 +10,7 @@ import { systemClock } from "./sys/clock.js";
 import { uuid7 } from "./sys/ids.js";
 
 export interface SiteRequest {
-  configFile?: string;
+  configFile: string | undefined;
   environment: Environment;
   report: Reporter;
   signal: AbortSignal;

@@ -23,6 +23,28 @@ export interface KeysConfig {
   generatedIn: string | null;
 }
 
+/** Everything in a configuration that has to be fetched from somewhere. */
+export function secretsOf(config: Config): LazySecret[] {
+  const { keys } = config;
+  return [
+    config.database.url,
+    config.catalogUrl,
+    ...(keys.signing === null ? [] : [keys.signing]),
+    ...keys.identities.map((identity) =>
+      identity.kind === "x25519" ? identity.identity : identity.passphrase,
+    ),
+    ...keys.recipients.flatMap((recipient) =>
+      recipient.kind === "passphrase" ? [recipient.passphrase] : [],
+    ),
+    ...config.storages.flatMap((storage) => {
+      if (storage.kind === "local") return [];
+      return storage.kind === "s3"
+        ? [storage.accessKeyId, storage.secretAccessKey]
+        : [storage.keyId, storage.applicationKey];
+    }),
+  ];
+}
+
 /** Checked and complete: every key has its value or its default. */
 export interface Config {
   file: string;

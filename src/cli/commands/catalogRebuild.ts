@@ -1,0 +1,18 @@
+import { rebuildCatalog } from "../../engine/rebuildCatalog.js";
+import { type CommandRun, withSite } from "../context.js";
+import { textFlag } from "../flags.js";
+
+export const run: CommandRun = (context, _args, options) =>
+  withSite(context, async (site) => {
+    const report = await rebuildCatalog(site, { from: textFlag(options, "from") ?? null });
+    const refused = report.refused.map(({ storage, path, reason }) => `  ${storage}: ${path}: ${reason}`);
+    context.output.answer(
+      report,
+      [
+        `Read ${report.found} backups in ${report.storages.join(", ")}; ${report.added} of them were new to the catalog.`,
+        ...(refused.length === 0 ? [] : ["Not believed:", ...refused]),
+        "Next: jbackup list",
+      ].join("\n"),
+    );
+    return refused.length === 0 ? 0 : 3;
+  });

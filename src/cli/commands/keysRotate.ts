@@ -1,0 +1,20 @@
+import { rotateKeys } from "../../engine/keys.js";
+import { type CommandRun, withSite } from "../context.js";
+
+export const run: CommandRun = (context) =>
+  withSite(context, async (site) => {
+    const rotated = await rotateKeys(site);
+    const failed = rotated.failed.map(
+      ({ backupId, storage, error }) => `  ${backupId} in ${storage}: ${error}`,
+    );
+    context.output.answer(
+      rotated,
+      [
+        `${rotated.rewrapped} backups are now sealed for today's recipients.`,
+        ...(failed.length === 0
+          ? []
+          : ["Not done:", ...failed, "Next: jbackup storages check, then jbackup keys rotate again"]),
+      ].join("\n"),
+    );
+    return failed.length === 0 ? 0 : 3;
+  });

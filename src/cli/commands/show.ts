@@ -1,0 +1,91 @@
+import { type ShownBackup, showBackup } from "../../engine/history.js";
+import { sizesText, statusText } from "../backupText.js";
+import { type CommandContext, type CommandRun, withSite } from "../context.js";
+import { tableText } from "../table.js";
+import { agoText, bytesText, countText, durationText } from "../text.js";
+
+const MOST_TABLES = 20;
+
+function shownText(shown: ShownBackup, context: CommandContext): string {
+  const { backup } = shown;
+  const { paint, columns } = context.output;
+  const now = context.clock.now();
+  const facts: [string, string | null][] = [
+    ["id", backup.id],
+    ["status", statusText(backup.status, paint)],
+    ["kind", [backup.kind, backup.method].filter((part) => part !== null).join(", ")],
+    ["made", `${backup.createdAt} (${agoText(backup.createdAt, now)}) by ${backup.createdBy}`],
+    ["took", backup.durationMs === null ? null : durationText(backup.durationMs)],
+    ["size", backup.storedBytes === 0 ? null : sizesText(backup)],
+    ["checksum", backup.checksum],
+    ["note", backup.note],
+    ["error", typeof backup.metadata.error === "string" ? backup.metadata.error : null],
+  ];
+  const copies = tableText(
+    backup.copies,
+    [
+      { title: "STORAGE", value: ({ storage }) => storage, rank: 0 },
+      { title: "STATUS", value: ({ status }) => status, rank: 1 },
+      { title: "BYTES", value: ({ bytes }) => bytesText(bytes), align: "right", rank: 3 },
+      {
+        title: "VERIFIED",
+        value: ({ verifiedAt }) => (verifiedAt === null ? "never" : agoText(verifiedAt, now)),
+        rank: 2,
+      },
+      { title: "PATH", value: ({ path }) => path, rank: 4 },
+    ],
+    columns,
+  );
+  const largest = (shown.tables ?? []).toSorted((a, b) => b.rows - a.rows);
+  const tables = tableText(
+    largest.slice(0, MOST_TABLES),
+    [
+      { title: "TABLE", value: ({ table }) => table, rank: 0 },
+      { title: "ROWS", value: ({ rows }) => countText(rows), align: "right", rank: 1 },
+    ],
+    columns,
+  );
+  const rest =
+    largest.length > MOST_TABLES ? `\n... and ${largest.length - MOST_TABLES} more (--json shows all)` : "";
+  const part = (title: string, text: string): string[] => (text === "" ? [] : ["", paint.bold(title), text]);
+  return [
+    paint.bold(backup.label),
+    ...facts.filter(([, value]) => value !== null).map(([name, value]) => `  ${name.padEnd(9)} ${value}`),
+    ...part("Copies", backup.copies.length === 0 ? "" : copies),
+    ...part(
+      "Contents",
+      (shown.contents ?? []).map(({ name, bytes }) => `  ${name}  ${bytesText(bytes)}`).join("\n"),
+    ),
+    ...part("Tables", largest.length === 0 ? "" : tables + rest),
+    ...part("Warnings", backup.warnings.map((warning) => `  ${warning}`).join("\n")),
+    ...part(
+      "Verifications",
+      shown.verifications
+        .map((one) => `  ${one.checkedAt}  ${one.level}  ${statusText(one.status, paint)}`)
+        .join("\n"),
+    ),
+    ...part(
+      "Restores",
+      shown.restores
+        .map(
+          (one) =>
+            `  ${one.startedAt}  ${one.mode} into ${one.target}  ${statusText(one.status, paint)}  "${one.reason}"`,
+        )
+        .join("\n"),
+    ),
+    ...part(
+      "Alerts",
+      shown.alerts
+        .map((one) => `  ${one.createdAt}  ${one.severity}  ${statusText(one.status, paint)}  ${one.message}`)
+        .join("\n"),
+    ),
+  ].join("\n");
+}
+
+export const run: CommandRun = (context, args) =>
+  withSite(context, async (site) => {
+    const shown = await showBackup(site, args[0] ?? "latest");
+    const { backup, ...rest } = shown;
+    context.output.answer({ ...backup, ...rest }, shownText(shown, context));
+    return 0;
+  });

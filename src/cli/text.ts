@@ -1,0 +1,45 @@
+/** Numbers and times as people read them. */
+
+const STEPS = ["B", "KB", "MB", "GB", "TB", "PB"];
+
+export function bytesText(bytes: number): string {
+  let value = bytes;
+  let step = 0;
+  while (value >= 999.5 && step < STEPS.length - 1) {
+    value /= 1000;
+    step++;
+  }
+  return `${step === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${STEPS[step]}`;
+}
+
+export function durationText(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
+  const minutes = Math.floor(ms / 60_000);
+  if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1_000)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+const AGES: [number, string][] = [
+  [86_400_000 * 365, "y"],
+  [86_400_000 * 7, "w"],
+  [86_400_000, "d"],
+  [3_600_000, "h"],
+  [60_000, "min"],
+];
+
+export function agoText(at: string, now: Date): string {
+  const ms = now.getTime() - Date.parse(at);
+  if (Math.abs(ms) < 60_000) return "just now";
+  const [length, unit] = AGES.find(([size]) => Math.abs(ms) >= size) ?? [60_000, "min"];
+  const count = Math.floor(Math.abs(ms) / length);
+  return ms < 0 ? `in ${count} ${unit}` : `${count} ${unit} ago`;
+}
+
+export const countText = (count: number): string => count.toLocaleString("en");
+
+/** Control characters could move a terminal's cursor or colours: they are shown, not obeyed. */
+export const printable = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (character) =>
+    character === "\n" ? character : `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
+  );

@@ -1,0 +1,236 @@
+import type { ExitCode } from "../domain/errors.js";
+import type { CommandRun } from "./context.js";
+
+export interface CommandSpec {
+  /** Words after `jbackup`, with arguments as commander writes them: `restore [backup]`. */
+  usage: string;
+  summary: string;
+  options?: [flags: string, description: string][];
+  examples: [command: string, what: string][];
+  exits: ExitCode[];
+  load: () => Promise<{ run: CommandRun }>;
+}
+
+export interface CommandGroup {
+  name: string;
+  summary: string;
+}
+
+export const GROUPS: CommandGroup[] = [
+  { name: "backup", summary: "back up the database" },
+  { name: "keys", summary: "the keys that seal, open and sign backups" },
+  { name: "catalog", summary: "the index of what was done" },
+  { name: "storages", summary: "the places where backups are kept" },
+  { name: "config", summary: "the configuration file" },
+];
+
+const LIST_OPTIONS: [string, string][] = [
+  ["--since <time>", "only from this time on: 2026-11-20, 2026-11-20T02:00:00Z, or a span back such as 7d"],
+  ["--limit <n>", "at most so many, newest first (default 50)"],
+];
+
+/** Every command of this version. A command's code is loaded when it runs. */
+export const COMMANDS: CommandSpec[] = [
+  {
+    usage: "backup full",
+    summary: "back up the whole database into all storages",
+    options: [
+      ["--logical", "with pg_dump: restores into any newer PostgreSQL, or row by row"],
+      ["--physical", "the cluster's files (not part of this version)"],
+      ["--fresh", "no increment (physical backups only)"],
+      ["--note <text>", "a remark that list and show repeat"],
+    ],
+    examples: [
+      ["jbackup backup full --logical", "one read, sealed, into every storage"],
+      ['jbackup backup full --logical --note "before the upgrade"', "with a remark"],
+      ["jbackup backup full --logical --json | jq .id", "for scripts"],
+    ],
+    exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
+    load: () => import("./commands/backupFull.js"),
+  },
+  {
+    usage: "restore [backup]",
+    summary: "bring a backup back (BACKUP: id, label, beginning of either, or latest)",
+    options: [
+      ["--mode <mode>", "full: all of it; merge: add what is missing to the live database"],
+      ["--into-db <name>", "into a new database of this name"],
+      ["--in-place", "pg_restore --clean into the live database, instead of beside it and swapped"],
+      [
+        "--on-conflict <policy>",
+        "merge, when a row exists with other values: skip (default), overwrite, fail",
+      ],
+      ["--tables <tables...>", "merge only these tables"],
+      ["--jobs <n>", "parallel pg_restore jobs (default: one per core, at least 4)"],
+      ["--reason <text>", "why; recorded with the restore"],
+      ["--confirm <name>", "the name of the database that will be overwritten"],
+      ["--dry-run", "print the plan and change nothing"],
+    ],
+    examples: [
+      ["jbackup restore --dry-run", "what would happen"],
+      [
+        'jbackup restore latest --mode full --into-db shop_check --reason "monthly test"',
+        "beside the live one",
+      ],
+      [
+        'jbackup restore full-20261120 --mode full --confirm shop --reason "bad migration"',
+        "replace the live database; the old one is kept",
+      ],
+      [
+        'jbackup restore latest --mode merge --tables app.sales --reason "rows deleted"',
+        "bring missing rows back",
+      ],
+    ],
+    exits: [0, 1, 2, 4, 10, 11, 12, 13, 14, 16, 130, 143],
+    load: () => import("./commands/restore.js"),
+  },
+  {
+    usage: "list",
+    summary: "the backups there are",
+    options: [
+      ["--kind <kind>", "full, tenant, wal or config"],
+      ["--status <status>", "in_progress, completed, verified, failed or interrupted"],
+      ["--tenant <id>", "of this tenant"],
+      ["--until <time>", "only before this time"],
+      ...LIST_OPTIONS,
+    ],
+    examples: [
+      ["jbackup list", "the newest 50"],
+      ["jbackup list --since 7d --status completed", "good ones of the last week"],
+      ["jbackup list --json | jq '.[0].copies'", "where the newest one is kept"],
+    ],
+    exits: [0, 1, 2],
+    load: () => import("./commands/list.js"),
+  },
+  {
+    usage: "show <backup>",
+    summary: "one backup: copies, contents, verifications, restores, alerts",
+    examples: [
+      ["jbackup show latest", "the newest one"],
+      ["jbackup show full-20261120", "by the beginning of its label"],
+    ],
+    exits: [0, 1, 2, 4, 10],
+    load: () => import("./commands/show.js"),
+  },
+  {
+    usage: "restores",
+    summary: "the restores that were made: who, why, what",
+    options: [["--status <status>", "in_progress, completed, failed or cancelled"], ...LIST_OPTIONS],
+    examples: [["jbackup restores --since 30d", "of the last month"]],
+    exits: [0, 1, 2],
+    load: () => import("./commands/restores.js"),
+  },
+  {
+    usage: "alerts",
+    summary: "what went wrong and is not yet resolved",
+    options: [
+      ["--status <status>", "active, acknowledged, resolved, or all (default: active and acknowledged)"],
+      ...LIST_OPTIONS,
+    ],
+    examples: [
+      ["jbackup alerts", "open troubles"],
+      ["jbackup alerts --status all --since 7d", "with the resolved ones of a week"],
+    ],
+    exits: [0, 1, 2],
+    load: () => import("./commands/alerts.js"),
+  },
+  {
+    usage: "keys new",
+    summary: "make a key pair and a signing key",
+    options: [["--out <directory>", "folder for the four files (default: jbackup-keys)"]],
+    examples: [
+      ["jbackup keys new --out /etc/jbackup/keys", "private halves are readable by their owner only"],
+    ],
+    exits: [0, 1, 2, 14],
+    load: () => import("./commands/keysNew.js"),
+  },
+  {
+    usage: "keys list",
+    summary: "who can open new backups, and whose signatures are believed",
+    examples: [["jbackup keys list", "recipients and signers"]],
+    exits: [0, 1, 2, 12],
+    load: () => import("./commands/keysList.js"),
+  },
+  {
+    usage: "keys test [backup]",
+    summary: "prove that this host's key opens a backup",
+    examples: [["jbackup keys test", "the newest backup"]],
+    exits: [0, 1, 2, 4, 10, 12],
+    load: () => import("./commands/keysTest.js"),
+  },
+  {
+    usage: "keys rotate",
+    summary: "seal the data keys of all backups for today's recipients",
+    examples: [["jbackup keys rotate", "after changing keys.recipients; objects stay as they are"]],
+    exits: [0, 1, 2, 3, 11, 12, 130, 143],
+    load: () => import("./commands/keysRotate.js"),
+  },
+  {
+    usage: "keys kit",
+    summary: "write the offline recovery kit: print it and lock it away",
+    options: [["--out <file>", "where to (default: jbackup-recovery-kit.txt)"]],
+    examples: [
+      ["jbackup keys kit --out /media/usb/kit.txt", "keys, places, and a script that needs no jbackup"],
+    ],
+    exits: [0, 1, 2, 12, 14],
+    load: () => import("./commands/keysKit.js"),
+  },
+  {
+    usage: "catalog migrate",
+    summary: "bring the catalog's tables up to date",
+    examples: [["jbackup catalog migrate", "also done by itself when a command opens an older catalog"]],
+    exits: [0, 1, 2, 16],
+    load: () => import("./commands/catalogMigrate.js"),
+  },
+  {
+    usage: "catalog rebuild",
+    summary: "read the manifests in the storages back into the catalog",
+    options: [["--from <storage>", "only this storage (default: all)"]],
+    examples: [["jbackup catalog rebuild --from local", "after the catalog was lost"]],
+    exits: [0, 1, 2, 3, 10, 12],
+    load: () => import("./commands/catalogRebuild.js"),
+  },
+  {
+    usage: "storages check",
+    summary: "try each storage for real: put, get, range, list, overwrite refused, delete",
+    examples: [["jbackup storages check", "before trusting a bucket"]],
+    exits: [0, 1, 2],
+    load: () => import("./commands/storagesCheck.js"),
+  },
+  {
+    usage: "config show",
+    summary: "the effective configuration, secrets as ***",
+    options: [["--origin", "with the line that each value comes from"]],
+    examples: [["jbackup config show --origin", "what is set and what is a default"]],
+    exits: [0, 2],
+    load: () => import("./commands/configShow.js"),
+  },
+  {
+    usage: "config validate",
+    summary: "check the file and fetch every secret it names",
+    examples: [["jbackup config validate --config ./jbackup.yaml", "all problems at once"]],
+    exits: [0, 2],
+    load: () => import("./commands/configValidate.js"),
+  },
+  {
+    usage: "demo",
+    summary: "the whole story on a throwaway PostgreSQL, in less than a minute",
+    examples: [["jbackup demo", "back up, break, restore, prove; leaves nothing behind"]],
+    exits: [0, 1, 4, 16, 130, 143],
+    load: () => import("./commands/demo.js"),
+  },
+  {
+    usage: "completion <shell>",
+    summary: "print a completion script for bash, zsh or fish",
+    examples: [["source <(jbackup completion bash)", "in ~/.bashrc"]],
+    exits: [0, 2],
+    load: () => import("./commands/completion.js"),
+  },
+];
+
+export const GLOBAL_OPTIONS: [flags: string, description: string][] = [
+  ["--config <file>", "configuration file (else $JBACKUP_CONFIG, ./jbackup.yaml, /etc/jbackup/jbackup.yaml)"],
+  ["--json", "one JSON document on stdout"],
+  ["--quiet", "no progress, no remarks; warnings and errors only"],
+  ["--verbose", "more about errors"],
+  ["--no-input", "ask nothing"],
+];
