@@ -36,6 +36,10 @@ export function agoText(at: string, now: Date): string {
   return ms < 0 ? `in ${count} ${unit}` : `${count} ${unit} ago`;
 }
 
+/** "1 backup", "2 backups". */
+export const countedText = (count: number, what: string): string =>
+  `${countText(count)} ${what}${count === 1 ? "" : "s"}`;
+
 export const countText = (count: number): string => count.toLocaleString("en");
 
 /** Control characters could move a terminal's cursor or colours: they are shown, not obeyed. */

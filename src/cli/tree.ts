@@ -54,7 +54,10 @@ export const COMMANDS: CommandSpec[] = [
     options: [
       ["--mode <mode>", "full: all of it; merge: add what is missing to the live database"],
       ["--into-db <name>", "into a new database of this name"],
-      ["--in-place", "pg_restore --clean into the live database, instead of beside it and swapped"],
+      [
+        "--in-place",
+        "empty the live database and fill it again, in one transaction, instead of beside it and swapped",
+      ],
       [
         "--on-conflict <policy>",
         "merge, when a row exists with other values: skip (default), overwrite, fail",
@@ -224,6 +227,16 @@ export const COMMANDS: CommandSpec[] = [
     examples: [["source <(jbackup completion bash)", "in ~/.bashrc"]],
     exits: [0, 2],
     load: () => import("./commands/completion.js"),
+  },
+  {
+    usage: "help [command...]",
+    summary: "help for a command; help exit-codes explains those",
+    examples: [
+      ["jbackup help restore", "the same as jbackup restore --help"],
+      ["jbackup help exit-codes", "what scripts can rely on"],
+    ],
+    exits: [0, 2],
+    load: () => import("./commands/help.js"),
   },
 ];
 

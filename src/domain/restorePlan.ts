@@ -69,11 +69,7 @@ const stepsOf = (way: RestoreWay, request: RestoreRequest, { backup, target }: R
         `swap by rename; the present ${target} is kept under another name`,
       ];
     case "in-place":
-      return [
-        fetch,
-        `drop and recreate in ${target} everything that the backup holds, in one transaction`,
-        check,
-      ];
+      return [fetch, `empty ${target} and fill it from the backup, in one transaction`, check];
     case "merge":
       return [
         fetch,

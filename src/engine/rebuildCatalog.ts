@@ -6,6 +6,7 @@ import { parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
 import { readManifest } from "./findBackup.js";
+import { manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
 import { storagesForReading } from "./useStorages.js";
@@ -61,7 +62,9 @@ export async function rebuildCatalog(site: Site, request: { from: string | null 
     }
     site.report.progressEnd();
   }
-  const added = await addUnknown(site, [...sightings.values()], storages);
+  const seen = [...sightings.values()];
+  const looked = [...storages, ...(await lookElsewhere(site, seen, storages))];
+  const added = await addUnknown(site, seen, looked);
   return { storages: storages.map(({ name }) => name), found: sightings.size, added, refused };
 }
 
@@ -86,14 +89,25 @@ async function look(
   }
 }
 
+/** The storages that were not read are asked whether they hold the same backups; one that does not answer is left out. */
+async function lookElsewhere(site: Site, sightings: Sighting[], read: Storage[]): Promise<Storage[]> {
+  const names = read.map(({ name }) => name);
+  if (names.length === site.config.storages.length) return [];
+  const { usable } = await storagesForReading(site, names, "any");
+  for (const storage of usable)
+    for (const sighting of sightings)
+      if ((await storage.stat(manifestKey(sighting.folder))) !== undefined) sighting.storages.push(storage);
+  return usable;
+}
+
 function copyOf(site: Site, sighting: Sighting, read: Storage[], known: Backup | undefined): Copy[] {
-  return site.config.storages.map(({ name, kind }): Copy => {
+  return site.config.storages.flatMap(({ name, kind }): Copy[] => {
     const before = known?.copies.find(({ storage }) => storage === name);
     const wasRead = read.some((storage) => storage.name === name);
     const isThere = sighting.storages.some((storage) => storage.name === name);
-    if (!wasRead && before) return before;
-    if (isThere && before?.status === "stored") return before;
-    return {
+    if (!wasRead) return before ? [before] : [];
+    if (isThere && before?.status === "stored") return [before];
+    const copy: Copy = {
       storage: name,
       kind,
       status: isThere ? "stored" : "missing",
@@ -101,6 +115,7 @@ function copyOf(site: Site, sighting: Sighting, read: Storage[], known: Backup |
       bytes: isThere ? sighting.manifest.body.storedBytes : 0,
       verifiedAt: null,
     };
+    return [copy];
   });
 }
 

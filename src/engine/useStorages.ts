@@ -65,14 +65,18 @@ function checkMarker(site: Site, storage: Storage, marker: { site: string } | un
 }
 
 /** The storages that can be read now, nearest first. One that cannot is said, and left out. */
-export async function storagesForReading(site: Site, except: string[] = []): Promise<UsableStorages> {
+export async function storagesForReading(
+  site: Site,
+  except: string[] = [],
+  needed: "some" | "any" = "some",
+): Promise<UsableStorages> {
   const opened = (await site.storages()).filter(({ name }) => !except.includes(name));
   const found = await tryEach(opened, (storage) =>
     site.storage.readSite(storage).then((marker) => checkMarker(site, storage, marker)),
   );
   for (const [name, error] of found.lost)
     site.report.warn(`storage ${name} cannot be read: ${reasonOf(error)}`);
-  if (found.usable.length === 0) {
+  if (found.usable.length === 0 && needed === "some") {
     throw new JBackupError(
       "storage_unavailable",
       `no storage can be read (${[...found.lost].map(([name, error]) => `${name}: ${reasonOf(error)}`).join("; ")})`,

@@ -1,9 +1,10 @@
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { JBackupError } from "../domain/errors.js";
 import { connect, libpqVariables, quoteName, quoteText, type Session, type Target } from "./connection.js";
 import { countRows, type DatabaseFacts, serverFacts, type TableRows, userTables } from "./facts.js";
 import { binariesFor } from "./logicalDump.js";
-import { runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
+import { runTool, startTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
 
 export interface RestoreSettings {
   target: Target;
@@ -126,31 +127,74 @@ export async function runRestore(
   facts: DumpFacts,
   settings: RestoreSettings,
   spacesMissing: boolean,
-): Promise<string[]> {
-  const binaries = await binariesFor("pg_restore", facts.clientMajor, settings);
-  const target = { ...settings.target, database: run.database };
+): Promise<void> {
+  const restoring = await binariesFor("pg_restore", facts.clientMajor, settings);
   const options: ToolOptions = {
     environment: settings.environment,
-    variables: libpqVariables(target, settings.user),
+    variables: libpqVariables({ ...settings.target, database: run.database }, settings.user),
     signal: settings.signal,
   };
-  const how = {
-    beside: ["--exit-on-error", `--jobs=${run.jobs}`],
-    "rows-only": ["--exit-on-error", `--jobs=${run.jobs}`, "--section=pre-data", "--section=data"],
-    "in-place": ["--clean", "--if-exists", "--single-transaction"],
-  }[run.how];
+  const common = [...(spacesMissing ? ["--no-tablespaces"] : []), "--exit-on-error", "--no-password"];
+  if (run.how === "in-place") return replaceContent(run, restoring.path, common, facts, settings, options);
+  const sections = run.how === "rows-only" ? ["--section=pre-data", "--section=data"] : [];
   await runTool(
-    join(binaries.path, "pg_restore"),
-    [
-      ...how,
-      ...(spacesMissing ? ["--no-tablespaces"] : []),
-      "--no-password",
-      `--dbname=${run.database}`,
-      run.file,
-    ],
+    join(restoring.path, "pg_restore"),
+    [...common, ...sections, `--jobs=${run.jobs}`, `--dbname=${run.database}`, run.file],
     options,
   );
-  return [];
+}
+
+/** Everything of the user's goes; the archive brings back what belongs there. Extensions return with their schemas. */
+const EMPTY_DATABASE = `
+do $empty$
+declare name text;
+begin
+  for name in select subname from pg_subscription where subdbid = (select oid from pg_database where datname = current_database()) loop
+    raise exception 'the database has the subscription %, which cannot be dropped in a transaction', name;
+  end loop;
+  for name in select evtname from pg_event_trigger loop execute format('drop event trigger if exists %I cascade', name); end loop;
+  for name in select pubname from pg_publication loop execute format('drop publication if exists %I', name); end loop;
+  for name in select extname from pg_extension where extname <> 'plpgsql' loop execute format('drop extension if exists %I cascade', name); end loop;
+  for name in select fdwname from pg_foreign_data_wrapper loop execute format('drop foreign data wrapper if exists %I cascade', name); end loop;
+  for name in select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' loop
+    execute format('drop schema if exists %I cascade', name);
+  end loop;
+  create schema public;
+  perform lo_unlink(oid) from pg_largeobject_metadata;
+end $empty$;
+`;
+
+/**
+ * In one transaction: empty the database, then run the archive as a script. pg_restore --clean is not used because it
+ * cannot drop partitions, and leaves behind what the backup does not know.
+ */
+async function replaceContent(
+  run: RestoreRun,
+  restorePath: string,
+  common: string[],
+  facts: DumpFacts,
+  settings: RestoreSettings,
+  options: ToolOptions,
+): Promise<void> {
+  const { path } = await binariesFor("psql", facts.clientMajor, settings);
+  const psql = startTool(join(path, "psql"), ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"], {
+    ...options,
+    input: "pipe",
+  });
+  psql.stdout.resume();
+  const script = startTool(join(restorePath, "pg_restore"), [...common, "--file=-", run.file], options);
+  const input = psql.stdin;
+  if (input === null) throw new JBackupError("bug", "psql has no input");
+  input.on("error", () => undefined); // psql ended early: its own exit says why
+  input.write(`begin;\nset local client_min_messages = warning;\n${EMPTY_DATABASE}`);
+  const feeding = (async () => {
+    await pipeline(script.stdout, input, { end: false });
+    await script.done;
+    // only a script that is known to be whole is committed
+    input.end("\ncommit;\n");
+  })();
+  feeding.catch(() => input.destroy());
+  await Promise.race([psql.done, feeding.then(() => psql.done)]);
 }
 
 export async function countTarget(settings: RestoreSettings, database: string): Promise<TableRows[]> {

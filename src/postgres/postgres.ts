@@ -46,7 +46,7 @@ export interface RestoreSteps {
   sweep: typeof restoring.sweepHalfRestored;
   reopen: typeof restoring.reopenClosed;
   merge: typeof mergeDatabase;
-  load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<string[]>;
+  load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<void>;
   count(database: string): ReturnType<typeof restoring.countTarget>;
   analyze(database: string): Promise<void>;
 }

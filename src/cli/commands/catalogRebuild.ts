@@ -1,6 +1,7 @@
 import { rebuildCatalog } from "../../engine/rebuildCatalog.js";
 import { type CommandRun, withSite } from "../context.js";
 import { textFlag } from "../flags.js";
+import { countedText } from "../text.js";
 
 export const run: CommandRun = (context, _args, options) =>
   withSite(context, async (site) => {
@@ -9,7 +10,7 @@ export const run: CommandRun = (context, _args, options) =>
     context.output.answer(
       report,
       [
-        `Read ${report.found} backups in ${report.storages.join(", ")}; ${report.added} of them were new to the catalog.`,
+        `Read ${countedText(report.found, "backup")} in ${report.storages.join(", ")}; ${report.added} new to the catalog.`,
         ...(refused.length === 0 ? [] : ["Not believed:", ...refused]),
         "Next: jbackup list",
       ].join("\n"),

@@ -1,5 +1,6 @@
 import { rotateKeys } from "../../engine/keys.js";
 import { type CommandRun, withSite } from "../context.js";
+import { countedText } from "../text.js";
 
 export const run: CommandRun = (context) =>
   withSite(context, async (site) => {
@@ -10,7 +11,7 @@ export const run: CommandRun = (context) =>
     context.output.answer(
       rotated,
       [
-        `${rotated.rewrapped} backups are now sealed for today's recipients.`,
+        `Sealed ${countedText(rotated.rewrapped, "backup")} for today's recipients.`,
         ...(failed.length === 0
           ? []
           : ["Not done:", ...failed, "Next: jbackup storages check, then jbackup keys rotate again"]),

@@ -51,10 +51,12 @@ const planText = (plan: RestorePlan): string =>
     plan.overwrites === null ? "  Nothing is overwritten." : `  This overwrites ${plan.overwrites}.`,
   ].join("\n");
 
+const MOST_TABLES = 25;
+
 function doneText(done: Restore, columns: number): string {
   const touched = done.tables.filter(({ inserted, updated, deleted }) => inserted + updated + deleted > 0);
   const table = tableText(
-    touched,
+    touched.slice(0, MOST_TABLES),
     [
       { title: "TABLE", value: ({ table: name }) => name, rank: 0 },
       { title: "INSERTED", value: ({ inserted }) => countText(inserted), align: "right", rank: 1 },
@@ -66,6 +68,9 @@ function doneText(done: Restore, columns: number): string {
   return [
     `${done.target} is restored: ${countText(done.rowsRestored)} rows in ${durationText(done.durationMs ?? 0)}`,
     ...(touched.length === 0 ? [] : [table]),
+    ...(touched.length > MOST_TABLES
+      ? [`... and ${touched.length - MOST_TABLES} more tables (--json shows all)`]
+      : []),
     ...done.warnings.map((warning) => `Note: ${warning}`),
   ].join("\n");
 }
