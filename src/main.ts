@@ -1,12 +1,17 @@
 import { readFileSync } from "node:fs";
-import type { CommandContext, Openers } from "./cli/context.js";
-import { asJBackupError, Output } from "./cli/output.js";
-import { runProgram } from "./cli/program.js";
+import { isTerminal } from "./cli/confirm.js";
+import type { Openers } from "./cli/context.js";
+import { asJBackupError } from "./cli/failures.js";
+import { globalFlagsIn } from "./cli/globalFlags.js";
+import { Output, processStreams } from "./cli/output.js";
+import { execute } from "./cli/program.js";
 import { readEnvironment } from "./config/environment.js";
 import { JBackupError } from "./domain/errors.js";
 import { systemClock } from "./sys/clock.js";
 
 const CLEAN_UP_MS = 9_500;
+/** A launcher and its group may both pass the same signal on: what comes this soon is no second wish. */
+const ECHO_MS = 500;
 
 /** The heavy half of the program is loaded by the command that needs it. */
 const openers: Openers = {
@@ -19,75 +24,55 @@ const versionHere = (): string =>
   (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string })
     .version;
 
-/** A flag counts wherever it stands, up to `--`. */
-function flags(argv: string[]) {
-  const end = argv.indexOf("--");
-  const before = end === -1 ? argv : argv.slice(0, end);
-  const at = before.findLastIndex((word) => word === "--config" || word.startsWith("--config="));
-  const config =
-    at === -1 ? undefined : before[at]?.includes("=") ? before[at].slice("--config=".length) : before[at + 1];
-  return { has: (name: string): boolean => before.includes(`--${name}`), config };
-}
-
-/** The first signal asks the run to stop and clean up; a second one, or a clean-up that takes too long, ends it at once. */
-function stopOnSignals(): AbortController {
+/** The first wish to stop aborts the run, which cleans up; a second one, or a clean-up that takes too long, ends it at once. */
+function stopWhenAsked(output: Output, version: string): AbortSignal {
   const stopping = new AbortController();
-  const stop = (code: "interrupted" | "terminated", exit: number): void => {
-    if (stopping.signal.aborted) {
-      if (code === "interrupted") process.exit(exit);
-      return; // a launcher and its group may both pass the same signal on
-    }
-    const word = code === "interrupted" ? "interrupted" : "terminated";
-    stopping.abort(new JBackupError(code, `${word}; what was begun has been taken back`));
-    setTimeout(() => process.exit(exit), CLEAN_UP_MS).unref();
+  let askedAtMs = 0;
+  const endNow = (reason: JBackupError, why: string): never => {
+    output.fail(new JBackupError(reason.code, why, { hint: "the next run sweeps up what this one left" }));
+    process.exit(reason.exitCode);
   };
-  process.on("SIGINT", () => stop("interrupted", 130));
-  process.on("SIGTERM", () => stop("terminated", 143));
-  process.on("SIGHUP", () => stop("terminated", 143));
+  const stop = (reason: JBackupError): void => {
+    const nowMs = systemClock.monotonicMs();
+    if (stopping.signal.aborted) {
+      if (nowMs - askedAtMs > ECHO_MS) endNow(reason, `${reason.code} again: stopped without clean-up`);
+      return;
+    }
+    askedAtMs = nowMs;
+    stopping.abort(reason);
+    setTimeout(() => output.report.info("stopping: what was begun is being taken back"), ECHO_MS).unref();
+    setTimeout(() => endNow(reason, `${reason.code}; the clean-up took too long`), CLEAN_UP_MS).unref();
+  };
+  const interrupted = new JBackupError("interrupted", "interrupted; what was begun has been taken back");
+  const terminated = new JBackupError("terminated", "terminated; what was begun has been taken back");
+  process.on("SIGINT", () => stop(interrupted));
+  process.on("SIGTERM", () => stop(terminated));
+  process.on("SIGHUP", () => stop(terminated));
   // the launcher that re-executed us was killed: nobody waits for this run any more
-  process.on("disconnect", () => stop("terminated", 143));
+  process.on("disconnect", () => stopping.signal.aborted || stop(terminated));
   process.channel?.unref();
-  return stopping;
+  process.on("uncaughtException", (error) => stopping.signal.aborted || stop(asJBackupError(error, version)));
+  return stopping.signal;
 }
 
 export async function run(argv: string[]): Promise<void> {
-  const { has, config } = flags(argv);
+  const flags = globalFlagsIn(argv);
   const environment = readEnvironment();
   const version = versionHere();
-  const output = new Output({
-    stdout: process.stdout,
-    stderr: process.stderr,
-    json: has("json"),
-    quiet: has("quiet"),
-    verbose: has("verbose"),
-    noColor: environment.noColor,
-    forceColor: environment.forceColor,
-    clock: systemClock,
-  });
-  for (const stream of [process.stdout, process.stderr])
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(process.exitCode ?? 0); // the reader has seen enough
-      throw error;
-    });
-  const stopping = stopOnSignals();
-  const context: CommandContext = {
+  const { noColor, forceColor } = environment;
+  const output = new Output({ ...processStreams(), ...flags, noColor, forceColor, clock: systemClock });
+  const exitCode = await execute(argv, {
     output,
     environment,
     openers,
-    signal: stopping.signal,
+    signal: stopWhenAsked(output, version),
     version,
     clock: systemClock,
-    configFile: config,
-    isInteractive:
-      !has("no-input") && !has("json") && process.stdin.isTTY === true && process.stderr.isTTY === true,
-  };
-  try {
-    process.exitCode = await runProgram(argv, context);
-  } catch (error) {
-    // a run that was told to stop fails in many ways, all for that one reason
-    const failure = asJBackupError(stopping.signal.aborted ? stopping.signal.reason : error, version);
-    output.fail(failure);
-    process.exitCode = failure.exitCode;
-  }
-  process.channel?.unref();
+    configFile: flags.config,
+    isInteractive: !flags.noInput && !flags.json && isTerminal(),
+  });
+  const lost = await output.flushed();
+  if (lost) output.fail(new JBackupError("failed", `the answer could not be written: ${lost.message}`));
+  // idle connections of a client must not keep a finished run alive
+  process.exit(lost && exitCode === 0 ? 1 : exitCode);
 }

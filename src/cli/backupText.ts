@@ -1,13 +1,15 @@
-import type { Backup, BackupStatus, Copy } from "../domain/backup.js";
+import type { Backup } from "../domain/backup.js";
 import type { Paint } from "./output.js";
 import { bytesText } from "./text.js";
 
-export function statusText(status: BackupStatus | Copy["status"] | string, paint: Paint): string {
-  if (["completed", "verified", "stored", "passed", "resolved"].includes(status)) return paint.green(status);
-  if (["failed", "damaged", "missing", "interrupted", "active"].includes(status))
-    return paint.red(status.replace("_", " "));
-  return paint.yellow(status.replace("_", " "));
-}
+const GOOD = ["completed", "verified", "stored", "passed", "resolved", "ok"];
+const BAD = ["failed", "damaged", "missing", "interrupted", "active"];
+
+export const painted = (text: string, status: string, paint: Paint): string =>
+  GOOD.includes(status) ? paint.green(text) : BAD.includes(status) ? paint.red(text) : paint.yellow(text);
+
+export const statusText = (status: string, paint: Paint): string =>
+  painted(status.replace("_", " "), status, paint);
 
 /** "local, r2" or "local, r2 (b2 missing)". */
 export function copiesText(backup: Backup): string {

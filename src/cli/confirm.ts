@@ -1,12 +1,18 @@
 import { JBackupError } from "../domain/errors.js";
 import type { CommandContext } from "./context.js";
 
+export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
+
+/** inquirer without a terminal throws as if it had been interrupted, so this is looked at first. */
+export const isTerminal = (): boolean => process.stdin.isTTY === true && process.stderr.isTTY === true;
+
 /** Nothing is overwritten unless its name was given, by --confirm or typed. */
 export async function confirmName(
   context: CommandContext,
   name: string,
   given: string | undefined,
   what: string,
+  ask: Ask = askOnTerminal,
 ): Promise<void> {
   const flag = `--confirm ${/^[\w./-]+$/.test(name) ? name : JSON.stringify(name)}`;
   if (given !== undefined) {
@@ -35,18 +41,19 @@ export async function confirmName(
   });
 }
 
-async function ask(message: string, signal: AbortSignal): Promise<string> {
-  const { default: inquirer } = await import("inquirer");
+/** On stderr: stdout carries the answer only. */
+async function askOnTerminal(message: string, signal: AbortSignal): Promise<string> {
+  const { createPromptModule } = await import("inquirer");
+  const prompt = createPromptModule({ output: process.stderr, signal });
   try {
-    const { answer } = await inquirer.prompt<{ answer: string }>(
-      [{ type: "input", name: "answer", message }],
-      { signal },
-    );
+    const { answer } = await prompt<{ answer: string }>([{ type: "input", name: "answer", message }]);
     return answer;
   } catch (error) {
     signal.throwIfAborted();
-    if ((error as Error).name === "ExitPromptError")
-      throw new JBackupError("interrupted", "stopped at the question; nothing was changed", { cause: error });
+    if (error instanceof Error && error.name === "ExitPromptError")
+      throw new JBackupError("interrupted", "interrupted at the question; nothing was changed", {
+        cause: error,
+      });
     throw error;
   }
 }

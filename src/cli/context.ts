@@ -1,5 +1,5 @@
 import type { Environment } from "../config/config.js";
-import type { ExitCode } from "../domain/errors.js";
+import { type ExitCode, reasonOf } from "../domain/errors.js";
 import type { DemoResult } from "../engine/demo/demo.js";
 import type { Reporter, Site } from "../engine/site.js";
 import type { Clock } from "../sys/clock.js";
@@ -60,9 +60,27 @@ export async function withSite(
     onSecret: (text) => output.secret(text),
     version,
   });
+  let exit: ExitCode;
   try {
-    return await work(site);
-  } finally {
-    await site.close();
+    exit = await work(site);
+  } catch (error) {
+    // what went wrong first is what must be told
+    await site.close().catch((closing) => output.report.warn(`while closing: ${reasonOf(closing)}`));
+    throw error;
   }
+  await site.close();
+  return exit;
+}
+
+/** For commands that only look: there is nothing to clean up, so a stop does not wait for a server that is slow to answer. */
+export function withSiteToRead(
+  context: CommandContext,
+  work: (site: Site) => Promise<ExitCode>,
+): Promise<ExitCode> {
+  const { signal } = context;
+  signal.throwIfAborted();
+  const stopped = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+  return Promise.race([withSite(context, work), stopped]);
 }

@@ -26,8 +26,8 @@ export function choiceFlag<Choice extends string>(
   if (value === undefined || choices.includes(value as Choice)) return value as Choice | undefined;
   const meant = nearest(value, choices);
   throw usage(
-    `--${name} cannot be "${value}"`,
-    meant ? `did you mean ${meant}?` : `choose one of ${choices.join(", ")}`,
+    `--${name} cannot be "${value}"${meant ? `; did you mean "${meant}"?` : ""}`,
+    `choose one of ${choices.join(", ")}`,
   );
 }
 

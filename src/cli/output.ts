@@ -1,4 +1,5 @@
 import { inspect } from "node:util";
+import picocolors from "picocolors";
 import { JBackupError } from "../domain/errors.js";
 import type { Reporter } from "../engine/site.js";
 import type { Clock } from "../sys/clock.js";
@@ -6,9 +7,14 @@ import { barProgress, jsonProgress, lineProgress, type ProgressView } from "./pr
 import { Redactor } from "./redact.js";
 import { printable } from "./text.js";
 
-export interface OutputSettings {
-  stdout: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
-  stderr: NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
+type Stream = NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
+
+export interface Streams {
+  stdout: Stream;
+  stderr: Stream;
+}
+
+export interface OutputSettings extends Streams {
   json: boolean;
   quiet: boolean;
   verbose: boolean;
@@ -17,29 +23,14 @@ export interface OutputSettings {
   clock: Clock;
 }
 
-export interface Paint {
-  bold(text: string): string;
-  dim(text: string): string;
-  red(text: string): string;
-  green(text: string): string;
-  yellow(text: string): string;
-}
-
-const code =
-  (open: number, close: number) =>
-  (text: string): string =>
-    `\u001b[${open}m${text}\u001b[${close}m`;
-const COLOURED: Paint = {
-  bold: code(1, 22),
-  dim: code(2, 22),
-  red: code(31, 39),
-  green: code(32, 39),
-  yellow: code(33, 39),
-};
-const asIs = (text: string): string => text;
-const PLAIN: Paint = { bold: asIs, dim: asIs, red: asIs, green: asIs, yellow: asIs };
+export type Paint = Record<"bold" | "red" | "green" | "yellow", (text: string) => string>;
 
 const WIDEST = 160;
+
+/** The reader went away, or the terminal was closed: nobody is left to tell. */
+const GONE = ["EPIPE", "EIO", "ERR_STREAM_DESTROYED"];
+
+export const processStreams = (): Streams => ({ stdout: process.stdout, stderr: process.stderr });
 
 /** The one place where text leaves the process: stdout carries the answer, stderr everything else, and neither a secret. */
 export class Output {
@@ -47,13 +38,18 @@ export class Output {
   readonly paint: Paint;
   readonly report: Reporter;
   readonly #settings: OutputSettings;
+  readonly #errorPaint: Paint;
   readonly #redactor = new Redactor();
   readonly #progress: ProgressView;
+  #isAnswered = false;
+  #lost: Error | undefined;
 
   constructor(settings: OutputSettings) {
+    const { stdout, stderr } = settings;
     this.#settings = settings;
     this.json = settings.json;
-    this.paint = this.#coloured(settings.stdout) ? COLOURED : PLAIN;
+    this.paint = this.#paintFor(stdout);
+    this.#errorPaint = this.#paintFor(stderr);
     this.#progress = this.#progressView();
     this.report = {
       info: (text) => this.#tell("info", text),
@@ -61,13 +57,17 @@ export class Output {
       progress: (state) => this.#progress.show(state),
       progressEnd: () => this.#progress.end(),
     };
+    // `| head` has seen enough, and a backup goes on when its terminal is closed: neither ends the work
+    stderr.on("error", () => undefined);
+    stdout.on("error", (error: NodeJS.ErrnoException) => {
+      if (!GONE.includes(error.code ?? "")) this.#lost ??= error;
+    });
   }
 
   /** Places in a line of the answer. A pipe has no width: there everything is shown. */
   get columns(): number {
-    return this.#settings.stdout.isTTY
-      ? Math.min(WIDEST, this.#settings.stdout.columns ?? 80)
-      : Number.POSITIVE_INFINITY;
+    const { isTTY, columns } = this.#settings.stdout;
+    return isTTY ? Math.min(WIDEST, columns || 80) : Number.POSITIVE_INFINITY;
   }
 
   /** Makes this text appear as *** wherever it would be printed. */
@@ -78,77 +78,87 @@ export class Output {
   /** The answer: one JSON document, or text. Called once by a command. */
   answer(value: unknown, text: string): void {
     this.#progress.end();
-    if (this.json) this.#write(this.#settings.stdout, `${JSON.stringify(value, null, 2)}\n`);
-    else if (text !== "") this.#write(this.#settings.stdout, text.endsWith("\n") ? text : `${text}\n`);
+    if (!this.json) {
+      if (text !== "") this.#write(this.#settings.stdout, text.endsWith("\n") ? text : `${text}\n`);
+      return;
+    }
+    if (this.#isAnswered) throw new JBackupError("bug", "a command answered twice");
+    this.#isAnswered = true;
+    this.#writeDocument(this.#settings.stdout, value, 2);
   }
 
   /** A line of a story that is told while it happens; --json keeps stdout for its one document. */
   say(line: string): void {
     this.#progress.end();
     if (this.json) this.#tell("info", line);
-    else this.#write(this.#settings.stdout, `${line}\n`);
+    else this.#write(this.#settings.stdout, `${printable(line)}\n`);
   }
 
-  /** Help and completion scripts: text whatever the flags say. */
-  raw(text: string): void {
-    this.#write(this.#settings.stdout, text);
-  }
-
-  fail(error: JBackupError): void {
+  /** What went wrong, and what to do. `aside` is an error that came of it, for --verbose only. */
+  fail(error: JBackupError, aside?: unknown): void {
     this.#progress.end();
+    const { stdout, stderr, verbose } = this.#settings;
     if (this.json) {
-      const { code: errorCode, message, hint, exitCode, details } = error;
-      const document = {
-        error: { code: errorCode, message, hint: hint ?? null, exitCode, ...(details ? { details } : {}) },
-      };
-      this.#write(this.#settings.stdout, `${JSON.stringify(document, null, 2)}\n`);
-      return;
+      const { code, message, hint, exitCode, details } = error;
+      const rest = details ? { details } : {};
+      // the codes are the contract's own words; a password that happens to be one of them must not hide it
+      const clean = this.#redactor.cleanValue({ message, hint: hint ?? null, ...rest }) as object;
+      const document = { error: { code, ...clean, exitCode } };
+      // a failure after the answer, while closing, must not make a second document of it
+      if (this.#isAnswered) stderr.write(`${JSON.stringify(document)}\n`);
+      else stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+      this.#isAnswered = true;
+    } else {
+      this.#write(stderr, `${this.#errorPaint.red("Error:")} ${printable(error.message)}\n`);
+      if (error.hint) this.#write(stderr, `${this.#errorPaint.bold("Try:")} ${printable(error.hint)}\n`);
     }
-    const paint = this.#coloured(this.#settings.stderr) ? COLOURED : PLAIN;
-    this.#write(this.#settings.stderr, `${paint.red("Error:")} ${printable(error.message)}\n`);
-    if (error.hint) this.#write(this.#settings.stderr, `${paint.bold("Try:")} ${printable(error.hint)}\n`);
-    if (this.#settings.verbose) this.#write(this.#settings.stderr, `${inspect(error, { depth: 4 })}\n`);
+    if (!verbose) return;
+    for (const told of [error, aside])
+      if (told !== undefined) this.#write(stderr, `${printable(inspect(told, { depth: 4 }))}\n`);
+  }
+
+  /** Waits until all is written; answers the error if the answer could not be. */
+  async flushed(): Promise<Error | undefined> {
+    const { stdout, stderr } = this.#settings;
+    await Promise.all(
+      [stdout, stderr].map((stream) => new Promise<void>((done) => stream.write("", () => done()))),
+    );
+    return this.#lost;
   }
 
   #tell(level: "info" | "warning", text: string): void {
-    if (this.#settings.quiet && level === "info") return;
-    this.#progress.end();
-    const { stderr, json } = this.#settings;
-    if (json) {
-      this.#write(stderr, `${JSON.stringify({ event: level, message: text })}\n`);
-      return;
-    }
-    const paint = this.#coloured(stderr) ? COLOURED : PLAIN;
-    this.#write(
-      stderr,
-      level === "warning" ? `${paint.yellow("Warning:")} ${printable(text)}\n` : `${printable(text)}\n`,
-    );
+    const { stderr, json, quiet } = this.#settings;
+    if (quiet && level === "info") return;
+    this.#progress.pause();
+    if (json) this.#writeDocument(stderr, { event: level, message: text });
+    else if (level === "warning")
+      this.#write(stderr, `${this.#errorPaint.yellow("Warning:")} ${printable(text)}\n`);
+    else this.#write(stderr, `${printable(text)}\n`);
   }
 
   #progressView(): ProgressView {
     const { quiet, json, stderr, clock } = this.#settings;
-    const write = (line: string): void => this.#write(stderr, `${line}\n`);
-    if (quiet) return { show: () => undefined, end: () => undefined };
-    if (json) return jsonProgress(write, clock);
-    return stderr.isTTY ? barProgress(stderr as NodeJS.WriteStream, clock) : lineProgress(write, clock);
+    const nothing = (): void => undefined;
+    if (quiet) return { show: nothing, pause: nothing, end: nothing };
+    if (json) return jsonProgress((event) => this.#writeDocument(stderr, event), clock);
+    const clean = (line: string): string => printable(this.#redactor.clean(line));
+    return stderr.isTTY
+      ? barProgress(stderr, clean, clock)
+      : lineProgress((line) => void stderr.write(`${clean(line)}\n`), clock);
   }
 
-  #coloured(stream: OutputSettings["stdout"]): boolean {
+  #paintFor(stream: Stream): Paint {
     const { json, noColor, forceColor } = this.#settings;
-    return !json && !noColor && (forceColor || stream.isTTY === true);
+    return picocolors.createColors(!json && !noColor && (forceColor || stream.isTTY === true));
   }
 
-  #write(stream: NodeJS.WritableStream, text: string): void {
+  #write(stream: Stream, text: string): void {
     stream.write(this.#redactor.clean(text));
   }
-}
 
-/** Whatever was thrown, as an error that says what to do. */
-export function asJBackupError(error: unknown, version: string): JBackupError {
-  if (error instanceof JBackupError) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  return new JBackupError("bug", `unexpected: ${message}`, {
-    hint: `this is a bug in jbackup ${version}; report it with the output of the same command and --verbose`,
-    cause: error,
-  });
+  #writeDocument(stream: Stream, value: unknown, spaces?: number): void {
+    // through JSON first, so that dates and the like are the text that will be seen
+    const document = this.#redactor.cleanValue(JSON.parse(JSON.stringify(value ?? null)));
+    stream.write(`${JSON.stringify(document, null, spaces)}\n`);
+  }
 }

@@ -1,107 +1,84 @@
 import type { SingleBar } from "cli-progress";
 import type { Progress } from "../engine/site.js";
 import type { Clock } from "../sys/clock.js";
+import { type Standing, startPace } from "./pace.js";
+import { shortened, widthOf } from "./table.js";
 import { bytesText, countText, durationText } from "./text.js";
 
 export interface ProgressView {
   show(state: Progress): void;
+  /** Makes room for a line of another kind; the next state is shown again. */
+  pause(): void;
   end(): void;
 }
 
 /** Work that is over sooner than this shows nothing. */
 const QUIET_MS = 2_000;
 const LINE_EVERY_MS = 10_000;
+const EVENT_EVERY_MS = 1_000;
 
 const amount = (value: number, unit: Progress["unit"]): string =>
-  unit === "bytes" ? bytesText(value) : `${countText(value)} ${unit}`;
+  unit === "bytes" ? bytesText(value) : `${countText(Math.round(value))} ${unit}`;
 
-/** What is done, how fast, and how long it will still take. */
-export function progressText(state: Progress, elapsedMs: number): string {
-  const rate = elapsedMs > 0 ? (state.done / elapsedMs) * 1_000 : 0;
-  const parts = [
-    state.total === null
-      ? amount(state.done, state.unit)
-      : `${amount(state.done, state.unit)} of ${amount(state.total, state.unit)}`,
+/** What is done, how fast, and how long it will still take: the first parts matter most. */
+export function progressParts(
+  { done, total, unit, extra }: Progress,
+  { perSecond, leftMs }: Standing,
+): string[] {
+  return [
+    total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
+    ...(perSecond > 0 ? [`${amount(perSecond, unit)}/s`] : []),
+    ...(leftMs === null ? [] : [`${durationText(leftMs)} left`]),
+    ...(extra ? [extra] : []),
   ];
-  if (rate > 0) parts.push(`${amount(Math.round(rate), state.unit)}/s`);
-  if (rate > 0 && state.total !== null && state.total > state.done)
-    parts.push(`${durationText(((state.total - state.done) / rate) * 1_000)} left`);
-  if (state.extra) parts.push(state.extra);
-  return parts.join(", ");
-}
-
-/** Remembers when the present task began, and forgets it when another one does. */
-class Pace {
-  task = "";
-  startedMs = 0;
-  shownMs = 0;
-
-  begin(task: string, nowMs: number): void {
-    if (task === this.task) return;
-    this.task = task;
-    this.startedMs = nowMs;
-    this.shownMs = 0;
-  }
 }
 
 /** Without a terminal: a line now and then. */
 export function lineProgress(write: (line: string) => void, clock: Clock): ProgressView {
-  const pace = new Pace();
+  const pace = startPace(clock);
+  let shownMs: number | undefined;
   return {
     show(state) {
-      const now = clock.monotonicMs();
-      pace.begin(state.task, now);
-      const since = now - (pace.shownMs === 0 ? pace.startedMs : pace.shownMs);
-      if (since < (pace.shownMs === 0 ? QUIET_MS : LINE_EVERY_MS)) return;
-      pace.shownMs = now;
-      write(`${state.task}: ${progressText(state, now - pace.startedMs)}`);
+      const standing = pace.at(state);
+      if (standing.isNew) shownMs = undefined;
+      const dueMs = shownMs === undefined ? QUIET_MS : shownMs + LINE_EVERY_MS;
+      if (standing.elapsedMs < dueMs) return;
+      shownMs = standing.elapsedMs;
+      write(`${state.task}: ${progressParts(state, standing).join(", ")}`);
     },
-    end() {
-      pace.task = "";
-    },
+    pause: () => undefined,
+    end: () => pace.end(),
   };
 }
 
-/** Under --json: one object a line, at most one a second. */
-export function jsonProgress(write: (line: string) => void, clock: Clock): ProgressView {
-  const pace = new Pace();
+/** Under --json: at most one object a second. */
+export function jsonProgress(write: (event: object) => void, clock: Clock): ProgressView {
+  const pace = startPace(clock);
+  let shownMs: number | undefined;
   return {
     show(state) {
-      const now = clock.monotonicMs();
-      pace.begin(state.task, now);
-      if (pace.shownMs !== 0 && now - pace.shownMs < 1_000) return;
-      pace.shownMs = now;
-      write(JSON.stringify({ event: "progress", ...state }));
+      const { isNew, elapsedMs } = pace.at(state);
+      if (!isNew && shownMs !== undefined && elapsedMs < shownMs + EVENT_EVERY_MS) return;
+      shownMs = elapsedMs;
+      write({ event: "progress", ...state });
     },
-    end() {
-      pace.task = "";
-    },
+    pause: () => undefined,
+    end: () => pace.end(),
   };
 }
 
 /** On a terminal: one line that redraws itself, loaded when there is something to draw. */
-export function barProgress(stream: NodeJS.WriteStream, clock: Clock): ProgressView {
-  const pace = new Pace();
+export function barProgress(
+  stream: NodeJS.WritableStream & { columns?: number },
+  clean: (line: string) => string,
+  clock: Clock,
+): ProgressView {
+  const pace = startPace(clock);
+  let SingleBarClass: typeof SingleBar | "loading" | undefined;
   let bar: SingleBar | undefined;
-  let loading = false;
-  const start = async (state: Progress): Promise<void> => {
-    loading = true;
-    const { default: cliProgress } = await import("cli-progress");
-    loading = false;
-    if (pace.task !== state.task) return;
-    bar = new cliProgress.SingleBar(
-      {
-        stream,
-        format: lineFor(stream),
-        clearOnComplete: true,
-        hideCursor: false,
-        fps: 5,
-        etaBuffer: 20,
-        gracefulExit: false,
-      },
-      cliProgress.Presets.shades_classic,
-    );
-    bar.start(state.total ?? state.done, state.done, { task: state.task, text: "" });
+  const load = async (): Promise<void> => {
+    SingleBarClass = "loading";
+    SingleBarClass = (await import("cli-progress")).default.SingleBar;
   };
   const close = (): void => {
     bar?.stop();
@@ -109,34 +86,46 @@ export function barProgress(stream: NodeJS.WriteStream, clock: Clock): ProgressV
   };
   return {
     show(state) {
-      const now = clock.monotonicMs();
-      if (state.task !== pace.task) close();
-      pace.begin(state.task, now);
-      if (now - pace.startedMs < QUIET_MS) return;
-      if (bar) {
-        bar.setTotal(Math.max(1, state.total ?? state.done));
-        bar.update(state.done, { task: state.task, text: progressText(state, now - pace.startedMs) });
-      } else if (!loading) void start(state);
+      const standing = pace.at(state);
+      if (standing.isNew) close();
+      if (standing.elapsedMs < QUIET_MS) return;
+      if (SingleBarClass === undefined) void load();
+      if (SingleBarClass === undefined || SingleBarClass === "loading") return;
+      const payload = { line: () => clean(barLine(state, standing, (stream.columns || 80) - 1)) };
+      if (bar) bar.update(state.done, payload);
+      else {
+        bar = new SingleBarClass({ stream, format: drawn, clearOnComplete: true, fps: 5 });
+        bar.start(state.total ?? 0, state.done, payload);
+      }
     },
+    pause: close,
     end() {
-      pace.task = "";
+      pace.end();
       close();
     },
   };
 }
 
-/** A narrow terminal gets no bar: a line that wraps cannot be redrawn. */
-function lineFor(
-  stream: NodeJS.WriteStream,
-): (options: unknown, params: { progress: number }, payload: { task: string; text: string }) => string {
-  return (_options, { progress }, { task, text }) => {
-    const places = (stream.columns ?? 80) - 1;
-    const width = Math.min(30, places - task.length - text.length - 6);
-    const share = Math.max(0, Math.min(1, progress));
-    const bar =
-      width >= 8
-        ? ` ${"█".repeat(Math.round(share * width))}${"░".repeat(width - Math.round(share * width))}`
-        : "";
-    return `${task}${bar} ${Math.floor(share * 100)}% ${text}`.slice(0, places);
-  };
+const drawn = (_options: unknown, _params: unknown, { line }: { line: () => string }): string => line();
+
+const BAR_PLACES = { least: 8, most: 30 };
+
+/** A line that wraps cannot be redrawn: on a narrow terminal the bar goes first, then what matters least, then the task's end. */
+export function barLine(state: Progress, standing: Standing, places: number): string {
+  const share = state.total === null ? null : Math.max(0, Math.min(1, state.done / Math.max(1, state.total)));
+  const percent = share === null ? "" : ` ${Math.floor(share * 100)}%`;
+  const parts = progressParts(state, standing);
+  const text = (): string => `${percent} ${parts.join(", ")}`;
+  while (parts.length > 1 && widthOf(state.task) + widthOf(text()) > places) parts.pop();
+  const task = shortened(state.task, Math.max(1, places - widthOf(text())));
+  const room = Math.min(BAR_PLACES.most, places - widthOf(task) - widthOf(text()) - 1);
+  return shortened(
+    `${task}${share === null || room < BAR_PLACES.least ? "" : ` ${drawBar(share, room)}`}${text()}`,
+    places,
+  );
+}
+
+function drawBar(share: number, places: number): string {
+  const full = Math.round(share * places);
+  return "█".repeat(full) + "░".repeat(places - full);
 }

@@ -1,5 +1,5 @@
 import { listAlerts } from "../../engine/history.js";
-import { type CommandRun, withSite } from "../context.js";
+import { type CommandRun, withSiteToRead } from "../context.js";
 import { choiceFlag, countFlag, timeFlag } from "../flags.js";
 import { tableText } from "../table.js";
 import { agoText } from "../text.js";
@@ -11,7 +11,7 @@ export const run: CommandRun = (context, _args, options) => {
   const limit = countFlag(options, "limit", 1, 100_000) ?? 50;
   const status =
     wanted === undefined ? (["active", "acknowledged"] as const) : wanted === "all" ? undefined : [wanted];
-  return withSite(context, async (site) => {
+  return withSiteToRead(context, async (site) => {
     const alerts = await listAlerts(site, {
       limit,
       ...(status ? { status: [...status] } : {}),

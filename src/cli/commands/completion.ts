@@ -8,6 +8,7 @@ export const run: CommandRun = async (context, args) => {
     throw new JBackupError("usage", `there is no completion for "${shell}"`, {
       hint: `choose one of ${SHELLS.join(", ")}`,
     });
-  context.output.raw(completionScript(shell));
+  const script = completionScript(shell);
+  context.output.answer({ shell, script }, script);
   return 0;
 };

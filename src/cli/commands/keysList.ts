@@ -1,8 +1,8 @@
 import { listKeys } from "../../engine/keys.js";
-import { type CommandRun, withSite } from "../context.js";
+import { type CommandRun, withSiteToRead } from "../context.js";
 
 export const run: CommandRun = (context) =>
-  withSite(context, async (site) => {
+  withSiteToRead(context, async (site) => {
     const keys = await listKeys(site);
     const lines = [
       "Backups are sealed for:",

@@ -1,8 +1,8 @@
 import { testKeys } from "../../engine/keys.js";
-import { type CommandRun, withSite } from "../context.js";
+import { type CommandRun, withSiteToRead } from "../context.js";
 
 export const run: CommandRun = (context, args) =>
-  withSite(context, async (site) => {
+  withSiteToRead(context, async (site) => {
     const tested = await testKeys(site, args[0] ?? "latest");
     const lines = tested.opened.map(
       ({ recipient, ok }) => `  ${recipient}  ${ok ? "opened" : "its private key is not here"}`,

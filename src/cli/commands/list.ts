@@ -1,17 +1,23 @@
 import type { Backup } from "../../domain/backup.js";
 import { listBackups } from "../../engine/history.js";
-import { copiesText, statusText } from "../backupText.js";
-import { type CommandRun, withSite } from "../context.js";
+import { copiesText, painted } from "../backupText.js";
+import { type CommandRun, withSiteToRead } from "../context.js";
 import { choiceFlag, countFlag, textFlag, timeFlag } from "../flags.js";
+import type { Paint } from "../output.js";
 import { type Column, tableText } from "../table.js";
 import { agoText, bytesText, durationText } from "../text.js";
 
 const KINDS = ["full", "tenant", "wal", "config"] as const;
 const STATUSES = ["in_progress", "completed", "verified", "failed", "interrupted"] as const;
 
-const columnsAt = (now: Date): Column<Backup>[] => [
+const columnsAt = (now: Date, paint: Paint): Column<Backup>[] => [
   { title: "LABEL", value: ({ label }) => label, rank: 0 },
-  { title: "STATUS", value: ({ status }) => status.replace("_", " "), rank: 1 },
+  {
+    title: "STATUS",
+    value: ({ status }) => status.replace("_", " "),
+    rank: 1,
+    paint: (text, { status }) => painted(text, status, paint),
+  },
   { title: "WHEN", value: ({ createdAt }) => agoText(createdAt, now), rank: 2 },
   {
     title: "STORED",
@@ -27,19 +33,8 @@ const columnsAt = (now: Date): Column<Backup>[] => [
   },
   { title: "METHOD", value: ({ method }) => method ?? "-", rank: 6 },
   { title: "COPIES", value: copiesText, rank: 3 },
-  { title: "NOTE", value: ({ note }) => note ?? "", rank: 7 },
+  { title: "NOTE", value: ({ note }) => note ?? "", rank: 7, most: 40 },
 ];
-
-/** Colour goes on after the table is laid out: escape codes have no width. */
-const coloured = (table: string, backups: Backup[], paint: Parameters<typeof statusText>[1]): string =>
-  table
-    .split("\n")
-    .map((line, at) => {
-      const status = backups[at - 1]?.status;
-      if (at === 0) return paint.bold(line);
-      return status === undefined ? line : line.replace(status.replace("_", " "), statusText(status, paint));
-    })
-    .join("\n");
 
 export const run: CommandRun = (context, _args, options) => {
   const now = context.clock.now();
@@ -49,7 +44,7 @@ export const run: CommandRun = (context, _args, options) => {
   const since = timeFlag(options, "since", now);
   const until = timeFlag(options, "until", now);
   const limit = countFlag(options, "limit", 1, 100_000) ?? 50;
-  return withSite(context, async (site) => {
+  return withSiteToRead(context, async (site) => {
     const backups = await listBackups(site, {
       limit,
       ...(kind ? { kind } : {}),
@@ -62,7 +57,7 @@ export const run: CommandRun = (context, _args, options) => {
     const text =
       backups.length === 0
         ? "No backups match. jbackup backup full --logical makes one; jbackup catalog rebuild finds those in the storages."
-        : coloured(tableText(backups, columnsAt(now), output.columns), backups, output.paint);
+        : tableText(backups, columnsAt(now, output.paint), output.columns, output.paint.bold);
     output.answer(backups, text);
     return 0;
   });

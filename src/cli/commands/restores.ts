@@ -1,5 +1,6 @@
 import { listRestores } from "../../engine/history.js";
-import { type CommandRun, withSite } from "../context.js";
+import { painted } from "../backupText.js";
+import { type CommandRun, withSiteToRead } from "../context.js";
 import { choiceFlag, countFlag, timeFlag } from "../flags.js";
 import { tableText } from "../table.js";
 import { agoText, countText, durationText } from "../text.js";
@@ -9,17 +10,23 @@ export const run: CommandRun = (context, _args, options) => {
   const status = choiceFlag(options, "status", ["in_progress", "completed", "failed", "cancelled"] as const);
   const since = timeFlag(options, "since", now);
   const limit = countFlag(options, "limit", 1, 100_000) ?? 50;
-  return withSite(context, async (site) => {
+  return withSiteToRead(context, async (site) => {
     const restores = await listRestores(site, {
       limit,
       ...(status ? { status: [status] } : {}),
       ...(since ? { since } : {}),
     });
+    const { columns, paint } = context.output;
     const table = tableText(
       restores,
       [
         { title: "WHEN", value: ({ startedAt }) => agoText(startedAt, now), rank: 1 },
-        { title: "STATUS", value: (one) => one.status.replace("_", " "), rank: 0 },
+        {
+          title: "STATUS",
+          value: (one) => one.status.replace("_", " "),
+          rank: 0,
+          paint: (text, one) => painted(text, one.status, paint),
+        },
         { title: "MODE", value: ({ mode }) => mode, rank: 3 },
         { title: "TARGET", value: ({ target }) => target, rank: 0 },
         { title: "ROWS", value: ({ rowsRestored }) => countText(rowsRestored), align: "right", rank: 4 },
@@ -30,9 +37,10 @@ export const run: CommandRun = (context, _args, options) => {
           rank: 5,
         },
         { title: "BY", value: ({ initiatedBy }) => initiatedBy, rank: 6 },
-        { title: "REASON", value: ({ reason }) => reason, rank: 2 },
+        { title: "REASON", value: ({ reason }) => reason, rank: 2, most: 40 },
       ],
-      context.output.columns,
+      columns,
+      paint.bold,
     );
     context.output.answer(restores, restores.length === 0 ? "No restores are recorded." : table);
     return 0;

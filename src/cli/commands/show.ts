@@ -1,6 +1,6 @@
 import { type ShownBackup, showBackup } from "../../engine/history.js";
 import { sizesText, statusText } from "../backupText.js";
-import { type CommandContext, type CommandRun, withSite } from "../context.js";
+import { type CommandContext, type CommandRun, withSiteToRead } from "../context.js";
 import { tableText } from "../table.js";
 import { agoText, bytesText, countText, durationText } from "../text.js";
 
@@ -25,7 +25,7 @@ function shownText(shown: ShownBackup, context: CommandContext): string {
     backup.copies,
     [
       { title: "STORAGE", value: ({ storage }) => storage, rank: 0 },
-      { title: "STATUS", value: ({ status }) => status, rank: 1 },
+      { title: "STATUS", value: ({ status }) => status, rank: 1, paint: (text) => statusText(text, paint) },
       { title: "BYTES", value: ({ bytes }) => bytesText(bytes), align: "right", rank: 3 },
       {
         title: "VERIFIED",
@@ -83,7 +83,7 @@ function shownText(shown: ShownBackup, context: CommandContext): string {
 }
 
 export const run: CommandRun = (context, args) =>
-  withSite(context, async (site) => {
+  withSiteToRead(context, async (site) => {
     const shown = await showBackup(site, args[0] ?? "latest");
     const { backup, ...rest } = shown;
     context.output.answer({ ...backup, ...rest }, shownText(shown, context));

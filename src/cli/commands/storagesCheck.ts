@@ -1,4 +1,5 @@
 import { checkStorages } from "../../engine/checkStorages.js";
+import { statusText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { tableText } from "../table.js";
 import { durationText } from "../text.js";
@@ -13,7 +14,12 @@ export const run: CommandRun = (context) =>
         checks,
         [
           { title: "  CHECK", value: ({ name }) => `  ${name}`, rank: 0 },
-          { title: "RESULT", value: ({ status }) => status, rank: 0 },
+          {
+            title: "RESULT",
+            value: ({ status }) => status,
+            rank: 0,
+            paint: (text) => statusText(text, paint),
+          },
           { title: "TOOK", value: ({ durationMs }) => durationText(durationMs), align: "right", rank: 1 },
         ],
         columns,

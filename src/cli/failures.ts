@@ -1,0 +1,39 @@
+import { JBackupError, reasonOf } from "../domain/errors.js";
+
+const NO_ROOM = ["ENOSPC", "EDQUOT"];
+const REFUSED = ["EACCES", "EPERM", "EROFS"];
+const EXHAUSTED = ["EMFILE", "ENFILE", "ENOMEM"];
+
+const isSystemError = (error: unknown): error is NodeJS.ErrnoException & { code: string } =>
+  error instanceof Error && "syscall" in error && "code" in error && typeof error.code === "string";
+
+/** What the operating system refused is no bug: it says which file, and a person can change it. */
+function fromSystem(error: NodeJS.ErrnoException & { code: string }): JBackupError | undefined {
+  const path = error.path ?? "a file";
+  const reason = error.message.replace(/^[A-Z]+: /, "").replace(/,? \w+( '.*)?$/, "");
+  const message = `cannot ${error.syscall ?? "use"} ${path}: ${reason}`;
+  if (NO_ROOM.includes(error.code))
+    return new JBackupError("no_space", message, { hint: `make room where ${path} is`, cause: error });
+  if (REFUSED.includes(error.code))
+    return new JBackupError("failed", message, {
+      hint: `run as a user who may do that, or change the permissions of ${path}`,
+      cause: error,
+    });
+  if (EXHAUSTED.includes(error.code))
+    return new JBackupError("environment", message, {
+      hint: "raise the limits of this user (ulimit -a), or free memory",
+      cause: error,
+    });
+  return undefined;
+}
+
+/** Whatever was thrown, as an error that says what to do. */
+export function asJBackupError(error: unknown, version: string): JBackupError {
+  if (error instanceof JBackupError) return error;
+  const known = isSystemError(error) ? fromSystem(error) : undefined;
+  if (known) return known;
+  return new JBackupError("bug", `this is a bug in jbackup: ${reasonOf(error)}`, {
+    hint: `run it again with --verbose and report all that it prints, with jbackup ${version} and Node ${process.versions.node}`,
+    cause: error,
+  });
+}

@@ -1,0 +1,47 @@
+import { COMMANDS, GLOBAL_OPTIONS } from "./tree.js";
+
+export interface GlobalFlags {
+  config: string | undefined;
+  json: boolean;
+  quiet: boolean;
+  verbose: boolean;
+  noInput: boolean;
+}
+
+/** The flags whose next word is their value, and so no flag. */
+const TAKE_VALUES = new Set(
+  [...GLOBAL_OPTIONS, ...COMMANDS.flatMap(({ options }) => options ?? [])]
+    .filter(([flags]) => flags.includes("<"))
+    .map(([flags]) => flags.split(" ")[0]),
+);
+
+/** Read before anything else is parsed, because even a usage error must come out as --json wants it. */
+export function globalFlagsIn(argv: string[]): GlobalFlags {
+  const seen = new Set<string>();
+  let config: string | undefined;
+  for (let at = 0; at < argv.length && argv[at] !== "--"; at++) {
+    const word = argv[at] ?? "";
+    if (word.startsWith("--config=")) config = word.slice("--config=".length);
+    else if (word === "--config") config = argv[++at];
+    else if (TAKE_VALUES.has(word)) at++;
+    else seen.add(word);
+  }
+  return {
+    config,
+    json: seen.has("--json"),
+    quiet: seen.has("--quiet"),
+    verbose: seen.has("--verbose"),
+    noInput: seen.has("--no-input"),
+  };
+}
+
+/** The command words of a line: no flags, no values. */
+export function wordsIn(argv: string[]): string[] {
+  const words: string[] = [];
+  for (let at = 0; at < argv.length && argv[at] !== "--"; at++) {
+    const word = argv[at] ?? "";
+    if (TAKE_VALUES.has(word)) at++;
+    else if (!word.startsWith("-")) words.push(word);
+  }
+  return words;
+}
