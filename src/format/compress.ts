@@ -24,8 +24,10 @@ export async function compressFrame(raw: Buffer, compression: Compression): Prom
 
 async function compress(raw: Buffer, { codec, level }: Compression): Promise<Buffer | undefined> {
   if (raw.length === 0 || codec === "none") return undefined;
-  if (codec === "gzip") return gzip(raw, { level: Math.min(level, 9) });
-  return zstdCompress(raw, { params: { [zlib.constants.ZSTD_c_compressionLevel]: level } });
+  // room for the usual output at once: every further chunk costs a trip to the thread and back, unused room costs memory
+  const chunkSize = Math.max(1024, Math.ceil(raw.length / 2));
+  if (codec === "gzip") return gzip(raw, { level: Math.min(level, 9), chunkSize });
+  return zstdCompress(raw, { params: { [zlib.constants.ZSTD_c_compressionLevel]: level }, chunkSize });
 }
 
 /**
@@ -40,7 +42,7 @@ export async function expandFrame(
   if (codec === "none") return undefined; // a compressed frame in a container that compresses nothing
   const expand = codec === "gzip" ? gunzip : zstdDecompress;
   try {
-    const raw = await expand(bytes, { maxOutputLength: rawBytes });
+    const raw = await expand(bytes, { maxOutputLength: rawBytes, chunkSize: Math.max(64, rawBytes) });
     return raw.length === rawBytes ? raw : undefined;
   } catch {
     return undefined; // the frame was authentic, so whatever zlib says, these are not the bytes that were packed

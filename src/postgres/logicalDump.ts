@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { join } from "node:path";
+import { PassThrough, type Readable } from "node:stream";
 import { JBackupError } from "../domain/errors.js";
 import { connect, libpqVariables, type Session, type Target } from "./connection.js";
 import {
@@ -146,6 +147,12 @@ function startListing(file: string, options: ToolOptions) {
   };
 }
 
+/** pg_dump may run ahead while earlier bytes are sealed; a bare pipe would let the two only take turns. */
+const READ_AHEAD_BYTES = 8 * 2 ** 20;
+
+const readAhead = (stream: Readable): AsyncIterable<unknown> =>
+  stream.compose(new PassThrough({ highWaterMark: READ_AHEAD_BYTES }));
+
 async function* judged(
   chunks: AsyncIterable<unknown>,
   done: Promise<string>,
@@ -228,7 +235,7 @@ async function prepareDump(session: Session, settings: DumpSettings): Promise<Lo
       const run = startTool(join(binaries.path, "pg_dump"), args, options);
       const listing = startListing(join(binaries.path, "pg_restore"), options);
       let bytes = 0;
-      for await (const chunk of judged(run.stdout, run.done, noteStderr)) {
+      for await (const chunk of judged(readAhead(run.stdout), run.done, noteStderr)) {
         bytes += chunk.length;
         await listing.offer(chunk);
         yield chunk;
