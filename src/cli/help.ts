@@ -25,11 +25,11 @@ const section = (title: string, rows: Rows, places: number): string =>
 
 /** A line that is copied stays whole; what it does goes above it when both do not fit. */
 function examplesText(rows: Rows, places: number): string {
+  const room = Math.min(WIDEST, places);
   const width = Math.max(...rows.map(([line]) => line.length));
-  const fits = rows.every(([, what]) => width + what.length + 4 <= Math.min(WIDEST, places));
-  const text = rows.map(([line, what]) =>
-    fits ? `  ${line.padEnd(width)}  ${what}` : `  # ${what}\n  ${line}`,
-  );
+  const text = rows.every(([, what]) => width + what.length + 4 <= room)
+    ? rows.map(([line, what]) => `  ${line.padEnd(width)}  ${what}`)
+    : rows.flatMap(([line, what]) => [...wrapped(what, room - 4).map((part) => `  # ${part}`), `  ${line}`]);
   return `Examples:\n${text.join("\n")}\n\n`;
 }
 

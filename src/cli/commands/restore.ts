@@ -18,7 +18,7 @@ function requestOf(args: string[], options: Options): RestoreRequest {
   const reason = textFlag(options, "reason")?.trim() ?? "";
   if (reason === "" && !isDryRun)
     throw usage(
-      "a restore needs a reason, which is recorded",
+      "--reason is missing: every restore records why it was made",
       'add --reason "why", or look first with --dry-run',
     );
   const onConflict = choiceFlag({ "on-conflict": options.onConflict }, "on-conflict", [
