@@ -1,22 +1,25 @@
 /** Numbers and times as people read them. */
 
-const STEPS = ["B", "KB", "MB", "GB", "TB", "PB"];
+const STEPS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
+/** In units of 1000, with two or three digits. */
 export function bytesText(bytes: number): string {
   let value = bytes;
   let step = 0;
+  // what would be rounded up to 1000 belongs to the next unit
   while (value >= 999.5 && step < STEPS.length - 1) {
     value /= 1000;
     step++;
   }
-  return `${step === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${STEPS[step]}`;
+  return `${step === 0 || value >= 99.95 ? Math.round(value) : value.toFixed(1)} ${STEPS[step]}`;
 }
 
 export function durationText(ms: number): string {
-  if (ms < 1_000) return `${Math.round(ms)} ms`;
-  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
-  const minutes = Math.floor(ms / 60_000);
-  if (minutes < 60) return `${minutes} min ${Math.floor((ms % 60_000) / 1_000)} s`;
+  if (Math.round(ms) < 1_000) return `${Math.round(ms)} ms`;
+  if (Math.round(ms / 100) < 600) return `${(ms / 1_000).toFixed(1)} s`;
+  const seconds = Math.round(ms / 1_000);
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  const minutes = Math.round(ms / 60_000);
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
