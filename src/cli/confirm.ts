@@ -6,6 +6,9 @@ export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
 /** inquirer without a terminal throws as if it had been interrupted, so this is looked at first. */
 export const isTerminal = (): boolean => process.stdin.isTTY === true && process.stderr.isTTY === true;
 
+const inShell = (name: string): string =>
+  /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+
 /** Nothing is overwritten unless its name was given, by --confirm or typed. */
 export async function confirmName(
   context: CommandContext,
@@ -14,7 +17,7 @@ export async function confirmName(
   what: string,
   ask: Ask = askOnTerminal,
 ): Promise<void> {
-  const flag = `--confirm ${/^[\w./-]+$/.test(name) ? name : JSON.stringify(name)}`;
+  const flag = `--confirm ${inShell(name)}`;
   if (given !== undefined) {
     if (given === name) return;
     throw new JBackupError(
