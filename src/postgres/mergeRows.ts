@@ -93,10 +93,14 @@ export async function mergeTable(
 const others = (table: MergeTable): string[] =>
   table.columns.map(({ name }) => name).filter((name) => !table.key.includes(name));
 
+/** A row as one value; row(...) itself would be compared column by column. */
+const record = (columns: string[], alias: string): string =>
+  `(select r from (select ${list(columns, `${alias}.`)}) r)`;
+
 /** Compared as images: json has no equality, and 1.0 is not 1.00. */
 const differs = (table: MergeTable): string => {
   const columns = others(table);
-  return columns.length === 0 ? "false" : `row(${list(columns, "s.")}) *<> row(${list(columns, "t.")})`;
+  return columns.length === 0 ? "false" : `${record(columns, "s")} *<> ${record(columns, "t")}`;
 };
 
 const differingRows = (target: Session, table: MergeTable, staging: string): Promise<number> =>
