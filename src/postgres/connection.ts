@@ -133,7 +133,7 @@ export async function connect(target: Target, user: string): Promise<Session> {
   try {
     await client.connect();
     await client.query(
-      "set client_encoding = 'UTF8'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set timezone = 'UTC';" +
+      "set search_path = ''; set client_encoding = 'UTF8'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set timezone = 'UTC';" +
         " set extra_float_digits = 3; set bytea_output = 'hex'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0",
     );
   } catch (error) {

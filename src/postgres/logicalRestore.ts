@@ -159,7 +159,15 @@ begin
   for name in select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' loop
     execute format('drop schema if exists %I cascade', name);
   end loop;
+  -- as the server's own template has it
   create schema public;
+  comment on schema public is 'standard public schema';
+  if current_setting('server_version_num')::int >= 150000 then
+    alter schema public owner to pg_database_owner;
+    grant usage on schema public to public;
+  else
+    grant all on schema public to public;
+  end if;
   perform lo_unlink(oid) from pg_largeobject_metadata;
 end $empty$;
 `;

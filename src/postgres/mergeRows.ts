@@ -95,7 +95,7 @@ const others = (table: MergeTable): string[] =>
 
 /** A row as one value; row(...) itself would be compared column by column. */
 const record = (columns: string[], alias: string): string =>
-  `(select r from (select ${list(columns, `${alias}.`)}) r)`;
+  `(select jbackup_record from (select ${list(columns, `${alias}.`)}) jbackup_record)`;
 
 /** Compared as images: json has no equality, and 1.0 is not 1.00. */
 const differs = (table: MergeTable): string => {
