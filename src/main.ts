@@ -41,7 +41,8 @@ function stopWhenAsked(output: Output, version: string): AbortSignal {
     askedAtMs = nowMs;
     stopping.abort(reason);
     setTimeout(() => output.report.info("stopping: what was begun is being taken back"), ECHO_MS).unref();
-    setTimeout(() => endNow(reason, `${reason.code}; the clean-up took too long`), CLEAN_UP_MS).unref();
+    const late = `${reason.code === "bug" ? reason.message : reason.code}; the clean-up took too long`;
+    setTimeout(() => endNow(reason, late), CLEAN_UP_MS).unref();
   };
   const interrupted = new JBackupError("interrupted", "interrupted; what was begun has been taken back");
   const terminated = new JBackupError("terminated", "terminated; what was begun has been taken back");
@@ -51,6 +52,7 @@ function stopWhenAsked(output: Output, version: string): AbortSignal {
   // the launcher that re-executed us was killed: nobody waits for this run any more
   process.on("disconnect", () => stopping.signal.aborted || stop(terminated));
   process.channel?.unref();
+  if (process.connected === false) stop(terminated);
   process.on("uncaughtException", (error) => stopping.signal.aborted || stop(asJBackupError(error, version)));
   return stopping.signal;
 }

@@ -64,6 +64,7 @@ async function runProgram(argv: string[], context: CommandContext): Promise<Exit
   let printed = "";
   const program = buildProgram({
     act: async (spec, args, options) => {
+      context.signal.throwIfAborted();
       const { run } = await spec.load();
       exit = await run(context, args, options);
     },

@@ -18,7 +18,7 @@ export class Captured extends Writable {
     this.columns = columns ?? 0;
   }
 
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+  override _write(chunk: Buffer, _encoding: string, done: (error?: Error) => void): void {
     this.text += chunk.toString("utf8");
     done();
   }

@@ -107,7 +107,7 @@ test("remarks and warnings go to stderr, as lines of JSON under --json", () => {
 describe("a stream that fails", () => {
   const failing = (code: string) => {
     const captures = captureOutput();
-    captures.stdout._write = (_chunk, _encoding, done) =>
+    captures.stdout._write = (_chunk: Buffer, _encoding: string, done: (error?: Error) => void) =>
       done(Object.assign(new Error(`write ${code}`), { code }));
     return captures.output;
   };

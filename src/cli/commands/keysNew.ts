@@ -2,6 +2,8 @@ import { isAbsolute, join } from "node:path";
 import type { CommandRun } from "../context.js";
 import { textFlag } from "../flags.js";
 
+const inYaml = (path: string): string => (/^[\w./-]+$/.test(path) ? path : JSON.stringify(path));
+
 export const run: CommandRun = async (context, _args, options) => {
   const out = textFlag(options, "out") ?? "jbackup-keys";
   const directory = isAbsolute(out) ? out : join(context.environment.workingDirectory, out);
@@ -14,11 +16,11 @@ export const run: CommandRun = async (context, _args, options) => {
       "",
       "keys:",
       `  recipients: [${keys.recipient}]`,
-      `  signing: {file: ${join(directory, "signing")}}`,
+      `  signing: {file: ${inYaml(join(directory, "signing"))}}`,
       `  signers: [${keys.signer}]`,
       "",
       `identity opens every backup: keep it off that host, in at least two places. Where restores run, add`,
-      `  identity: {file: ${join(directory, "identity")}}`,
+      `  identity: {file: ${inYaml(join(directory, "identity"))}}`,
     ].join("\n"),
   );
   return 0;
