@@ -123,7 +123,7 @@ export async function contentOf(url: string): Promise<Record<string, string>> {
     const [database] = (
       await client.query(
         `select d.datconnlimit, pg_get_userbyid(d.datdba) as owner, shobj_description(d.oid, 'pg_database') as comment, d.datcollate, d.datctype,
-                pg_encoding_to_char(d.encoding) as encoding, (select array_agg(a::text order by a::text) from unnest(d.datacl) a)::text as acl,
+                pg_encoding_to_char(d.encoding) as encoding, (select array_agg(a::text order by a::text) from unnest(coalesce(d.datacl, acldefault('d', d.datdba))) a)::text as acl,
                 (select array_agg(s.setrole::regrole::text || s.setconfig::text order by 1) from pg_db_role_setting s where s.setdatabase = d.oid)::text as settings
            from pg_database d where d.datname = current_database()`,
       )

@@ -65,7 +65,7 @@ export async function restoreBeside(
       admin,
       side,
       planned.target,
-      keptName(site, planned.target),
+      await freeName(steps, admin, keptName(site, planned.target)),
       facts.database.comment,
     );
     site.step("swapped");
@@ -128,6 +128,13 @@ function watchLoading(site: Site, admin: Session, side: string, expectedBytes: n
 const shortened = (name: string): string => name.slice(0, 40);
 
 const sideName = (target: string, id: string): string => `${shortened(target)}_jbackup_${id.slice(-8)}`;
+
+/** Two restores within a second would want the same name. */
+async function freeName(steps: Postgres["restoring"], admin: Session, wanted: string): Promise<string> {
+  let name = wanted;
+  for (let nth = 2; await steps.exists(admin, name); nth++) name = `${wanted}_${nth}`;
+  return name;
+}
 
 const keptName = (site: Site, target: string): string =>
   `${shortened(target)}_before_${site.clock.now().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "_")}`;

@@ -1,0 +1,23 @@
+/** Where a run can be stopped and killed, in the order in which it passes them. */
+export const BACKUP_STEPS = [
+  "recorded",
+  "snapshot-taken",
+  "dumping",
+  "object-stored",
+  "dumped",
+  "settled",
+  "manifest-stored",
+  "catalogued",
+];
+export const SWAP_STEPS = [
+  "restore-recorded",
+  "fetched",
+  "side-created",
+  "loaded",
+  "checked",
+  "dressed",
+  "swapped",
+];
+export const MERGE_STEPS = ["restore-recorded", "fetched", "side-created", "loaded", "checked", "merged"];
+export const IN_PLACE_STEPS = ["restore-recorded", "fetched", "loaded"];
+export const ROTATION_STEPS = ["manifest-rewrapped"];
