@@ -5,7 +5,7 @@ import type { Reporter } from "../engine/site.js";
 import type { Clock } from "../sys/clock.js";
 import { barProgress, jsonProgress, lineProgress, type ProgressView } from "./progress.js";
 import { Redactor } from "./redact.js";
-import { printable } from "./text.js";
+import { printable, printableInColour } from "./text.js";
 
 type Stream = NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
 
@@ -79,7 +79,9 @@ export class Output {
   answer(value: unknown, text: string): void {
     this.#progress.end();
     if (!this.json) {
-      if (text !== "") this.#write(this.#settings.stdout, text.endsWith("\n") ? text : `${text}\n`);
+      // notes, names and reasons in it come from a database
+      const safe = this.#isColoured(this.#settings.stdout) ? printableInColour(text) : printable(text);
+      if (safe !== "") this.#write(this.#settings.stdout, safe.endsWith("\n") ? safe : `${safe}\n`);
       return;
     }
     if (this.#isAnswered) throw new JBackupError("bug", "a command answered twice");
@@ -147,9 +149,13 @@ export class Output {
       : lineProgress((line) => void stderr.write(`${clean(line)}\n`), clock);
   }
 
-  #paintFor(stream: Stream): Paint {
+  #isColoured(stream: Stream): boolean {
     const { json, noColor, forceColor } = this.#settings;
-    return picocolors.createColors(!json && !noColor && (forceColor || stream.isTTY === true));
+    return !json && !noColor && (forceColor || stream.isTTY === true);
+  }
+
+  #paintFor(stream: Stream): Paint {
+    return picocolors.createColors(this.#isColoured(stream));
   }
 
   #write(stream: Stream, text: string): void {

@@ -20,18 +20,24 @@ const EVENT_EVERY_MS = 1_000;
 const amount = (value: number, unit: Progress["unit"]): string =>
   unit === "bytes" ? bytesText(value) : `${countText(Math.round(value))} ${unit}`;
 
-/** What is done, how fast, and how long it will still take: the first parts matter most. */
-export function progressParts(
-  { done, total, unit, extra }: Progress,
-  { perSecond, leftMs }: Standing,
-): string[] {
-  return [
-    total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
-    ...(perSecond > 0 ? [`${amount(perSecond, unit)}/s`] : []),
-    ...(leftMs === null ? [] : [`${durationText(leftMs)} left`]),
-    ...(extra ? [extra] : []),
-  ];
+interface Parts {
+  amount: string;
+  rate?: string;
+  left?: string;
+  extra?: string;
 }
+
+/** What is done, how fast, and how long it will still take. */
+function partsOf({ done, total, unit, extra }: Progress, { perSecond, leftMs }: Standing): Parts {
+  return {
+    amount: total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
+    ...(perSecond > 0 ? { rate: `${amount(perSecond, unit)}/s` } : {}),
+    ...(leftMs === null ? {} : { left: `${durationText(leftMs)} left` }),
+    ...(extra ? { extra } : {}),
+  };
+}
+
+const joined = (parts: Partial<Parts>): string => Object.values(parts).join(", ");
 
 /** Without a terminal: a line now and then. */
 export function lineProgress(write: (line: string) => void, clock: Clock): ProgressView {
@@ -44,7 +50,7 @@ export function lineProgress(write: (line: string) => void, clock: Clock): Progr
       const dueMs = shownMs === undefined ? QUIET_MS : shownMs + LINE_EVERY_MS;
       if (standing.elapsedMs < dueMs) return;
       shownMs = standing.elapsedMs;
-      write(`${state.task}: ${progressParts(state, standing).join(", ")}`);
+      write(`${state.task}: ${joined(partsOf(state, standing))}`);
     },
     pause: () => undefined,
     end: () => pace.end(),
@@ -110,19 +116,24 @@ const drawn = (_options: unknown, _params: unknown, { line }: { line: () => stri
 
 const BAR_PLACES = { least: 8, most: 30 };
 
-/** A line that wraps cannot be redrawn: on a narrow terminal the bar goes first, then what matters least, then the task's end. */
+/** What goes first when places are few; where a percentage stands, the amount says least. */
+const leastFirst = (share: number | null): (keyof Parts)[] =>
+  share === null ? ["extra", "left", "rate"] : ["extra", "amount", "rate"];
+
+/** A line that wraps cannot be redrawn: on a narrow terminal the bar goes, then what matters least, then the task's end. */
 export function barLine(state: Progress, standing: Standing, places: number): string {
   const share = state.total === null ? null : Math.max(0, Math.min(1, state.done / Math.max(1, state.total)));
   const percent = share === null ? "" : ` ${Math.floor(share * 100)}%`;
-  const parts = progressParts(state, standing);
-  const text = (): string => `${percent} ${parts.join(", ")}`;
-  while (parts.length > 1 && widthOf(state.task) + widthOf(text()) > places) parts.pop();
+  const parts: Partial<Parts> = partsOf(state, standing);
+  const text = (): string => `${percent} ${joined(parts)}`;
+  for (const part of leastFirst(share)) {
+    if (widthOf(state.task) + widthOf(text()) <= places || Object.keys(parts).length === 1) break;
+    delete parts[part];
+  }
   const task = shortened(state.task, Math.max(1, places - widthOf(text())));
   const room = Math.min(BAR_PLACES.most, places - widthOf(task) - widthOf(text()) - 1);
-  return shortened(
-    `${task}${share === null || room < BAR_PLACES.least ? "" : ` ${drawBar(share, room)}`}${text()}`,
-    places,
-  );
+  const bar = share === null || room < BAR_PLACES.least ? "" : ` ${drawBar(share, room)}`;
+  return shortened(`${task}${bar}${text()}`, places);
 }
 
 function drawBar(share: number, places: number): string {

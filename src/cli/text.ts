@@ -45,8 +45,13 @@ export const countedText = (count: number, what: string): string =>
 
 export const countText = (count: number): string => count.toLocaleString("en");
 
+const shown = (character: string): string =>
+  character === "\n" ? character : `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`;
+
 /** Control characters could move a terminal's cursor or colours: they are shown, not obeyed. */
-export const printable = (text: string): string =>
-  text.replace(/\p{Cc}/gu, (character) =>
-    character === "\n" ? character : `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`,
-  );
+export const printable = (text: string): string => text.replace(/\p{Cc}/gu, shown);
+
+/** The same for text that was painted: its colours stay. */
+export const printableInColour = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are told by their escape codes
+  text.replace(/\u001b\[\d+m|\p{Cc}/gu, (found) => (found.endsWith("m") ? found : shown(found)));

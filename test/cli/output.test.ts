@@ -20,6 +20,16 @@ test("an answer is text, or one document", () => {
   expect(() => json.output.answer([], "")).toThrow("a command answered twice");
 });
 
+test("what a database says cannot steer the terminal", () => {
+  const said = "a\u001b[2J\u001b]0;title\u0007\u001b[31mb\n";
+  const pipe = captureOutput();
+  pipe.output.answer({}, said);
+  expect(pipe.stdout.text).toBe("a\\x1b[2J\\x1b]0;title\\x07\\x1b[31mb\n");
+  const terminal = captureOutput({}, { stdout: 80 });
+  terminal.output.answer({}, said);
+  expect(terminal.stdout.text).toBe("a\\x1b[2J\\x1b]0;title\\x07\u001b[31mb\n");
+});
+
 test("a failure is told on stderr, or is the one document", () => {
   const text = captureOutput();
   text.output.fail(failure);

@@ -118,8 +118,8 @@ describe("a line on a terminal", () => {
     ],
     [79, "dumping shop 20% 412 MB of 2.0 GB, 48.3 MB/s, 23.0 s left, 3.1x smaller"],
     [59, "dumping shop 20% 412 MB of 2.0 GB, 48.3 MB/s, 23.0 s left"],
-    [39, "dumping shop 20% 412 MB of 2.0 GB"],
-    [25, "dum… 20% 412 MB of 2.0 GB"],
+    [39, "dumping shop 20% 48.3 MB/s, 23.0 s left"],
+    [27, "dumping sho… 20% 23.0 s left"],
   ])("of %i places", (places, line) => {
     expect(barLine(state, standing, places)).toBe(line);
   });
@@ -150,7 +150,7 @@ describe("the bar", () => {
   test("closes cleanly: the line is cleared, wrapping is on again", async () => {
     const captures = captureOutput({}, { stderr: 40 });
     await drawn(captures);
-    expect(captures.stderr.text).toContain("dumping shop 2% 22.0 MB of 1.0 GB");
+    expect(captures.stderr.text).toContain("dumping shop 2% 1 min 38 s left");
     captures.output.report.progressEnd();
     const { text } = captures.stderr;
     expect(text.lastIndexOf("\u001b[?7h")).toBeGreaterThan(text.lastIndexOf("\u001b[?7l"));
