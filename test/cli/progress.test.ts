@@ -119,7 +119,7 @@ describe("a line on a terminal", () => {
     [79, "dumping shop 20% 412 MB of 2.0 GB, 48.3 MB/s, 23.0 s left, 3.1x smaller"],
     [59, "dumping shop 20% 412 MB of 2.0 GB, 48.3 MB/s, 23.0 s left"],
     [39, "dumping shop 20% 48.3 MB/s, 23.0 s left"],
-    [27, "dumping sho… 20% 23.0 s left"],
+    [27, "dumping sh… 20% 23.0 s left"],
   ])("of %i places", (places, line) => {
     expect(barLine(state, standing, places)).toBe(line);
   });
