@@ -9,6 +9,7 @@ export interface SmallDisk {
   path: string;
   /** From now on every write is refused. */
   makeReadOnly(): void;
+  grow(size: string): void;
   [Symbol.dispose](): void;
 }
 
@@ -18,6 +19,7 @@ export function mountSmallDisk(size: string): SmallDisk {
   execFileSync("mount", ["-t", "tmpfs", "-o", `size=${size},mode=700`, "tmpfs", path]);
   return {
     path,
+    grow: (larger) => void execFileSync("mount", ["-o", `remount,size=${larger}`, path]),
     makeReadOnly: () => void execFileSync("mount", ["-o", "remount,ro", path]),
     [Symbol.dispose]() {
       execFileSync("umount", ["-l", path]);

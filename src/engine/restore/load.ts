@@ -59,8 +59,10 @@ export async function restoreBeside(
     if (isMerge) return await mergeFrom(site, prepared, postgres, side);
 
     await steps.analyze(side);
+    site.signal.throwIfAborted();
     await steps.dress(admin, side, facts.database);
     site.step("dressed");
+    site.signal.throwIfAborted(); // the last moment at which stopping changes nothing
     const keptAs = await steps.swapIn(
       admin,
       side,
