@@ -62,14 +62,9 @@ export async function restoreBeside(
     site.signal.throwIfAborted();
     await steps.dress(admin, side, facts.database);
     site.step("dressed");
+    const keepAs = await freeName(steps, admin, keptName(site, planned.target));
     site.signal.throwIfAborted(); // the last moment at which stopping changes nothing
-    const keptAs = await steps.swapIn(
-      admin,
-      side,
-      planned.target,
-      await freeName(steps, admin, keptName(site, planned.target)),
-      facts.database.comment,
-    );
+    const keptAs = await steps.swapIn(admin, side, planned.target, keepAs, facts.database.comment);
     site.step("swapped");
     const kept =
       keptAs === null
