@@ -69,7 +69,7 @@ describe.each(SIGNALS)("%s", (signal, exit, code) => {
     },
   );
 
-  test.each(["fetched", "side-created", "checked", "dressed"])(
+  test.each(["fetched", "side-created", "checked"])(
     "during a restore at %s leaves the live database alone",
     async (step) => {
       const before = await contentOf(server.url("shop"));
