@@ -58,7 +58,8 @@ export async function binariesFor(
   settings: { environment: ToolEnvironment; binDirectory: string | "auto" },
 ): Promise<BinDirectory> {
   const found = await findBinDirectories(program, settings.environment, settings.binDirectory);
-  const fitting = found.filter((candidate) => candidate.major >= major).at(-1);
+  const nearestMajor = Math.min(...found.map((candidate) => candidate.major).filter((one) => one >= major));
+  const fitting = found.find((candidate) => candidate.major === nearestMajor);
   if (fitting) return fitting;
   if (found[0]) {
     throw new JBackupError(

@@ -315,8 +315,15 @@ export const dropDatabase = (admin: Session, name: string): Promise<void> =>
 
 /** Drops what killed restores left, and lets users back into a database that one had locked; answers what it did. */
 export async function sweepHalfRestored(admin: Session): Promise<string[]> {
+  // one without the mark and without content was being made just then: the mark comes right after the database
   const left = await admin.rows<{ name: string }>(
-    `select datname as name from pg_database where shobj_description(oid, 'pg_database') = $1 and datname ~ '_jbackup_[0-9a-f]{8}$'`,
+    `select datname as name from pg_database d where datname ~ '_jbackup_[0-9a-f]{8}$'
+        and case coalesce(shobj_description(oid, 'pg_database'), '')
+              when $1 then true
+              when '' then has_database_privilege(oid, 'connect') and pg_database_size(oid) <=
+                (select pg_database_size(t.oid) from pg_database t where t.datname = 'template0') + 1024 * 1024
+              else false
+            end`,
     [HALF_RESTORED],
   );
   for (const { name } of left) await dropDatabase(admin, name);

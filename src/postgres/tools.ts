@@ -77,7 +77,7 @@ export function startTool(file: string, args: string[], options: ToolOptions): T
       const how = result.signal
         ? `was killed by ${result.signal}`
         : `ended with code ${result.exitCode ?? "?"}`;
-      const why = stderr.trim() === "" ? (result.shortMessage ?? "it printed nothing") : lastLines(stderr);
+      const why = stderr.trim() === "" ? "it printed nothing" : lastLines(stderr);
       throw new JBackupError("tool_failed", `${tool} ${how}: ${why}`, { details: { stderr } });
     }
     if (stderr.split("\n").some((line) => ERROR_LINE.test(line))) {

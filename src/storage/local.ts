@@ -23,7 +23,8 @@ import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from ".
 const CHUNK_BYTES = 1 << 20;
 const ABSENT = new Set(["ENOENT", "ENOTDIR"]);
 const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
-const DENIED = new Set(["EACCES", "EPERM", "EROFS"]);
+/** No waiting cures these: rights, or a file where a folder should be. */
+const DENIED = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "ELOOP", "ENAMETOOLONG"]);
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException | null)?.code ?? "";
 

@@ -43,43 +43,49 @@ async function expectEqualAfterRestore(from: TestSite, reference: string, expect
 }
 
 describe("a server that restarts", () => {
-  test.each(["dumping", "object-stored"])("during a backup at %s fails it; the next run succeeds", async (step) => {
-    const before = filesBelow(join(site.folder, "local"));
-    const { pid, ended } = await runUntil(site, step, [...BACKUP, "--json"]);
-    await server.restart("immediate");
-    process.kill(pid, "SIGCONT");
-    const ran = await ended;
-    expect(ran.code).toBe(1);
-    expect(JSON.parse(ran.stdout).error.message).toMatch(/PostgreSQL|pg_dump/);
-    expect(filesBelow(join(site.folder, "local"))).toEqual(before);
-    expect((await site.json(["list"]))[0]).toMatchObject({ status: "failed" });
-    expect(await site.json(["alerts"])).toMatchObject([
-      { type: "BACKUP_FAILURE", severity: "critical", status: "active" },
-    ]);
-    const next = await site.json(BACKUP);
-    expect(next.status).toBe("completed");
-    expect(await site.json(["alerts"])).toEqual([]);
-    await expectEqualAfterRestore(site, next.id, await rowsOf(server.url("shop")));
-  });
+  test.each(["dumping", "object-stored"])(
+    "during a backup at %s fails it; the next run succeeds",
+    async (step) => {
+      const before = filesBelow(join(site.folder, "local"));
+      const { pid, ended } = await runUntil(site, step, [...BACKUP, "--json"]);
+      await server.restart("immediate");
+      process.kill(pid, "SIGCONT");
+      const ran = await ended;
+      expect(ran.code).toBe(1);
+      expect(JSON.parse(ran.stdout).error.message).toMatch(/PostgreSQL|pg_dump/);
+      expect(filesBelow(join(site.folder, "local"))).toEqual(before);
+      expect((await site.json(["list"]))[0]).toMatchObject({ status: "failed" });
+      expect(await site.json(["alerts"])).toMatchObject([
+        { type: "BACKUP_FAILURE", severity: "critical", status: "active" },
+      ]);
+      const next = await site.json(BACKUP);
+      expect(next.status).toBe("completed");
+      expect(await site.json(["alerts"])).toEqual([]);
+      await expectEqualAfterRestore(site, next.id, await rowsOf(server.url("shop")));
+    },
+  );
 
-  test.each(["side-created", "checked"])("during a restore at %s leaves the live database alone", async (step) => {
-    const before = await contentOf(server.url("shop"));
-    const restore = ["restore", "--reason", "test", "--confirm", "shop"];
-    const { pid, ended } = await runUntil(site, step, [...restore, "--json"]);
-    await server.restart("immediate");
-    process.kill(pid, "SIGCONT");
-    const ran = await ended;
-    expect(ran.code).toBe(1);
-    expect(JSON.parse(ran.stdout).error.message).toMatch(/PostgreSQL|pg_restore/);
-    expect(await contentOf(server.url("shop"))).toEqual(before);
-    expect((await site.json(["restores"]))[0]).toMatchObject({ status: "failed" });
-    const done = await site.json(restore);
-    expect(done.status).toBe("completed");
-    expect(await contentOf(server.url("shop"))).toEqual(before);
-    const names = await query(server.url(), "select datname from pg_database where datname ~ '_jbackup_'");
-    expect(names).toEqual([]);
-    await query(server.url(), `drop database "${done.warnings.join().match(/kept as (\w+)/)[1]}"`);
-  });
+  test.each(["side-created", "checked"])(
+    "during a restore at %s leaves the live database alone",
+    async (step) => {
+      const before = await contentOf(server.url("shop"));
+      const restore = ["restore", "--reason", "test", "--confirm", "shop"];
+      const { pid, ended } = await runUntil(site, step, [...restore, "--json"]);
+      await server.restart("immediate");
+      process.kill(pid, "SIGCONT");
+      const ran = await ended;
+      expect(ran.code).toBe(1);
+      expect(JSON.parse(ran.stdout).error.message).toMatch(/PostgreSQL|pg_restore/);
+      expect(await contentOf(server.url("shop"))).toEqual(before);
+      expect((await site.json(["restores"]))[0]).toMatchObject({ status: "failed" });
+      const done = await site.json(restore);
+      expect(done.status).toBe("completed");
+      expect(await contentOf(server.url("shop"))).toEqual(before);
+      const names = await query(server.url(), "select datname from pg_database where datname ~ '_jbackup_'");
+      expect(names).toEqual([]);
+      await query(server.url(), `drop database "${done.warnings.join().match(/kept as (\w+)/)[1]}"`);
+    },
+  );
 });
 
 const SPOILT: [what: string, program: string, script: string, message: RegExp][] = [
@@ -159,7 +165,9 @@ describe("a client program that", () => {
       await spoilt.json(BACKUP);
       const before = await contentOf(server.url("shop"));
       const { error } = await spoilt.json(["restore", "--reason", "test", "--confirm", "shop"], [4]);
-      expect(error.message).toMatch(/is not what was backed up: .*public\.orders has no rows where 200000 were/);
+      expect(error.message).toMatch(
+        /is not what was backed up: .*public\.orders has no rows where 200000 were/,
+      );
       expect(await contentOf(server.url("shop"))).toEqual(before);
     } finally {
       await spoilt.remove();
