@@ -4,6 +4,8 @@ import { join } from "node:path";
 /** Everything jbackup takes from the process around it; nothing else reads environment variables. */
 export interface Environment {
   variable(name: string): string | undefined;
+  /** For a program of the user's: all variables but these. */
+  without(names: ReadonlySet<string>): Record<string, string>;
   path: string;
   home: string;
   temporaryDirectory: string;
@@ -29,6 +31,12 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     : join(variables.XDG_DATA_HOME || join(home, ".local/share"), "jbackup");
   return {
     variable: (name) => variables[name],
+    without: (names) =>
+      Object.fromEntries(
+        Object.entries(variables).filter(
+          (entry): entry is [string, string] => entry[1] !== undefined && !names.has(entry[0]),
+        ),
+      ),
     path: variables.PATH ?? "/usr/local/bin:/usr/bin:/bin",
     home,
     temporaryDirectory: variables.TMPDIR || "/tmp",

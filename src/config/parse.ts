@@ -231,17 +231,19 @@ export async function parseConfig(
   const context: SecretContext = {
     environment: given.environment,
     directory: dirname(file),
+    secretVariables: new Set(),
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
   const url = lazySecret(settings.database.url, "database.url", context);
+  const keys = keysOf(settings, home, context);
   const { pitrWindow, ...perStorage } = settings.retention;
   return {
     file,
     home,
     site: await siteOf(settings, url),
     database: { ...settings.database, url },
-    keys: keysOf(settings, home, context),
+    keys,
     storages,
     minCopies: settings.minCopies ?? Math.min(2, storages.length),
     catalogUrl: lazySecret(

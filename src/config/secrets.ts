@@ -12,6 +12,8 @@ export interface SecretContext {
   environment: Environment;
   /** Relative file names start at the configuration file's folder. */
   directory: string;
+  /** Variables that hold secrets of this configuration: no program is handed them. */
+  secretVariables: Set<string>;
   /** Told of every secret that is fetched, so that output can blank it. */
   onSecret: (text: string) => void;
 }
@@ -48,6 +50,8 @@ async function fetchSecret(source: SecretSource, path: string, context: SecretCo
   const result = await execa(program, args, {
     reject: false,
     stdin: "ignore",
+    extendEnv: false,
+    env: context.environment.without(context.secretVariables),
     timeout: 30_000,
     maxBuffer: 1_048_576,
   });
@@ -63,6 +67,7 @@ async function fetchSecret(source: SecretSource, path: string, context: SecretCo
 
 /** Fetched when first asked for, once. */
 export function lazySecret(source: SecretSource, path: string, context: SecretContext): LazySecret {
+  if ("env" in source) context.secretVariables.add(source.env);
   let fetched: Promise<Secret> | undefined;
   return () => {
     fetched ??= fetchSecret(source, path, context).then((text) => {

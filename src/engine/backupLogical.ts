@@ -139,6 +139,7 @@ async function store(
     onStored: () => site.step("object-stored"),
     onLost: (name, error) => site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`),
   });
+  let isCommitted = false;
   try {
     const dataKey = site.format.newDataKey();
     const archive = site.format.createArchive({
@@ -159,6 +160,7 @@ async function store(
     const body = await describe(site, draft, dump, finished, site.format.commitmentOf(dataKey), tables);
     const wrapped = await site.format.wrapDataKey(dataKey, keys.recipients, draft.id);
     const holding = await out.commit(site.format.signManifest(body, wrapped, keys.signing));
+    isCommitted = true;
     site.step("manifest-stored");
 
     const digest = site.format.digestOf(body);
@@ -167,7 +169,8 @@ async function store(
       await alertLostStorage(site, name, error, draft.id);
     return recordOf(body, digest, copiesOf(site, folder, finished.storedBytes, holding));
   } catch (error) {
-    await discardWithin(out, DISCARD_MS);
+    // a manifest must never outlive its objects: what fails from here on fails beside a whole backup
+    if (!isCommitted) await discardWithin(out, DISCARD_MS);
     throw error;
   } finally {
     site.report.progressEnd();
@@ -183,14 +186,18 @@ const discardWithin = (out: FanOut, limitMs: number): Promise<unknown> =>
 /** One pass: the archive streams out while the rows of the same snapshot are counted beside it. */
 async function readDump(site: Site, dump: LogicalDump, archive: Archive): Promise<TableRows[]> {
   await archive.addEntry("globals.sql", dump.globals());
-  const counting = dump.rowCounts(() => undefined);
-  counting.catch(() => undefined); // awaited below, once the dump is through
-  const entry = await archive.addEntry("database.pgdump", watched(site, dump));
-  if (entry.bytes === 0) throw new JBackupError("tool_failed", "pg_dump wrote nothing");
+  let counting: Promise<TableRows[]> | undefined;
+  const count = (): void => {
+    counting = dump.rowCounts(() => undefined);
+    counting.catch(() => undefined); // awaited below, once the dump is through
+  };
+  const entry = await archive.addEntry("database.pgdump", watched(site, dump, count));
+  if (entry.bytes === 0 || counting === undefined)
+    throw new JBackupError("tool_failed", "pg_dump wrote nothing");
   return counting;
 }
 
-async function* watched(site: Site, dump: LogicalDump): AsyncGenerator<Buffer> {
+async function* watched(site: Site, dump: LogicalDump, onBegun: () => void): AsyncGenerator<Buffer> {
   let done = 0;
   let isFirst = true;
   for await (const chunk of dump.archive()) {
@@ -198,7 +205,10 @@ async function* watched(site: Site, dump: LogicalDump): AsyncGenerator<Buffer> {
     // text is often larger or smaller than the tables it comes from: the total is an estimate until it is passed
     const total = done < dump.database.bytes ? dump.database.bytes : null;
     site.report.progress({ task: `dumping ${dump.database.name}`, done, total, unit: "bytes" });
-    if (isFirst) site.step("dumping");
+    if (isFirst) {
+      onBegun();
+      site.step("dumping");
+    }
     isFirst = false;
     yield chunk;
   }

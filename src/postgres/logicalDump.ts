@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { join } from "node:path";
 import { PassThrough, type Readable } from "node:stream";
-import { JBackupError } from "../domain/errors.js";
+import { isJBackupError, JBackupError } from "../domain/errors.js";
 import { connect, libpqVariables, type Session, type Target } from "./connection.js";
 import {
   countRows,
@@ -46,7 +46,7 @@ export interface LogicalDump {
   globals(): AsyncIterable<Buffer>;
   /** The custom-format archive, uncompressed. Ends only when pg_dump is known to have succeeded. */
   archive(): AsyncIterable<Buffer>;
-  /** Rows per table in the very snapshot that the archive holds. */
+  /** Rows per table in the very snapshot that the archive holds: asked for once the archive has begun. */
   rowCounts(onTable: (done: number) => void): Promise<TableRows[]>;
   close(): Promise<void>;
 }
@@ -119,6 +119,16 @@ async function checkReadable(session: Session): Promise<void> {
   );
 }
 
+/**
+ * Everything is locked by our own session already, so pg_dump only ever waits behind somebody who waits for us, with all
+ * of the application behind him: that one is let through, and the dump begins again from a newer snapshot.
+ */
+const DUMP_LOCK_WAIT = "3s";
+const MOST_SNAPSHOTS = 5;
+
+const isLockTimeout = (error: unknown): boolean =>
+  isJBackupError(error, "tool_failed") && /lock timeout/.test(String(error.details?.stderr));
+
 /** pg_restore reads the archive's table of contents as it passes by. */
 function startListing(file: string, options: ToolOptions) {
   const run = startTool(file, ["--list"], { ...options, input: "pipe" });
@@ -178,7 +188,7 @@ async function prepareDump(session: Session, settings: DumpSettings): Promise<Lo
   const binaries = await binariesFor("pg_dump", server.major, settings);
   await session.run("set row_security = off");
   await checkReadable(session);
-  const { snapshot, tables } = await openSnapshot(session);
+  let { snapshot, tables } = await openSnapshot(session);
   const database = await databaseFacts(session, server.major);
   const names = async (sql: string): Promise<string[]> =>
     (await session.rows<{ name: string }>(sql)).map(({ name }) => name);
@@ -203,6 +213,26 @@ async function prepareDump(session: Session, settings: DumpSettings): Promise<Lo
     for (const line of text.split("\n").filter((part) => part.trim() !== "")) warnings.push(line.trim());
   };
 
+  async function* dumpOf(from: string, manyTables: number): AsyncGenerator<Buffer> {
+    const args = [
+      "--format=custom",
+      "--compress=0",
+      "--no-password",
+      `--snapshot=${from}`,
+      `--lock-wait-timeout=${DUMP_LOCK_WAIT}`,
+    ];
+    const run = startTool(join(binaries.path, "pg_dump"), args, options);
+    const listing = startListing(join(binaries.path, "pg_restore"), options);
+    let bytes = 0;
+    for await (const chunk of judged(readAhead(run.stdout), run.done, noteStderr)) {
+      bytes += chunk.length;
+      await listing.offer(chunk);
+      yield chunk;
+    }
+    if (bytes === 0) throw new JBackupError("tool_failed", "pg_dump wrote nothing");
+    checkListing(await listing.finish(), manyTables);
+  }
+
   return {
     server,
     database,
@@ -226,23 +256,20 @@ async function prepareDump(session: Session, settings: DumpSettings): Promise<Lo
       yield* judged(run.stdout, run.done, noteStderr);
     },
     async *archive() {
-      const args = [
-        "--format=custom",
-        "--compress=0",
-        "--no-password",
-        `--snapshot=${snapshot}`,
-        "--lock-wait-timeout=60s",
-      ];
-      const run = startTool(join(binaries.path, "pg_dump"), args, options);
-      const listing = startListing(join(binaries.path, "pg_restore"), options);
-      let bytes = 0;
-      for await (const chunk of judged(readAhead(run.stdout), run.done, noteStderr)) {
-        bytes += chunk.length;
-        await listing.offer(chunk);
-        yield chunk;
+      for (let attempt = 1; ; attempt++) {
+        let isBegun = false;
+        try {
+          for await (const chunk of dumpOf(snapshot, tables.length)) {
+            isBegun = true;
+            yield chunk;
+          }
+          return;
+        } catch (error) {
+          if (isBegun || attempt === MOST_SNAPSHOTS || !isLockTimeout(error)) throw error;
+          await session.run("rollback");
+          ({ snapshot, tables } = await openSnapshot(session));
+        }
       }
-      if (bytes === 0) throw new JBackupError("tool_failed", "pg_dump wrote nothing");
-      checkListing(await listing.finish(), tables.length);
     },
     rowCounts: (onTable) => countRows(session, tables, onTable),
     close: () => session.close(),
