@@ -17,6 +17,7 @@ const ECHO_MS = 500;
 const openers: Openers = {
   openSite: async (request) => (await import("./wire.js")).openSite(request),
   createKeys: async (request) => (await import("./wire.js")).createKeys(request),
+  migrateCatalog: async (request) => (await import("./wire.js")).migrateCatalog(request),
   runDemo: async (request) => (await import("./wire.js")).runDemo(request),
 };
 

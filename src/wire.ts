@@ -124,6 +124,25 @@ export async function createKeys(request: {
   return create(format, request.directory);
 }
 
+export async function migrateCatalog(request: {
+  configFile: string | undefined;
+  environment: Environment;
+  onSecret(text: string): void;
+}): Promise<{ catalog: string; migrations: string[] }> {
+  const { environment, onSecret } = request;
+  const config = await loadConfig({ environment, file: request.configFile, onSecret });
+  const { openCatalog } = await import("./catalog/catalogs.js");
+  const catalog = await openCatalog((await config.catalogUrl()).reveal(), {
+    clock: systemClock,
+    migrate: false,
+  });
+  try {
+    return { catalog: catalog.location, migrations: await catalog.migrate() };
+  } finally {
+    await catalog.close();
+  }
+}
+
 export interface DemoWish extends Omit<SiteRequest, "configFile"> {
   say(line: string): void;
 }

@@ -15,6 +15,12 @@ export interface Openers {
     onSecret(text: string): void;
     version: string;
   }): Promise<Site>;
+  /** Brings the catalog's tables up to date; answers what had to be done. */
+  migrateCatalog(request: {
+    configFile: string | undefined;
+    environment: Environment;
+    onSecret(text: string): void;
+  }): Promise<{ catalog: string; migrations: string[] }>;
   createKeys(request: {
     directory: string;
   }): Promise<{ directory: string; recipient: string; signer: string }>;

@@ -78,6 +78,7 @@ export async function jbackup(
     openers: {
       openSite: given.openSite ?? unexpected,
       createKeys: given.createKeys ?? unexpected,
+      migrateCatalog: given.migrateCatalog ?? unexpected,
       runDemo: given.runDemo ?? unexpected,
     },
     signal: given.signal ?? new AbortController().signal,

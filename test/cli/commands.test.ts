@@ -293,3 +293,13 @@ describe("jbackup restore is refused before anything is opened", () => {
     expect((await jbackup(["restore", "--reason", "  "])).exitCode).toBe(2);
   });
 });
+
+test("catalog migrate says what had to be done", async () => {
+  const done = { catalog: "sqlite:/somewhere", migrations: ["0001_first_tables"] };
+  const first = await jbackup(["catalog", "migrate"], { migrateCatalog: async () => done });
+  expect(first.stdout).toBe("The catalog sqlite:/somewhere is up to date now (0001_first_tables).\n");
+  const again = await jbackup(["catalog", "migrate"], {
+    migrateCatalog: async () => ({ ...done, migrations: [] }),
+  });
+  expect(again.stdout).toBe("The catalog sqlite:/somewhere was up to date.\n");
+});

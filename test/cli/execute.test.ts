@@ -125,7 +125,7 @@ describe("a run that was told to stop", () => {
         },
       } as Site;
     };
-    await jbackup(["catalog", "migrate"], { openSite, signal: stopping.signal });
+    await jbackup(["storages", "check"], { openSite, signal: stopping.signal });
     expect(isCleanedUp).toBe(true);
   });
 });
@@ -133,16 +133,14 @@ describe("a run that was told to stop", () => {
 test("trouble while closing does not hide what went wrong first", async () => {
   const openSite = async (): Promise<Site> =>
     ({
-      catalog: {
-        migrate: async () => {
-          throw new JBackupError("catalog_unavailable", "the catalog is away");
-        },
+      storages: async () => {
+        throw new JBackupError("catalog_unavailable", "the catalog is away");
       },
       close: async () => {
         throw new Error("already closed");
       },
     }) as unknown as Site;
-  expect(await jbackup(["catalog", "migrate"], { openSite })).toEqual({
+  expect(await jbackup(["storages", "check"], { openSite })).toEqual({
     exitCode: 1,
     stdout: "",
     stderr: "Warning: while closing: already closed\nError: the catalog is away\n",

@@ -93,7 +93,7 @@ describe("a command that waits for a silent server", () => {
 
 describe("a clean-up that hangs", () => {
   test("is cut short by a second signal, but not by the echo of the first", async () => {
-    const { child, ended } = await startWaiting("catalog", "migrate");
+    const { child, ended } = await startWaiting("keys", "rotate");
     child.kill("SIGINT");
     await delay(100);
     child.kill("SIGINT");
@@ -108,7 +108,7 @@ describe("a clean-up that hangs", () => {
   });
 
   test("ends within ten seconds by itself", async () => {
-    const { child, ended } = await startWaiting("catalog", "migrate");
+    const { child, ended } = await startWaiting("keys", "rotate");
     child.kill("SIGTERM");
     const { code, stderr, ms } = await ended;
     expect([code, stderr.split("\n")[1]]).toEqual([143, "Error: terminated; the clean-up took too long"]);
