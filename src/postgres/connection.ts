@@ -113,6 +113,13 @@ export interface Session {
   close(): Promise<void>;
 }
 
+/**
+ * A session may hold a lock or a snapshot for hours while it says nothing, so the server's limits for idle sessions and long
+ * transactions (which not every version has) are lifted; and what it is told is done must survive a crash of the server.
+ */
+const OUTLIVES = `select set_config(name, '0', false) from pg_catalog.pg_settings where name in ('idle_session_timeout', 'transaction_timeout')
+  union all select set_config(name, 'on', false) from pg_catalog.pg_settings where name = 'synchronous_commit' and setting in ('off', 'local')`;
+
 /** One connection with pinned settings, so that text forms are the same everywhere. */
 export async function connect(target: Target, user: string): Promise<Session> {
   const settings = parsed(target);
@@ -136,6 +143,7 @@ export async function connect(target: Target, user: string): Promise<Session> {
       "set search_path = ''; set client_encoding = 'UTF8'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set timezone = 'UTC';" +
         " set extra_float_digits = 3; set bytea_output = 'hex'; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0",
     );
+    await client.query(OUTLIVES);
   } catch (error) {
     await client.end().catch(() => undefined);
     throw translate(error, address);

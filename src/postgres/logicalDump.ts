@@ -127,7 +127,7 @@ const DUMP_LOCK_WAIT = "3s";
 const MOST_SNAPSHOTS = 5;
 
 const isLockTimeout = (error: unknown): boolean =>
-  isJBackupError(error, "tool_failed") && /lock timeout/.test(String(error.details?.stderr));
+  isJBackupError(error, "tool_failed") && /timeout\n.*LOCK TABLE/.test(String(error.details?.stderr));
 
 /** pg_restore reads the archive's table of contents as it passes by. */
 function startListing(file: string, options: ToolOptions) {

@@ -50,3 +50,19 @@ export async function signalAt(
   process.kill(pid, "SIGCONT");
   return ended;
 }
+
+/** Lets the stopped process run to its end; a step that it passes more than once would stop it again. */
+export async function resume({ pid, ended }: { pid: number; ended: Promise<Ran> }): Promise<Ran> {
+  const again = setInterval(() => {
+    try {
+      process.kill(pid, "SIGCONT");
+    } catch {
+      clearInterval(again); // it has ended
+    }
+  }, 50);
+  try {
+    return await ended;
+  } finally {
+    clearInterval(again);
+  }
+}

@@ -1,3 +1,4 @@
+import { reasonOf } from "../../domain/errors.js";
 import type { Postgres, Session } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 import { differences, type Outcome, type Prepared, requireEqual, restoredRows } from "./outcome.js";
@@ -72,8 +73,22 @@ export async function restoreBeside(
         : [`the database that was there is kept as ${keptAs}; drop it when it is no longer needed`];
     return { ...restoredRows(counted), warnings: kept, metadata: keptAs === null ? {} : { keptAs } };
   } finally {
-    // gone already when it was swapped in: then this finds nothing
-    await steps.drop(admin, side);
+    await dropSide(site, postgres, admin, side);
+  }
+}
+
+/** Gone already when it was swapped in: then this finds nothing. What went wrong before must not be hidden by what fails here. */
+async function dropSide(site: Site, postgres: Postgres, admin: Session, side: string): Promise<void> {
+  try {
+    await postgres.restoring.drop(admin, side);
+  } catch {
+    try {
+      // the server may have restarted under the old session
+      const fresh = await postgres.admin();
+      await postgres.restoring.drop(fresh, side).finally(() => fresh.close());
+    } catch (error) {
+      site.report.warn(`${side} could not be dropped (${reasonOf(error)}); the next restore drops it`);
+    }
   }
 }
 
