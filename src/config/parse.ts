@@ -235,7 +235,7 @@ export async function parseConfig(
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
-  const url = lazySecret(settings.database.url, "database.url", context);
+  const url = lazySecret(settings.database.url, "database.url", context, true);
   const keys = keysOf(settings, home, context);
   const { pitrWindow, ...perStorage } = settings.retention;
   return {
@@ -250,6 +250,7 @@ export async function parseConfig(
       settings.catalog?.url ?? { value: `sqlite:${join(home, "catalog.db")}` },
       "catalog.url",
       context,
+      true,
     ),
     compression: settings.compression,
     tenants: settings.tenants,

@@ -65,13 +65,35 @@ async function fetchSecret(source: SecretSource, path: string, context: SecretCo
   return result.stdout;
 }
 
+const decoded = (text: string): string => {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a lone percent sign: it is meant as it stands
+  }
+};
+
+/** Of an address only the password is secret: the rest may be named in errors. Up to the last @: it may hold one itself. */
+export function secretPartsOf(address: string): string[] {
+  const inside = /^[a-z0-9+.-]+:\/\/[^/@:]*:(.*)@/i.exec(address)?.[1];
+  const named = [...address.matchAll(/(?:password|passwd)=('[^']*'|[^&\s]+)/gi)].map(([, value]) =>
+    (value ?? "").replaceAll("'", ""),
+  );
+  return [...(inside === undefined ? [] : [inside]), ...named].flatMap((part) => [part, decoded(part)]);
+}
+
 /** Fetched when first asked for, once. */
-export function lazySecret(source: SecretSource, path: string, context: SecretContext): LazySecret {
+export function lazySecret(
+  source: SecretSource,
+  path: string,
+  context: SecretContext,
+  isAddress = false,
+): LazySecret {
   if ("env" in source) context.secretVariables.add(source.env);
   let fetched: Promise<Secret> | undefined;
   return () => {
     fetched ??= fetchSecret(source, path, context).then((text) => {
-      context.onSecret(text);
+      for (const part of isAddress ? secretPartsOf(text) : [text]) context.onSecret(part);
       return new Secret(text);
     });
     return fetched;
