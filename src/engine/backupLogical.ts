@@ -164,7 +164,12 @@ async function store(
     site.step("manifest-stored");
 
     const digest = site.format.digestOf(body);
-    await moveChain(site, { sequence: body.sequence, digest });
+    await moveChain(site, { sequence: body.sequence, digest }).catch((error) => {
+      // the catalog's record of this backup carries the end of the chain as well
+      site.report.warn(
+        `the end of the chain of manifests could not be noted in ${site.config.home}: ${reasonOf(error)}`,
+      );
+    });
     for (const [name, error] of new Map([...storages.lost, ...out.failures()]))
       await alertLostStorage(site, name, error, draft.id);
     return recordOf(body, digest, copiesOf(site, folder, finished.storedBytes, holding));

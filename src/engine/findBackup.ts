@@ -1,7 +1,8 @@
-import type { Backup } from "../domain/backup.js";
+import type { Backup, Copy } from "../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Manifest } from "../domain/manifest.js";
-import { noSuchBackup, parseManifestKey, pickOne } from "../domain/reference.js";
+import { recordOf } from "../domain/record.js";
+import { folderOf, noSuchBackup, parseManifestKey, pickOne } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
 import { manifestKey } from "./replicate.js";
@@ -26,34 +27,37 @@ interface Place {
 
 const USABLE: Backup["status"][] = ["completed", "verified"];
 
-const folderIn = (backup: Backup): string | undefined => backup.copies[0]?.path;
+const placeOf = (backup: Backup): Place => ({
+  folder:
+    backup.copies[0]?.path ?? folderOf(backup.kind, backup.id, new Date(backup.createdAt), backup.tenantId),
+  id: backup.id,
+  tenantId: backup.tenantId,
+  ...(backup.checksum === null ? {} : { digest: backup.checksum }),
+});
+
+interface Known {
+  place: Place;
+  /** Told when there is no manifest either: the record alone says that the backup never got that far. */
+  unfinished: JBackupError | null;
+}
 
 /** The catalog's answer; null when it knows nothing, or cannot be asked. */
-async function inCatalog(site: Site, reference: string): Promise<Place | null> {
+async function inCatalog(site: Site, reference: string): Promise<Known | null> {
   try {
     const found =
       reference === "latest"
         ? (await site.catalog.backups({ kind: "full", status: USABLE, limit: 1 }))[0]
         : pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
     if (!found) return null;
-    const folder = folderIn(found);
-    if (!USABLE.includes(found.status)) {
-      throw new JBackupError(
-        "not_found",
-        `backup ${found.label} is ${found.status.replace("_", " ")}: there is nothing to restore in it`,
-        {
-          hint: "choose another one: jbackup list --status completed",
-        },
-      );
-    }
-    return folder === undefined
+    const state = found.status.replace("_", " ");
+    const unfinished = USABLE.includes(found.status)
       ? null
-      : {
-          folder,
-          id: found.id,
-          tenantId: found.tenantId,
-          ...(found.checksum === null ? {} : { digest: found.checksum }),
-        };
+      : new JBackupError(
+          "not_found",
+          `backup ${found.label} is ${state}: there is nothing to restore in it`,
+          { hint: "choose another one: jbackup list --status completed" },
+        );
+    return { place: placeOf(found), unfinished };
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(`the catalog cannot be read (${error.message}); looking into the storages instead`);
@@ -150,7 +154,50 @@ export async function findBackup(site: Site, reference: string): Promise<FoundBa
   const signers = await trustedSigners(site);
   const known = await inCatalog(site, reference);
   const { usable } = await storagesForReading(site);
-  const place = known ?? (await inStorages(site, usable, reference, signers));
-  const { manifest } = await readManifest(site, usable, place, signers);
-  return { manifest, folder: place.folder, storages: usable };
+  const place = known?.place ?? (await inStorages(site, usable, reference, signers));
+  try {
+    const { manifest } = await readManifest(site, usable, place, signers);
+    return { manifest, folder: place.folder, storages: usable };
+  } catch (error) {
+    if (known?.unfinished && isJBackupError(error, "not_found")) throw known.unfinished;
+    throw error;
+  }
+}
+
+/** Why it is not known whether a backup has a manifest: then its record stays as it is. */
+const UNKNOWABLE = ["no_key", "secret_unavailable", "storage_unavailable", "storage_denied"] as const;
+
+/**
+ * The manifest alone makes a backup. One that was killed after it had been written is complete, whatever its record
+ * says: answers the record it should have, or null when no storage holds a manifest of it.
+ */
+export async function completedAfterAll(site: Site, backup: Backup): Promise<Backup | null> {
+  try {
+    const signers = await trustedSigners(site);
+    const { usable } = await storagesForReading(site, [], "any");
+    const place = placeOf(backup);
+    let manifest: Manifest | null = null;
+    const holding: string[] = [];
+    for (const storage of usable) {
+      try {
+        ({ manifest } = await readManifest(site, [storage], place, signers));
+        holding.push(storage.name);
+      } catch (error) {
+        site.signal.throwIfAborted();
+        if (!(error instanceof JBackupError)) throw error;
+      }
+    }
+    if (manifest === null) return null;
+    const { body, digest } = manifest;
+    const copies = site.config.storages.map(({ name, kind }): Copy => {
+      const isHere = holding.includes(name);
+      const bytes = isHere ? body.storedBytes : 0;
+      const status = isHere ? "stored" : "missing";
+      return { storage: name, kind, status, path: place.folder, bytes, verifiedAt: null };
+    });
+    return recordOf(body, digest, copies);
+  } catch (error) {
+    if (isJBackupError(error, ...UNKNOWABLE)) return null;
+    throw error;
+  }
 }

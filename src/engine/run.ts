@@ -1,6 +1,7 @@
 import type { Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
 import { raiseAlert } from "./alert.js";
+import { completedAfterAll } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
 import type { Site } from "./site.js";
 
@@ -33,8 +34,13 @@ async function markInterrupted(site: Site, job: string): Promise<void> {
     });
     for (const backup of await orNone(site, site.catalog.backups({ status: ["in_progress"] }))) {
       if (backup.jobId !== run.id) continue;
-      await site.catalog.saveBackups([{ ...backup, status: "interrupted", finishedAt: now }]);
-      site.report.warn(`backup ${backup.label} was interrupted by a crash or a kill; it is not usable`);
+      const whole = await completedAfterAll(site, backup);
+      await site.catalog.saveBackups([whole ?? { ...backup, status: "interrupted", finishedAt: now }]);
+      site.report.warn(
+        whole === null
+          ? `backup ${backup.label} was interrupted by a crash or a kill; it is not usable`
+          : `backup ${backup.label} was interrupted after its manifest had been written; it is complete`,
+      );
     }
     for (const restore of await orNone(site, site.catalog.restores({ status: ["in_progress"] }))) {
       if (restore.jobId !== run.id) continue;

@@ -72,7 +72,8 @@ const chunksOf = (content: Content): Iterable<Uint8Array> | AsyncIterable<Uint8A
   return content instanceof Uint8Array ? [content] : content;
 };
 
-async function writeWhole(file: FileHandle, chunk: Uint8Array): Promise<void> {
+/** A disk that is almost full takes a part of a chunk without a word. */
+export async function writeWhole(file: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let done = 0; done < chunk.length; ) {
     done += (await file.write(chunk, done, chunk.length - done)).bytesWritten;
   }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, open, rm, statfs } from "node:fs/promises";
 import { join } from "node:path";
+import { writeWhole } from "./atomicFile.js";
 
 export interface HiddenFile {
   /** A path under which other programs can open it, again and again, while it is held. */
@@ -24,7 +25,7 @@ export async function openHiddenFile(directory: string): Promise<HiddenFile> {
     async write(chunks) {
       let bytes = 0;
       for await (const chunk of chunks) {
-        await file.write(chunk);
+        await writeWhole(file, chunk);
         bytes += chunk.length;
       }
       return bytes;

@@ -97,8 +97,10 @@ describe("a backup killed at", () => {
     const backups: { id: string; status: string }[] = await site.json(["list"]);
     expect(backups.filter(({ status }) => status === "in_progress")).toEqual([]);
     const [, killed] = backups;
-    // once its record says completed, a kill cannot take that back
-    expect(killed?.status).toBe(step === "catalogued" ? "completed" : "interrupted");
+    // the manifest makes the backup: from then on a kill cannot take it back
+    const isWhole = BACKUP_STEPS.indexOf(step) >= BACKUP_STEPS.indexOf("manifest-stored");
+    expect(killed?.status).toBe(isWhole ? "completed" : "interrupted");
+    if (isWhole) await expectRestorable(killed?.id ?? "");
     expect(
       (await site.json(["alerts", "--status", "all"])).map(({ type }: { type: string }) => type),
     ).toContain("BACKUP_FAILURE");
