@@ -1,98 +1,199 @@
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
+import { filesBelow } from "../support/files.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
+import { canMount, mountSmallDisk } from "../support/tmpfs.js";
 
 let server: TestPostgres;
-let site: TestSite;
+const BACKUP = ["backup", "full", "--logical"];
 
 beforeAll(async () => {
   server = await startPostgres();
 });
-afterAll(() => server?.stop());
+
+afterAll(async () => {
+  await server?.stop();
+});
 
 beforeEach(async () => {
-  await query(server.url(), "create database shop");
-  await query(server.url("shop"), "create table t as select g as id from generate_series(1, 1000) g");
-  site = await makeSite({ url: server.url("shop") });
-});
-afterEach(async () => {
-  await site.remove();
-  for (const { name } of await query(
-    server.url(),
-    "select datname as name from pg_database where datname not in ('postgres', 'template0', 'template1')",
-  ))
-    await query(server.url(), `drop database "${name}" with (force)`);
+  await query(server.url(), "drop database if exists shop with (force)", "create database shop");
+  await query(
+    server.url("shop"),
+    "create table orders as select g as id, md5(g::text) as note from generate_series(1, 3000) g",
+  );
 });
 
-const BACKUP = ["backup", "full", "--logical"];
-const rowsIn = async (database: string): Promise<string | undefined> =>
-  (await contentOf(server.url(database)))["public.t (r)"];
+async function withSite(catalog: string | null, work: (site: TestSite) => Promise<void>): Promise<void> {
+  const site = await makeSite({
+    url: server.url("shop"),
+    more: catalog === null ? [] : [`catalog: {url: "${catalog}"}`],
+  });
+  try {
+    await work(site);
+  } finally {
+    await site.remove();
+  }
+}
 
-describe("a catalog", () => {
-  test("that is down stops no backup and no restore, and gets its records when it is back", async () => {
-    const config = readFileSync(site.configFile, "utf8");
-    await site.configure(`${config}catalog: {url: "postgresql://nobody@127.0.0.1:1/none"}\n`);
-    const ran = await site.run(...BACKUP, "--json");
-    expect(ran.code).toBe(0);
-    const backup = JSON.parse(ran.stdout);
-    expect(ran.stderr).toContain("records go to the journal and are written later");
-    const restored = await site.json(["restore", "latest", "--into-db", "copy", "--reason", "catalog down"]);
-    expect(restored.backupId).toBe(backup.id);
-    expect(await rowsIn("copy")).toBe(await rowsIn("shop"));
-    expect((await site.run("list")).code).toBe(1);
+const rowsOf = async (database: string): Promise<Record<string, string>> => {
+  const { database: _, ...rows } = await contentOf(server.url(database));
+  return rows;
+};
 
-    await query(server.url(), "create database catalog");
-    await site.configure(`${config}catalog: {url: "${server.url("catalog")}"}\n`);
-    expect(
-      (await site.json(["list"])).map(({ id, status }: { id: string; status: string }) => ({ id, status })),
-    ).toEqual([{ id: backup.id, status: "completed" }]);
-    expect(await site.json(["restores"])).toMatchObject([{ id: restored.id, status: "completed" }]);
+async function expectRestorable(site: TestSite, reference: string): Promise<void> {
+  await site.json(["restore", reference, "--into-db", "proof", "--reason", "proof"]);
+  const rows = await rowsOf("proof");
+  await query(server.url(), "drop database proof");
+  expect(rows).toEqual(await rowsOf("shop"));
+}
+
+const journalOf = (site: TestSite): string =>
+  filesBelow(join(site.home, "journal"))
+    .filter((file) => file.endsWith(".jsonl"))
+    .map((file) => readFileSync(file, "utf8"))
+    .join("");
+
+const idsIn = async (site: TestSite): Promise<string[]> =>
+  (await site.json(["list"])).map(({ id }: { id: string }) => id);
+
+/** Points the same site at another catalog. */
+const useCatalog = (site: TestSite, url: string | null): Promise<void> =>
+  site.configure(
+    readFileSync(site.configFile, "utf8").replace(/^catalog: .*\n/m, "") +
+      (url === null ? "" : `catalog: {url: "${url}"}\n`),
+  );
+
+/** While the catalog is away a backup and a restore work, and are remembered when it is back. */
+async function expectNothingForgotten(site: TestSite, back: () => Promise<void>): Promise<void> {
+  const ran = await site.run(...BACKUP, "--json");
+  expect(ran.code).toBe(0);
+  const backup = JSON.parse(ran.stdout);
+  expect(ran.stderr).toContain("records go to the journal and are written later");
+  expect(journalOf(site)).toContain(backup.id);
+  await expectRestorable(site, backup.id);
+  await expectRestorable(site, "latest");
+  const listing = await site.run("list", "--json");
+  expect(listing.code).toBe(1); // a listing that cannot be had is no empty list
+  expect(JSON.parse(listing.stdout).error.code).toBe("catalog_unavailable");
+
+  await back();
+  const [listed] = await site.json(["list"]);
+  expect(listed).toEqual(backup);
+  expect((await site.json(["restores"])).map(({ status }: { status: string }) => status)).toEqual([
+    "completed",
+    "completed",
+  ]);
+  expect(journalOf(site)).toBe("");
+}
+
+describe("a catalog that is away", () => {
+  test("because its server is down stops nothing, and catches up", async () => {
+    await withSite("postgresql://nobody@127.0.0.1:1/catalog", async (site) => {
+      await expectNothingForgotten(site, () => useCatalog(site, null));
+    });
   });
 
-  test("whose file is garbage says so and how to get it back", async () => {
-    const backup = await site.json(BACKUP);
-    for (const name of readdirSync(site.home).filter((entry) => entry.startsWith("catalog.db")))
-      rmSync(join(site.home, name));
-    writeFileSync(
-      join(site.home, "catalog.db"),
-      "this is no database at all, but long enough to look like one ".repeat(200),
+  test("because its file is garbage stops nothing, and catches up", async () => {
+    await withSite(null, async (site) => {
+      const first = await site.json(BACKUP);
+      const file = join(site.home, "catalog.db");
+      for (const part of ["", "-wal", "-shm"]) rmSync(`${file}${part}`, { force: true });
+      writeFileSync(file, Buffer.alloc(200_000, "no catalog at all "));
+      await expectRestorable(site, first.id);
+      rmSync(join(site.home, "journal"), { recursive: true });
+      await expectNothingForgotten(site, async () => rmSync(file));
+      expect(await idsIn(site)).not.toContain(first.id);
+      expect((await site.json(["catalog", "rebuild"])).added).toBe(1);
+      expect(await idsIn(site)).toContain(first.id);
+    });
+  });
+
+  test("because its folder cannot be made stops nothing, and catches up", async () => {
+    await withSite(null, async (site) => {
+      writeFileSync(join(site.folder, "in-the-way"), "");
+      await useCatalog(site, `sqlite:${join(site.folder, "in-the-way/catalog.db")}`);
+      await expectNothingForgotten(site, () => useCatalog(site, null));
+    });
+  });
+
+  test.runIf(canMount)("because its disk became read-only stops nothing, and catches up", async () => {
+    using disk = mountSmallDisk("8m");
+    await withSite(`sqlite:${join(disk.path, "catalog.db")}`, async (site) => {
+      const first = await site.json(BACKUP);
+      disk.makeReadOnly();
+      const ran = await site.run(...BACKUP, "--json");
+      expect(ran.code).toBe(0);
+      const second = JSON.parse(ran.stdout);
+      expect(journalOf(site)).toContain(second.id);
+      await expectRestorable(site, second.id);
+      await useCatalog(site, null);
+      await site.json(["catalog", "rebuild"]);
+      expect(await idsIn(site)).toEqual([second.id, first.id]);
+    });
+  });
+});
+
+test("a catalog that is lost comes back from one storage, and is not needed before that", async () => {
+  await withSite(null, async (site) => {
+    const ids = [(await site.json(BACKUP)).id, (await site.json(BACKUP)).id].reverse();
+    const before = await site.json(["list"]);
+    for (const part of ["", "-wal", "-shm"]) rmSync(join(site.home, `catalog.db${part}`), { force: true });
+    await expectRestorable(site, ids[1]);
+    expect(await idsIn(site)).toEqual([]);
+    expect(await site.json(["catalog", "rebuild", "--from", "local"])).toMatchObject({ found: 2, added: 2 });
+    expect(await idsIn(site)).toEqual(ids);
+    expect(await site.json(["list"])).toEqual(before);
+    await site.json(BACKUP); // the chain goes on where it was
+    const sequences = (await site.json(["list"])).map(
+      ({ metadata }: { metadata: { sequence: number } }) => metadata.sequence,
     );
-    const listed = await site.run("list");
-    expect(listed.code).toBe(1);
-    expect(listed.stderr).toMatch(/Error: .*catalog\.db/);
-    expect(listed.stderr).toMatch(/Try: .*catalog rebuild/);
-    const restored = await site.json(["restore", backup.id, "--into-db", "copy", "--reason", "garbage"]);
-    expect(restored.status).toBe("completed");
-    expect(await rowsIn("copy")).toBe(await rowsIn("shop"));
+    expect(sequences).toEqual([3, 2, 1]);
   });
+});
 
-  test("that was put back to an older day does not hide a newer backup", async () => {
-    await site.json(BACKUP);
-    copyFileSync(join(site.home, "catalog.db"), join(site.folder, "older.db"));
-    await query(server.url("shop"), "insert into t values (5000)");
-    const newer = await site.json(BACKUP);
-    for (const name of readdirSync(site.home).filter((entry) => entry.startsWith("catalog.db")))
-      rmSync(join(site.home, name));
-    copyFileSync(join(site.folder, "older.db"), join(site.home, "catalog.db"));
-    const restored = await site.json(["restore", newer.id, "--into-db", "copy", "--reason", "older catalog"]);
-    expect(restored.backupId).toBe(newer.id);
-    expect(await rowsIn("copy")).toBe(await rowsIn("shop"));
-    expect(await site.json(["catalog", "rebuild"])).toMatchObject({ found: 2, added: 1 });
-    expect((await site.json(["list"])).map(({ id }: { id: string }) => id)).toContain(newer.id);
+test("a catalog of an older day does not hide what it cannot know", async () => {
+  await withSite(null, async (site) => {
+    const first = await site.json(BACKUP);
+    const file = join(site.home, "catalog.db");
+    const kept = join(site.folder, "old.db");
+    expect(existsSync(`${file}-wal`)).toBe(false);
+    copyFileSync(file, kept);
+    const second = await site.json(BACKUP);
+    rmSync(`${file}-wal`, { force: true });
+    rmSync(`${file}-shm`, { force: true });
+    copyFileSync(kept, file);
+    expect(await idsIn(site)).toEqual([first.id]);
+    await expectRestorable(site, second.id);
+    expect((await site.json(["catalog", "rebuild"])).added).toBe(1);
+    expect(await idsIn(site)).toEqual([second.id, first.id]);
+    await expectRestorable(site, "latest");
   });
+});
 
-  test("may live in the very database that is restored", async () => {
-    await site.configure(`${readFileSync(site.configFile, "utf8")}catalog: {url: "${server.url("shop")}"}\n`);
-    await site.json(BACKUP);
-    await query(server.url("shop"), "delete from t");
-    const restored = await site.json(["restore", "--reason", "rows gone", "--confirm", "shop"]);
+test("a catalog that lives in the database that is restored survives it", async () => {
+  await withSite(server.url("shop"), async (site) => {
+    const first = await site.json(BACKUP);
+    const second = await site.json(BACKUP);
+    await query(server.url("shop"), "delete from orders where id > 10");
+    const restored = await site.json(["restore", first.id, "--reason", "test", "--confirm", "shop"]);
     expect(restored.status).toBe("completed");
-    expect((await query(server.url("shop"), "select count(*)::text as n from t"))[0]?.n).toBe("1000");
+    const [{ many } = { many: "" }] = await query(
+      server.url("shop"),
+      "select count(*)::text as many from orders",
+    );
+    expect(many).toBe("3000");
+    // the restored catalog is of the moment of its own backup, which it remembers as still running
+    await site.json(["restore", first.id, "--into-db", "proof", "--reason", "again"]);
+    await query(server.url(), "drop database proof");
     await site.json(["catalog", "rebuild"]);
-    expect((await site.json(["list"]))[0]).toMatchObject({ id: restored.backupId, status: "completed" });
-    expect((await site.json(["restores"]))[0]).toMatchObject({ id: restored.id, status: "completed" });
+    const third = await site.json(BACKUP);
+    const listed = await site.json(["list"]);
+    expect(listed.map(({ id, status }: { id: string; status: string }) => ({ id, status }))).toEqual(
+      [third, second, first].map(({ id }) => ({ id, status: "completed" })),
+    );
+    expect((await site.json(["restores"])).map(({ id }: { id: string }) => id)).toContain(restored.id);
   });
 });
