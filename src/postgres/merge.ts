@@ -86,7 +86,7 @@ async function mergeAll(request: MergeRequest, cancelling: Cancelling): Promise<
     ...(await sideEffects(target, before, written)),
     ...(request.tables.length === 0 ? await extensionRows(source) : []),
     ...(request.tables.length === 0 || (await pointsAtLargeObjects(target, oids))
-      ? await addLargeObjects(source, target, request.signal)
+      ? await addLargeObjects(source, target, onConflict, request.signal)
       : []),
     ...(await staleViews(target, changed)),
   ];

@@ -26,6 +26,8 @@ export interface Uniqueness {
   parts: { expression: string; operator: string; column: string | null; isNotNull: boolean }[];
   /** Of a partial index: only rows for which this holds take part. */
   predicate: string | null;
+  /** How CREATE INDEX on a table of the same columns goes on: USING ... */
+  definition: string;
   areNullsEqual: boolean;
   isDeferrable: boolean;
   isExclusion: boolean;
@@ -102,6 +104,7 @@ export async function uniquenessOf(session: Session, oids: string[]): Promise<Ma
             i.indisreplident::text as is_identity, coalesce(k.condeferrable, false)::text as deferrable,
             (k.conexclop is not null)::text as exclusion, pg_get_expr(i.indpred, i.indrelid) as predicate,
             coalesce(to_jsonb(i) ->> 'indnullsnotdistinct', 'false') as nulls_equal,
+            substr(d.text, strpos(d.text, i.indrelid::regclass || ' USING ') + length(i.indrelid::regclass::text)) as definition,
             (select json_agg(json_build_object('column', a.attname, 'isNotNull', coalesce(a.attnotnull, false),
                       'operator', format('operator(%I.%s)', os.nspname, o.oprname),
                       'expression', pg_get_indexdef(i.indexrelid, n, false) || case when c.oid is null then '' else format(' collate %I.%I', cs.nspname, c.collname) end) order by n)
@@ -112,7 +115,7 @@ export async function uniquenessOf(session: Session, oids: string[]): Promise<Ma
                join pg_operator o on o.oid = coalesce(k.conexclop[n], (select m.amopopr from pg_amop m
                       where m.amopfamily = oc.opcfamily and m.amoplefttype = oc.opcintype and m.amoprighttype = oc.opcintype and m.amopstrategy = 3))
                join pg_namespace os on os.oid = o.oprnamespace)::text as parts
-       from pg_index i join pg_class x on x.oid = i.indexrelid
+       from pg_index i join pg_class x on x.oid = i.indexrelid cross join lateral pg_get_indexdef(i.indexrelid) d(text)
        left join pg_constraint k on k.conindid = i.indexrelid and k.conrelid = i.indrelid and k.contype in ('p', 'u', 'x')
       where i.indrelid = any($1::oid[]) and (i.indisunique or i.indisexclusion) and i.indisready order by 2`,
     [oids],
@@ -122,6 +125,7 @@ export async function uniquenessOf(session: Session, oids: string[]): Promise<Ma
     name: row.name ?? "",
     parts: JSON.parse(row.parts ?? "[]") as Uniqueness["parts"],
     predicate: row.predicate ?? null,
+    definition: row.definition ?? "",
     areNullsEqual: isTrue(row.nulls_equal),
     isDeferrable: isTrue(row.deferrable),
     isExclusion: isTrue(row.exclusion),

@@ -19,8 +19,8 @@ const sameValues = (rule: Uniqueness, left: string, right: string): string =>
   rule.parts
     .map(({ operator }, at) => {
       const [a, b] = [`${left}.jbackup_${at + 1}`, `${right}.jbackup_${at + 1}`];
-      const same = `${a} ${operator} ${b}`;
-      return rule.areNullsEqual ? `(${same} or (${a} is null and ${b} is null))` : same;
+      // arrays take two nulls for equal, and can be hashed
+      return rule.areNullsEqual ? `array[${a}] operator(pg_catalog.=) array[${b}]` : `${a} ${operator} ${b}`;
     })
     .join(" and ");
 
@@ -56,6 +56,9 @@ export async function settleCollisions(
   policy: ConflictPolicy,
 ): Promise<string[]> {
   const problems: string[] = [];
+  // without an index, overlaps among many rows would be looked for pair by pair
+  for (const { definition } of pending.table.rules.filter(({ isExclusion }) => isExclusion))
+    await target.run(`create index on ${pending.rows} ${definition}; analyze ${pending.rows}`);
   for (const find of [againstLive, amongThemselves]) {
     for (const rule of pending.table.rules) {
       if (pending.inserts + pending.updates === 0) return problems;

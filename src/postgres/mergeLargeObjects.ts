@@ -1,4 +1,6 @@
 import { quoteName, type Session } from "./connection.js";
+import type { ConflictPolicy } from "./mergeCompare.js";
+import { verb } from "./mergeSql.js";
 
 const PIECE_BYTES = 1_048_576;
 const IDS_AT_ONCE = 5_000;
@@ -7,9 +9,11 @@ const IDS_AT_ONCE = 5_000;
 export async function addLargeObjects(
   source: Session,
   target: Session,
+  policy: ConflictPolicy,
   signal: AbortSignal,
 ): Promise<string[]> {
   let added = 0;
+  let present = 0;
   let after = "0";
   for (;;) {
     const page = await source.rows<{ id: string }>(
@@ -27,8 +31,17 @@ export async function addLargeObjects(
       await copyObject(source, target, id);
     }
     added += missing.length;
+    present += page.length - missing.length;
   }
-  return added === 0 ? [] : [`${added} large ${added === 1 ? "object was" : "objects were"} brought back`];
+  const objects = (many: number): string => `${many} large ${many === 1 ? "object" : "objects"}`;
+  return [
+    ...(added > 0 ? [`${objects(added)} ${verb(added, "was", "were")} brought back`] : []),
+    ...(present > 0 && policy === "overwrite"
+      ? [
+          `${objects(present)} ${verb(present, "exists", "exist")} and ${verb(present, "was", "were")} not compared`,
+        ]
+      : []),
+  ];
 }
 
 async function copyObject(source: Session, target: Session, id: string): Promise<void> {

@@ -284,6 +284,35 @@ describe("values that belong to another row", () => {
       { code: "conflict", message: "1 row of public.t holds the same value of t_v_key as another row" },
     );
   });
+
+  test("count null as a value where the constraint does, and find overlaps among many rows quickly", async () => {
+    const pair = await makePair(
+      server,
+      `create table nulls (id int primary key, a int, b text, unique nulls not distinct (a, b)); insert into nulls values (1, null, 'x'), (2, 1, 'y');
+       create table spans (id int primary key, span int4range, exclude using gist (span with &&)); insert into spans select g, int4range(g * 2, g * 2 + 2) from generate_series(1, 20000) g`,
+    );
+    await pair.sql(
+      "delete from nulls; insert into nulls values (7, null, 'x'); delete from spans where id > 1; update spans set span = '[100,105)'",
+    );
+    const merged = await pair.merge();
+    expect(merged.rowsRestored).toBe(1 + 19_996);
+    expect(merged.warnings).toEqual([
+      "1 row of public.nulls was left out: another row holds the same value of nulls_a_b_key",
+      "3 rows of public.spans were left out: another row holds the same value of spans_span_excl",
+    ]);
+  }, 60_000);
+
+  test("are all left out when the backup itself breaks a constraint that is younger than it", async () => {
+    const pair = await makePair(
+      server,
+      "create table t (id int primary key, v text); insert into t values (1, 'x'), (2, 'x'), (3, 'y')",
+    );
+    await pair.sql("delete from t; alter table t add unique (v)");
+    expect((await pair.merge()).warnings).toEqual([
+      "2 rows of public.t were left out: another row holds the same value of t_v_key",
+    ]);
+    expect(await pair.sql("select id from t")).toEqual([{ id: 3 }]);
+  });
 });
 
 describe("rows without a parent", () => {

@@ -170,3 +170,22 @@ test("only the named tables are touched, and what only the live database has sta
   );
   expect((await pair.merge({ tables: ["public.u", "T"] })).rowsRestored).toBe(1);
 });
+
+test("large objects come back in pieces, with owner and grants", async () => {
+  await query(server.url(), "create role keeper; create role reader");
+  const pair = await makePair(
+    server,
+    "select lo_from_bytea(7001, decode(repeat('00ff10', 1000000), 'hex')); select lo_from_bytea(7002, 'live'); alter large object 7001 owner to keeper; grant select on large object 7001 to reader; create table t (id int primary key, photo oid); create table plain (id int)",
+  );
+  const owned =
+    "select md5(lo_get(oid)) as md5, pg_get_userbyid(lomowner) as owner, lomacl::text as grants from pg_largeobject_metadata where oid = 7001";
+  const before = await pair.sql(owned);
+  await pair.sql("select lo_unlink(7001); select lo_put(7002, 0, 'LIVE')");
+  expect((await pair.merge({ tables: ["plain"] })).warnings).toEqual([]);
+  expect((await pair.merge({ tables: ["t"], onConflict: "overwrite" })).warnings).toEqual([
+    "1 large object was brought back",
+    "1 large object exists and was not compared",
+  ]);
+  expect(await pair.sql(owned)).toEqual(before);
+  expect(await pair.sql("select convert_from(lo_get(7002), 'UTF8') as text")).toEqual([{ text: "LIVE" }]);
+});
