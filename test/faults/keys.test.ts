@@ -1,0 +1,204 @@
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { contentOf, query } from "../support/awkward.js";
+import { filesBelow } from "../support/files.js";
+import { resume, runUntil } from "../support/kill.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { makeSite, type TestSite } from "../support/site.js";
+
+let server: TestPostgres;
+let content: Record<string, string>;
+const BACKUP = ["backup", "full", "--logical"];
+
+interface Keys {
+  recipient: string;
+  identity: string;
+}
+
+beforeAll(async () => {
+  server = await startPostgres();
+  await query(server.url(), "create database shop");
+  await query(
+    server.url("shop"),
+    "create table orders as select g as id, md5(g::text) as note from generate_series(1, 3000) g",
+  );
+  content = await contentOf(server.url("shop"));
+});
+
+afterAll(async () => {
+  await server?.stop();
+});
+
+let site: TestSite;
+let daily: Keys;
+let escrow: Keys;
+
+const newKeys = async (name: string): Promise<Keys> => {
+  const folder = join(site.folder, name);
+  await site.json(["keys", "new", "--out", folder]);
+  return {
+    recipient: readFileSync(join(folder, "recipient"), "utf8").trim(),
+    identity: join(folder, "identity"),
+  };
+};
+
+/** Seals for the given recipients, and opens with the given identities only. */
+const useKeys = (recipients: string[], identities: string[]): Promise<void> =>
+  site.configure(
+    [
+      "site: test",
+      `database: {url: "${server.url("shop")}"}`,
+      "keys:",
+      `  recipients: [${recipients.join(", ")}]`,
+      `  signing: {file: ${join(site.folder, "daily/signing")}}`,
+      ...(identities.length === 0
+        ? []
+        : [`  identity: [${identities.map((file) => `{file: ${file}}`).join(", ")}]`]),
+      "storages:",
+      ...["one", "two"].map((name) => `  - {name: ${name}, kind: local, path: ${join(site.folder, name)}}`),
+      "",
+    ].join("\n"),
+  );
+
+beforeEach(async () => {
+  site = await makeSite({ url: server.url("shop") });
+  daily = await newKeys("daily");
+  escrow = await newKeys("escrow");
+  await useKeys([daily.recipient, escrow.recipient], [daily.identity]);
+  return () => site.remove();
+});
+
+const databases = async (): Promise<string[]> =>
+  (await query(server.url(), "select datname from pg_database order by 1")).map(
+    ({ datname }) => datname ?? "",
+  );
+
+async function expectRestorable(reference: string): Promise<void> {
+  await site.json(["restore", reference, "--into-db", "proof", "--reason", "proof"]);
+  const { database: _, ...rows } = await contentOf(server.url("proof"));
+  await query(server.url(), "drop database proof");
+  const { database: __, ...expected } = content;
+  expect(rows).toEqual(expected);
+}
+
+async function expectNoKey(reference: string): Promise<void> {
+  const [before, recorded] = [await databases(), await site.json(["restores"])];
+  const { error } = await site.json(["restore", reference, "--reason", "test", "--confirm", "shop"], [12]);
+  expect(error.code).toBe("no_key");
+  expect(await databases()).toEqual(before);
+  expect(await contentOf(server.url("shop"))).toEqual(content);
+  expect(await site.json(["restores"])).toEqual(recorded);
+}
+
+const manifestsIn = (storage: string): string[] =>
+  filesBelow(join(site.folder, storage)).filter((file) => file.endsWith("manifest.json"));
+
+describe("keys", () => {
+  test("each recipient opens a backup alone; any other key is refused before the target is touched", async () => {
+    const { id } = await site.json(BACKUP);
+    const stranger = await newKeys("stranger");
+    await useKeys([daily.recipient], [stranger.identity]);
+    await expectNoKey(id);
+    await useKeys([daily.recipient], [escrow.identity]);
+    await expectRestorable(id);
+  });
+
+  test("a host without any identity backs up and lists, but opens nothing", async () => {
+    await useKeys([daily.recipient], []);
+    const { id } = await site.json(BACKUP);
+    expect(await site.json(["list"])).toHaveLength(1);
+    await expectNoKey(id);
+    await useKeys([daily.recipient], [daily.identity]);
+    await expectRestorable(id);
+  });
+
+  test("an identity file that is lost stops no backup; the other key still opens everything", async () => {
+    const { id } = await site.json(BACKUP);
+    rmSync(daily.identity);
+    const later = await site.json(BACKUP);
+    const { error } = await site.json(["restore", id, "--reason", "test", "--confirm", "shop"], [2, 12]);
+    expect(error.message).toContain(daily.identity);
+    expect(await contentOf(server.url("shop"))).toEqual(content);
+    await useKeys([daily.recipient, escrow.recipient], [escrow.identity]);
+    await expectRestorable(id);
+    await expectRestorable(later.id);
+  });
+});
+
+describe("a rotation", () => {
+  /** Two backups in two storages: four manifests are rewritten, one after the other. */
+  test.each([1, 2, 3, 4])(
+    "killed after manifest %i leaves every backup open to its old or its new key",
+    async (nth) => {
+      const ids = [(await site.json(BACKUP)).id, (await site.json(BACKUP)).id];
+      const fresh = await newKeys("fresh");
+      // the daily key is replaced by a fresh one; until the rotation is through, this host holds both
+      await useKeys([fresh.recipient, escrow.recipient], [daily.identity, fresh.identity]);
+      const rewrapped = (): string[] =>
+        [...manifestsIn("one"), ...manifestsIn("two")].filter((file) =>
+          readFileSync(file, "utf8").includes(fresh.recipient),
+        );
+      const { pid, ended } = await runUntil(site, "manifest-rewrapped", ["keys", "rotate"]);
+      while (rewrapped().length < nth) {
+        process.kill(pid, "SIGCONT");
+        await delay(20);
+      }
+      process.kill(pid, "SIGKILL");
+      expect((await ended).signal).toBe("SIGKILL");
+      expect(rewrapped()).toHaveLength(nth);
+
+      for (const id of ids) await expectRestorable(id);
+      await useKeys([escrow.recipient], [escrow.identity]);
+      for (const id of ids) await expectRestorable(id);
+
+      await useKeys([fresh.recipient, escrow.recipient], [daily.identity, fresh.identity]);
+      expect(await site.json(["keys", "rotate"])).toEqual({ rewrapped: 2, failed: [] });
+      expect(rewrapped()).toHaveLength(4);
+      await useKeys([fresh.recipient], [fresh.identity]);
+      for (const id of ids) await expectRestorable(id);
+      await useKeys([daily.recipient], [daily.identity]);
+      await expectNoKey(ids[0]);
+    },
+  );
+
+  test("waits for no backup and lets none in: they exclude each other", async () => {
+    await site.json(BACKUP);
+    const stopped = await runUntil(site, "manifest-rewrapped", ["keys", "rotate"]);
+    expect((await site.run(...BACKUP)).code).toBe(11);
+    expect((await resume(stopped)).code).toBe(0);
+    expect((await site.run(...BACKUP)).code).toBe(0);
+  });
+});
+
+describe("a manifest that was tampered with in one storage", () => {
+  const edits: [what: string, edit: (text: string, older: string) => string][] = [
+    ["edited", (text) => text.replace('"label": "full-', '"label": "fake-')],
+    ["replaced by that of an older backup", (_text, older) => older],
+    ["cut short", (text) => text.slice(0, 200)],
+    ["unsigned", (text) => text.replace(/"signature": \{[^}]*\}/, '"signature": null')],
+  ];
+  test.each(edits)(
+    "%s is not believed: the other storage is used, and a security alert tells",
+    async (_what, edit) => {
+      await site.json(BACKUP);
+      const second = await site.json(BACKUP);
+      const [older = "", newer = ""] = manifestsIn("one").sort((a) => (a.includes(second.id) ? 1 : -1));
+      const text = readFileSync(newer, "utf8");
+      const spoilt = edit(text, readFileSync(older, "utf8"));
+      expect(spoilt).not.toBe(text);
+      writeFileSync(newer, spoilt);
+      await expectRestorable(second.id);
+      expect(await site.json(["alerts"])).toMatchObject([
+        { type: "SECURITY", severity: "critical", storage: "one", backupId: second.id },
+      ]);
+      writeFileSync(newer.replace("/one/", "/two/"), spoilt);
+      const before = await databases();
+      const { error } = await site.json(["restore", second.id, "--reason", "test", "--confirm", "shop"], [4]);
+      expect(error.code).toMatch(/^manifest_/);
+      expect(await databases()).toEqual(before);
+      expect(await contentOf(server.url("shop"))).toEqual(content);
+    },
+  );
+});
