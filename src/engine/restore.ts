@@ -93,11 +93,19 @@ async function prepare(
   };
 }
 
+const LONGEST_NAME = 63;
+
 function refuseTarget(request: RestoreRequest, target: string, exists: boolean, live: string): void {
   if (["postgres", "template0", "template1"].includes(target))
     throw new JBackupError("target_refused", `${target} is a maintenance database`, {
       hint: "name another database with --into-db",
     });
+  if (Buffer.byteLength(target) > LONGEST_NAME)
+    throw new JBackupError(
+      "usage",
+      `the name "${target}" is longer than the ${LONGEST_NAME} bytes that PostgreSQL keeps of a name`,
+      { hint: "give a shorter name with --into-db" },
+    );
   if ((request.mode === "merge" || request.inPlace) && !exists)
     throw new JBackupError("database_missing", `there is no database "${target}" to restore into`, {
       hint: "leave out --mode merge and --in-place: a full restore makes the database",

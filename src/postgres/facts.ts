@@ -55,6 +55,8 @@ export interface DatabaseFacts {
   provider: string;
   locale: string | null;
   connectionLimit: number;
+  /** The default tablespace; backups of early versions do not tell. */
+  tablespace?: string;
   comment: string | null;
   /** Grants on the database as (grantee, privilege, grantable); null where it has the default ones. */
   grants: { grantee: string | null; privilege: string; grantable: boolean }[] | null;
@@ -71,6 +73,7 @@ export async function databaseFacts(session: Session, major: number): Promise<Da
     await session.rows<Record<string, string>>(
       `select datname as name, pg_get_userbyid(datdba) as owner, pg_encoding_to_char(encoding) as encoding, datcollate as collate,
               datctype as ctype, ${provider} as provider, ${locale} as locale, datconnlimit::text as connlimit,
+              (select spcname from pg_tablespace t where t.oid = dattablespace) as tablespace,
               shobj_description(oid, 'pg_database') as comment, (datacl is null)::text as plain, pg_database_size(oid)::text as bytes
          from pg_database where datname = current_database()`,
     ),
@@ -93,6 +96,7 @@ export async function databaseFacts(session: Session, major: number): Promise<Da
     provider: row.provider ?? "c",
     locale: row.locale ?? null,
     connectionLimit: Number(row.connlimit ?? -1),
+    tablespace: row.tablespace ?? "pg_default",
     comment: row.comment ?? null,
     grants:
       row.plain === "true"

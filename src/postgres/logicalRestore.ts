@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { JBackupError } from "../domain/errors.js";
+import { type HiddenFile, openHiddenFile } from "../sys/hiddenFile.js";
 import { connect, libpqVariables, quoteName, quoteText, type Session, type Target } from "./connection.js";
 import { countRows, type DatabaseFacts, serverFacts, type TableRows, userTables } from "./facts.js";
 import { binariesFor } from "./logicalDump.js";
@@ -29,6 +30,8 @@ export interface RestoreRun {
   file: string;
   database: string;
   jobs: number;
+  /** Where pg_restore may be handed a list of what to restore. */
+  directory: string;
   how: "beside" | "rows-only" | "in-place";
 }
 
@@ -67,6 +70,19 @@ export async function checkTarget(admin: Session, facts: DumpFacts): Promise<str
     : [`tablespaces ${lost.join(", ")} do not exist here: everything goes to the default one`];
 }
 
+/** pg_dumpall quotes a name only where it must. */
+const NAME = String.raw`("(?:[^"]|"")*"|[^\s";]+)`;
+const OF_ROLE = new RegExp(`^(?:CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) ${NAME}`);
+const MEMBERSHIP = new RegExp(`^GRANT ${NAME} TO ${NAME}`);
+const SHARED_GRANT = new RegExp(`^GRANT [A-Z, ]+ ON (?:TABLESPACE ${NAME}|PARAMETER [^ ]+) TO ${NAME}`);
+
+const plainName = (written: string): string =>
+  written.startsWith('"') ? written.slice(1, -1).replaceAll('""', '"') : written;
+
+/** A script of pg_dumpall, statement by statement: comments and settings in it may hold line ends and semicolons. */
+const statementsOf = (script: string): string[] =>
+  script.match(/^(?!--|\\)[^\s'"](?:[^'";]|'[^']*'|"[^"]*")*;/gm) ?? [];
+
 /** Creates the roles of the backup that this server lacks; existing ones are left as they are. */
 export async function createMissingRoles(
   admin: Session,
@@ -78,31 +94,22 @@ export async function createMissingRoles(
   );
   const missing = roles.filter((name) => !present.has(name));
   if (missing.length === 0) return [];
-  const starts = missing.flatMap((name) => {
-    // pg_dumpall quotes a name only where it must
-    const forms = [name, quoteName(name)];
-    return forms.flatMap((form) => [
-      `CREATE ROLE ${form};`,
-      `ALTER ROLE ${form} `,
-      `COMMENT ON ROLE ${form} `,
-    ]);
-  });
-  const isMembershipOf = (line: string): boolean =>
-    missing.some((name) =>
-      [name, quoteName(name)].some((form) =>
-        new RegExp(`^GRANT .* TO ${escapeRegExp(form)}( WITH| GRANTED|;)`).test(line),
-      ),
-    );
-  const statements = globals
-    .split("\n")
-    .filter((line) => starts.some((start) => line.startsWith(start)) || isMembershipOf(line))
+  const isMissing = (written: string | undefined): boolean => missing.includes(plainName(written ?? ""));
+  const spaces = (await admin.rows<{ name: string }>("select spcname as name from pg_tablespace")).map(
+    ({ name }) => name,
+  );
+  const statements = statementsOf(globals).flatMap((statement) => {
+    if (isMissing(OF_ROLE.exec(statement)?.[1])) return [statement];
+    const [, space, grantee] = SHARED_GRANT.exec(statement) ?? [];
+    if (isMissing(grantee))
+      return space === undefined || spaces.includes(plainName(space)) ? [statement] : [];
+    const [, group, member] = MEMBERSHIP.exec(statement) ?? [];
     // a grantor may not exist here
-    .map((line) => line.replace(/ GRANTED BY .*;$/, ";"));
+    return isMissing(group) || isMissing(member) ? [statement.replace(/ GRANTED BY [^;]*;$/, ";")] : [];
+  });
   await admin.run(`begin; ${statements.join("\n")} commit`);
   return missing;
 }
-
-const escapeRegExp = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 /** A database that nobody but its owner and superusers can enter until it is complete. */
 export async function createSideDatabase(admin: Session, name: string, facts: DatabaseFacts): Promise<void> {
@@ -113,8 +120,13 @@ export async function createSideDatabase(admin: Session, name: string, facts: Da
   if (facts.provider === "b" && facts.locale !== null)
     locale.push("locale_provider builtin", `builtin_locale ${quoteText(facts.locale)}`);
   if (facts.provider === "c" && major >= 15) locale.push("locale_provider libc");
+  const [space] = await admin.rows<{ name: string }>(
+    "select quote_ident(spcname) as name from pg_tablespace where spcname = $1 and spcname <> 'pg_default'",
+    [facts.tablespace ?? "pg_default"],
+  );
+  const where = space === undefined ? "" : ` tablespace ${space.name}`;
   await admin.run(
-    `create database ${quoteName(name)} template template0 encoding ${quoteText(facts.encoding)} ${locale.join(" ")}`,
+    `create database ${quoteName(name)} template template0 encoding ${quoteText(facts.encoding)} ${locale.join(" ")}${where}`,
   );
   await admin.run(
     `revoke connect, temporary on database ${quoteName(name)} from public; comment on database ${quoteName(name)} is ${quoteText(HALF_RESTORED)}`,
@@ -135,13 +147,51 @@ export async function runRestore(
     signal: settings.signal,
   };
   const common = [...(spacesMissing ? ["--no-tablespaces"] : []), "--exit-on-error", "--no-password"];
-  if (run.how === "in-place") return replaceContent(run, restoring.path, common, facts, settings, options);
-  const sections = run.how === "rows-only" ? ["--section=pre-data", "--section=data"] : [];
-  await runTool(
-    join(restoring.path, "pg_restore"),
-    [...common, ...sections, `--jobs=${run.jobs}`, `--dbname=${run.database}`, run.file],
-    options,
+  const parts =
+    run.how === "rows-only" ? null : await partsOf(run, join(restoring.path, "pg_restore"), options);
+  const lists = parts === null ? [] : await Promise.all(parts.map((part) => listFile(run.directory, part)));
+  const selections = lists.length === 0 ? [[]] : lists.map(({ path }) => [`--use-list=${path}`]);
+  try {
+    if (run.how === "in-place") {
+      const commands = selections.map((selection) => [...common, ...selection, "--file=-", run.file]);
+      await replaceContent(commands, restoring.path, facts, settings, options);
+      return;
+    }
+    const sections = run.how === "rows-only" ? ["--section=pre-data", "--section=data"] : [];
+    for (const selection of selections)
+      await runTool(
+        join(restoring.path, "pg_restore"),
+        [...common, ...sections, ...selection, `--jobs=${run.jobs}`, `--dbname=${run.database}`, run.file],
+        options,
+      );
+  } finally {
+    for (const list of lists) await list.close();
+  }
+}
+
+const IS_EVENT_TRIGGER = /^\d+; \d+ \d+ (COMMENT - )?EVENT TRIGGER /;
+
+/**
+ * Event triggers watch every DDL statement that follows them, and pg_restore refreshes materialised views after or beside
+ * them: they would forbid that, or write it down in a table that is already full. So they come alone, and last.
+ */
+async function partsOf(run: RestoreRun, restore: string, options: ToolOptions): Promise<string[][] | null> {
+  const lines = (await runTool(restore, ["--list", run.file], options)).split("\n");
+  if (!lines.some((line) => IS_EVENT_TRIGGER.test(line))) return null;
+  return [
+    lines.filter((line) => !IS_EVENT_TRIGGER.test(line)),
+    lines.filter((line) => IS_EVENT_TRIGGER.test(line)),
+  ];
+}
+
+async function listFile(directory: string, lines: string[]): Promise<HiddenFile> {
+  const list = await openHiddenFile(directory);
+  await list.write(
+    (async function* () {
+      yield Buffer.from(`${lines.join("\n")}\n`);
+    })(),
   );
+  return list;
 }
 
 /** Everything of the user's goes; the archive brings back what belongs there. Extensions return with their schemas. */
@@ -177,9 +227,8 @@ end $empty$;
  * cannot drop partitions, and leaves behind what the backup does not know.
  */
 async function replaceContent(
-  run: RestoreRun,
+  commands: string[][],
   restorePath: string,
-  common: string[],
   facts: DumpFacts,
   settings: RestoreSettings,
   options: ToolOptions,
@@ -190,14 +239,16 @@ async function replaceContent(
     input: "pipe",
   });
   psql.stdout.resume();
-  const script = startTool(join(restorePath, "pg_restore"), [...common, "--file=-", run.file], options);
   const input = psql.stdin;
   if (input === null) throw new JBackupError("bug", "psql has no input");
   input.on("error", () => undefined); // psql ended early: its own exit says why
   input.write(`begin;\nset local client_min_messages = warning;\n${EMPTY_DATABASE}`);
   const feeding = (async () => {
-    await pipeline(script.stdout, input, { end: false });
-    await script.done;
+    for (const args of commands) {
+      const script = startTool(join(restorePath, "pg_restore"), args, options);
+      await pipeline(script.stdout, input, { end: false });
+      await script.done;
+    }
     // only a script that is known to be whole is committed
     input.end("\ncommit;\n");
   })();
@@ -251,7 +302,7 @@ export async function dressDatabase(admin: Session, name: string, facts: Databas
   await admin.run(`begin; ${statements.join("; ")}; commit`);
 }
 
-/** Settings that hold lists are stored already quoted, item by item. */
+/** Settings that hold lists are stored with each item quoted as a name, and are set with each as a text. */
 const LISTS = new Set([
   "search_path",
   "temp_tablespaces",
@@ -261,8 +312,11 @@ const LISTS = new Set([
   "unix_socket_directories",
 ]);
 
-const settingValue = (parameter: string, value: string): string =>
-  LISTS.has(parameter.toLowerCase()) && value !== "" ? value : quoteText(value);
+const settingValue = (parameter: string, value: string): string => {
+  if (!LISTS.has(parameter.toLowerCase())) return quoteText(value);
+  const items = value.match(/"(?:[^"]|"")*"|[^,\s][^,]*/g) ?? [""];
+  return items.map((item) => quoteText(plainName(item.trim()))).join(", ");
+};
 
 /** Gives the finished database its name. The one that had it is renamed in the same transaction: there is always exactly one. */
 export async function swapIn(

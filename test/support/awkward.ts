@@ -106,7 +106,7 @@ export async function contentOf(url: string): Promise<Record<string, string>> {
     const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 24);
     const relations = await client.query(
       `select format('%I.%I', n.nspname, c.relname) as name, c.relkind::text as kind from pg_class c join pg_namespace n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p', 'm', 'S') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1`,
+        where c.relkind in ('r', 'p', 'm', 'S') and c.relispopulated and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' order by 1`,
     );
     for (const { name, kind } of relations.rows) {
       const sql =

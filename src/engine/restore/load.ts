@@ -2,6 +2,7 @@ import { reasonOf } from "../../domain/errors.js";
 import type { Postgres, Session } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 import { differences, type Outcome, type Prepared, requireEqual, restoredRows } from "./outcome.js";
+import { temporaryDirectory } from "./space.js";
 
 /** pg_restore --clean on the live database, all in one transaction. */
 export async function restoreInPlace(
@@ -12,7 +13,13 @@ export async function restoreInPlace(
 ): Promise<Outcome> {
   const { plan: planned, facts, request } = prepared;
   await postgres.restoring.load(
-    { file, database: planned.target, jobs: request.jobs, how: "in-place" },
+    {
+      file,
+      database: planned.target,
+      jobs: request.jobs,
+      directory: temporaryDirectory(site),
+      how: "in-place",
+    },
     facts,
     prepared.spacesMissing,
   );
@@ -46,7 +53,13 @@ export async function restoreBeside(
     const stopWatching = watchLoading(site, admin, side, facts.database.bytes);
     try {
       await steps.load(
-        { file, database: side, jobs: request.jobs, how: isMerge ? "rows-only" : "beside" },
+        {
+          file,
+          database: side,
+          jobs: request.jobs,
+          directory: temporaryDirectory(site),
+          how: isMerge ? "rows-only" : "beside",
+        },
         facts,
         prepared.spacesMissing,
       );
@@ -137,7 +150,14 @@ function watchLoading(site: Site, admin: Session, side: string, expectedBytes: n
   };
 }
 
-const shortened = (name: string): string => name.slice(0, 40);
+/** PostgreSQL cuts names after 63 bytes; what is put behind this must never be cut off. */
+const MOST_BYTES = 36;
+
+function shortened(name: string): string {
+  const characters = [...name];
+  while (Buffer.byteLength(characters.join("")) > MOST_BYTES) characters.pop();
+  return characters.join("");
+}
 
 const sideName = (target: string, id: string): string => `${shortened(target)}_jbackup_${id.slice(-8)}`;
 
