@@ -155,9 +155,10 @@ describe("others at work", () => {
   test("wait with writing until the merge is over, and read meanwhile", async () => {
     const pair = await makePair(
       server,
-      "create table a (id int primary key); insert into a values (1); create table b (id int primary key); insert into b values (1)",
+      "create table a (id int primary key); insert into a values (1); create table b (id int primary key); insert into b select generate_series(1, 400000)",
     );
     await pair.sql("delete from a; delete from b");
+    // comparing b takes long enough for another session to try
     let writing = Promise.resolve("never started");
     let reading = Promise.resolve<unknown>("never started");
     await pair.merge({
