@@ -130,13 +130,18 @@ async function store(
     storages.lost.set(name, error);
   for (const [name, error] of storages.lost)
     site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`);
+  const flow: Flow = { sealedBytes: 0, copiedBytes: 0, isDumped: false };
   const out = fanOut({
     storages: storages.usable.filter(({ name }) => !storages.lost.has(name)),
     folder,
     minCopies: site.config.minCopies,
     signal: site.signal,
     toBody: site.storage.bytesBody,
-    onStored: () => site.step("object-stored"),
+    onStored: (_storage, bytes) => {
+      flow.copiedBytes += bytes;
+      if (flow.isDumped) reportCopying(site, flow, storages.usable.length - storages.lost.size);
+      site.step("object-stored");
+    },
     onLost: (name, error) => site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`),
   });
   let isCommitted = false;
@@ -149,9 +154,13 @@ async function store(
       dataKey,
       compression: site.config.compression,
       packBytes: packBytesFor(dump.database.bytes),
-      store: (object) => out.store(object),
+      store: (object) => {
+        flow.sealedBytes += object.bytes;
+        return out.store(object);
+      },
     });
-    const tables = await readDump(site, dump, archive);
+    const tables = await readDump(site, dump, archive, flow);
+    flow.isDumped = true;
     site.step("dumped");
     const finished = await archive.finish({ logical: logicalFacts(dump), tables });
     await out.settle();
@@ -188,28 +197,53 @@ const DISCARD_MS = 6_000;
 const discardWithin = (out: FanOut, limitMs: number): Promise<unknown> =>
   Promise.race([out.discard(), new Promise((resolve) => setTimeout(resolve, limitMs).unref())]);
 
+/** How much has come through so far, for those who watch. */
+interface Flow {
+  sealedBytes: number;
+  copiedBytes: number;
+  isDumped: boolean;
+}
+
+/** The database is let go by then: only slow storages are still waited for. */
+function reportCopying(site: Site, flow: Flow, storages: number): void {
+  const total = flow.sealedBytes * storages;
+  site.report.progress({ task: "completing the copies", done: flow.copiedBytes, total, unit: "bytes" });
+}
+
 /** One pass: the archive streams out while the rows of the same snapshot are counted beside it. */
-async function readDump(site: Site, dump: LogicalDump, archive: Archive): Promise<TableRows[]> {
+async function readDump(site: Site, dump: LogicalDump, archive: Archive, flow: Flow): Promise<TableRows[]> {
   await archive.addEntry("globals.sql", dump.globals());
   let counting: Promise<TableRows[]> | undefined;
   const count = (): void => {
     counting = dump.rowCounts(() => undefined);
     counting.catch(() => undefined); // awaited below, once the dump is through
   };
-  const entry = await archive.addEntry("database.pgdump", watched(site, dump, count));
+  const entry = await archive.addEntry("database.pgdump", watched(site, dump, flow, count));
   if (entry.bytes === 0 || counting === undefined)
     throw new JBackupError("tool_failed", "pg_dump wrote nothing");
   return counting;
 }
 
-async function* watched(site: Site, dump: LogicalDump, onBegun: () => void): AsyncGenerator<Buffer> {
+async function* watched(
+  site: Site,
+  dump: LogicalDump,
+  flow: Flow,
+  onBegun: () => void,
+): AsyncGenerator<Buffer> {
   let done = 0;
   let isFirst = true;
   for await (const chunk of dump.archive()) {
     done += chunk.length;
     // text is often larger or smaller than the tables it comes from: the total is an estimate until it is passed
     const total = done < dump.database.bytes ? dump.database.bytes : null;
-    site.report.progress({ task: `dumping ${dump.database.name}`, done, total, unit: "bytes" });
+    const ratio = ratioOf(done, flow.sealedBytes);
+    site.report.progress({
+      task: `dumping ${dump.database.name}`,
+      done,
+      total,
+      unit: "bytes",
+      ...(ratio === null ? {} : { extra: `${ratio.toFixed(1)} times smaller` }),
+    });
     if (isFirst) {
       onBegun();
       site.step("dumping");
