@@ -13,8 +13,10 @@ import { storagesForReading } from "./useStorages.js";
 export interface FoundBackup {
   manifest: Manifest;
   folder: string;
-  /** Where its objects are looked for, nearest first. */
+  /** Where its objects are looked for, nearest first; those that are not known to have a copy come last. */
   storages: Storage[];
+  /** The names of those that should have a copy: a bad or lost object there is a trouble. */
+  holders: string[];
 }
 
 interface Place {
@@ -23,9 +25,12 @@ interface Place {
   tenantId: string | null;
   /** The digest that the catalog recorded, if it knows the backup. */
   digest?: string;
+  /** The storages that have a copy, as far as the catalog or their own lists tell. */
+  holders?: string[];
 }
 
 const USABLE: Backup["status"][] = ["completed", "verified"];
+const HOLDING: Copy["status"][] = ["stored", "damaged"];
 
 const placeOf = (backup: Backup): Place => ({
   folder:
@@ -33,6 +38,7 @@ const placeOf = (backup: Backup): Place => ({
   id: backup.id,
   tenantId: backup.tenantId,
   ...(backup.checksum === null ? {} : { digest: backup.checksum }),
+  holders: backup.copies.filter(({ status }) => HOLDING.includes(status)).map(({ storage }) => storage),
 });
 
 interface Known {
@@ -78,7 +84,9 @@ async function inStorages(
   for (const storage of storages) {
     for await (const { key } of storage.list(reference === "latest" ? "backups/full/" : "backups/")) {
       const place = parseManifestKey(key);
-      if (place !== null) places.set(place.id, place);
+      if (place === null) continue;
+      const holders = [...(places.get(place.id)?.holders ?? []), storage.name];
+      places.set(place.id, { ...place, holders });
     }
   }
   const newestFirst = [...places.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
@@ -89,13 +97,20 @@ async function inStorages(
   }
   const candidates = newestFirst.filter((place) => !isIdPrefix(reference) || place.id.startsWith(reference));
   const named = [];
+  const unreadable: JBackupError[] = [];
   for (const place of candidates.length > 0 ? candidates : newestFirst) {
-    const { manifest } = await readManifest(site, storages, place, signers);
-    named.push({ id: place.id, label: manifest.body.label, place });
+    try {
+      const { manifest } = await readManifest(site, storages, place, signers);
+      named.push({ id: place.id, label: manifest.body.label, place });
+    } catch (error) {
+      // one bad backup must not hide the good ones
+      if (!(error instanceof JBackupError)) throw error;
+      unreadable.push(error);
+    }
   }
   const match = pickOne(reference, named);
   if (match) return match.place;
-  throw noSuchBackup(reference);
+  throw unreadable[0] ?? noSuchBackup(reference);
 }
 
 /** The first copy of the manifest that can be believed. One that cannot is an alert: it may be an attack. */
@@ -125,6 +140,8 @@ export async function readManifest(
       if (!(error instanceof JBackupError)) throw error;
       problems.push({ storage: storage.name, error });
       if (error.code.startsWith("manifest_")) await alertTampering(site, storage.name, place, error);
+      if (error.code === "object_missing" && place.holders?.includes(storage.name))
+        await alertLostManifest(site, storage.name, place.id);
     }
   }
   const telling = problems.find(({ error }) => !isJBackupError(error, "object_missing"))?.error;
@@ -149,6 +166,20 @@ async function alertTampering(site: Site, storage: string, place: Place, error: 
   });
 }
 
+async function alertLostManifest(site: Site, storage: string, backupId: string): Promise<void> {
+  const message = `storage ${storage} has lost the manifest of backup ${backupId}`;
+  site.report.warn(message);
+  await raiseAlert(site, {
+    type: "INTEGRITY_FAILURE",
+    severity: "error",
+    fingerprint: `bad_copy:${storage}:${backupId}`,
+    message,
+    hint: `find out who or what deletes in storage ${storage}; other copies are used meanwhile`,
+    backupId,
+    storage,
+  });
+}
+
 /** From what a person types to a manifest that is believed. Needs no catalog. */
 export async function findBackup(site: Site, reference: string): Promise<FoundBackup> {
   const signers = await trustedSigners(site);
@@ -156,8 +187,12 @@ export async function findBackup(site: Site, reference: string): Promise<FoundBa
   const { usable } = await storagesForReading(site);
   const place = known?.place ?? (await inStorages(site, usable, reference, signers));
   try {
-    const { manifest } = await readManifest(site, usable, place, signers);
-    return { manifest, folder: place.folder, storages: usable };
+    const holders = place.holders ?? [];
+    const storages = usable.toSorted(
+      (a, b) => Number(holders.includes(b.name)) - Number(holders.includes(a.name)),
+    );
+    const { manifest } = await readManifest(site, storages, place, signers);
+    return { manifest, folder: place.folder, storages, holders };
   } catch (error) {
     if (known?.unfinished && isJBackupError(error, "not_found")) throw known.unfinished;
     throw error;
@@ -175,7 +210,7 @@ export async function completedAfterAll(site: Site, backup: Backup): Promise<Bac
   try {
     const signers = await trustedSigners(site);
     const { usable } = await storagesForReading(site, [], "any");
-    const place = placeOf(backup);
+    const { holders: _, ...place } = placeOf(backup);
     let manifest: Manifest | null = null;
     const holding: string[] = [];
     for (const storage of usable) {

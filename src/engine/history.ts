@@ -1,6 +1,6 @@
 import type { AlertFilter, BackupFilter, RestoreFilter } from "../catalog/catalog.js";
 import type { Alert, Backup, Restore, Verification } from "../domain/backup.js";
-import { isJBackupError } from "../domain/errors.js";
+import { JBackupError } from "../domain/errors.js";
 import { recordOf } from "../domain/record.js";
 import { pickOne } from "../domain/reference.js";
 import type { TableRows } from "../postgres/postgres.js";
@@ -57,10 +57,10 @@ async function insideOf(site: Site, backup: Backup): Promise<Pick<ShownBackup, "
       tables: (contents.detail.tables as TableRows[] | undefined) ?? null,
     };
   } catch (error) {
-    // a host that only backs up has no key, and a storage may be away: the rest is still worth showing
-    if (!isJBackupError(error, "no_key", "secret_unavailable", "storage_unavailable", "storage_denied"))
-      throw error;
-    site.report.info(`the contents are not shown: ${error.message}`);
+    // no key here, a storage away, every copy damaged: what the catalog knows is still worth showing
+    site.signal.throwIfAborted();
+    if (!(error instanceof JBackupError) || error.code === "bug") throw error;
+    site.report.warn(`the contents are not shown: ${error.message}`);
     return { contents: null, tables: null };
   }
 }

@@ -102,6 +102,7 @@ async function alertBadCopy(
   told: Set<string>,
 ): Promise<void> {
   const key = `${storage}/${name}`;
+  if (!found.holders.includes(storage)) return; // it was asked as a last resort only
   if (told.has(key)) return; // several entries may share an object
   told.add(key);
   const { backupId, label } = found.manifest.body;
