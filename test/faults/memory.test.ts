@@ -1,9 +1,11 @@
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
+import { startSwift } from "../support/swift.js";
+import { startThrottle } from "../support/throttle.js";
 
 const LIMIT_MIB = 300;
 
@@ -31,7 +33,7 @@ afterAll(async () => {
 });
 
 /** The most memory that the process ever had resident, as the kernel counted it. */
-async function peakOf(args: string[]): Promise<{ code: number | null; peakMib: number }> {
+async function peakOf(site: TestSite, args: string[]): Promise<{ code: number | null; peakMib: number }> {
   const running = site.start(args);
   let peakMib = 0;
   const timer = setInterval(() => {
@@ -54,9 +56,39 @@ test("a backup and a restore of a database larger than that stay below 300 MiB",
     ["backup", "full", "--logical"],
     ["restore", "--into-db", "copy", "--reason", "memory"],
   ]) {
-    const { code, peakMib } = await peakOf(args);
+    const { code, peakMib } = await peakOf(site, args);
     expect(code).toBe(0);
     expect(peakMib).toBeGreaterThan(40); // it was really measured
     expect(peakMib).toBeLessThan(LIMIT_MIB);
+  }
+});
+
+test("a storage that is slow is fed from a finished copy, not from memory, and delays nobody", async () => {
+  const swift = await startSwift();
+  await swift.createBucket("shop");
+  const throttle = await startThrottle(swift.endpoint, 8 * 2 ** 20);
+  const slow = await makeSite({
+    url: server.url("large"),
+    storages: (folder) => [
+      `- {name: local, kind: local, path: ${join(folder, "local")}}`,
+      `- {name: slow, kind: s3, endpoint: "${throttle.endpoint}", bucket: shop, region: ${swift.region}, accessKeyId: "${swift.accessKeyId}", secretAccessKey: "${swift.secretAccessKey}"}`,
+    ],
+  });
+  try {
+    const { code, peakMib } = await peakOf(slow, ["backup", "full", "--logical"]);
+    expect(code).toBe(0);
+    expect(peakMib).toBeGreaterThan(40);
+    expect(peakMib).toBeLessThan(LIMIT_MIB);
+    const [backup] = await slow.json(["list"]);
+    expect(backup.storedBytes).toBeGreaterThan(80e6); // more than the lanes may keep in memory
+    expect(backup.copies).toMatchObject([{ status: "stored" }, { status: "stored" }]);
+    rmSync(join(slow.folder, "local"), { recursive: true });
+    await slow.json(["restore", backup.id, "--into-db", "from_slow", "--reason", "test"]);
+    const digest = "select md5(string_agg(md5(t::text), '' order by id)) as digest from t";
+    expect(await query(server.url("from_slow"), digest)).toEqual(await query(server.url("large"), digest));
+  } finally {
+    await slow.remove();
+    await throttle.stop();
+    await swift.stop();
   }
 });
