@@ -36,6 +36,7 @@ export async function backupLogical(site: Site, request: LogicalBackupRequest): 
     const admin = await postgres.admin();
     try {
       await lockOnServer(site, admin, JOB);
+      await run.settleKilled();
       await sweepStorages(site, storages.usable);
       return await recorded(site, run, request, async (draft) => {
         const dump = await postgres.openDump();

@@ -87,6 +87,7 @@ export interface KeyRotation {
 /** Seals every backup's data key for the recipients of today. Objects stay as they are; a manifest is replaced in one step, so a kill leaves old or new keys, both of which work. */
 export async function rotateKeys(site: Site): Promise<KeyRotation> {
   const rotate = async (run: RunContext): Promise<KeyRotation> => {
+    await run.settleKilled();
     const { recipients } = await sealingKeys(site);
     const own = await identities(site);
     const signers = await trustedSigners(site);

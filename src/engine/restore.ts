@@ -39,6 +39,7 @@ export async function restore(
     await confirm(prepared.plan);
     return await withRun(site, JOB, async (run) => {
       await lockOnServer(site, admin, JOB);
+      await run.settleKilled();
       site.signal.throwIfAborted();
       await sweepBefore(site, postgres, admin, prepared.plan.target);
       return recorded(site, run, prepared, () => carryOut(site, prepared, postgres, admin));

@@ -10,6 +10,11 @@ export interface RunContext {
   startedAt: Date;
   /** user@host, for the records. */
   by: string;
+  /**
+   * Settles what runs that were killed left in the records. To be called when every lock of the job is held, for only
+   * then is whatever still says that it is running known to be dead: this host's lock knows nothing of other hosts.
+   */
+  settleKilled(): Promise<void>;
 }
 
 const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]> => {
@@ -22,10 +27,11 @@ const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]
   }
 };
 
-/** We hold the lock, so whatever still says that it is running was killed. */
-async function markInterrupted(site: Site, job: string): Promise<void> {
+/** We hold the locks, so whatever else still says that it is running was killed. */
+async function markInterrupted(site: Site, job: string, ownId: string): Promise<void> {
   const now = site.clock.now().toISOString();
   for (const run of await orNone(site, site.catalog.runs({ job, status: ["running"] }))) {
+    if (run.id === ownId) continue;
     await site.catalog.saveRun({
       ...run,
       status: "interrupted",
@@ -71,7 +77,6 @@ export async function withRun<Result>(
 ): Promise<Result> {
   const release = await lockOnHost(site, lock);
   try {
-    await markInterrupted(site, job);
     const startedAt = site.clock.now();
     const row: Run = {
       id: site.newId(),
@@ -93,6 +98,7 @@ export async function withRun<Result>(
         id: row.id,
         startedAt,
         by: `${site.environment.user}@${site.environment.host}`,
+        settleKilled: () => markInterrupted(site, job, row.id),
       });
       await end("succeeded", null);
       return result;
