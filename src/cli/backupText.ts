@@ -22,4 +22,4 @@ export function copiesText(backup: Backup): string {
 }
 
 export const sizesText = (backup: Backup): string =>
-  `${bytesText(backup.rawBytes)} read, ${bytesText(backup.storedBytes)} stored${backup.compressionRatio === null ? "" : ` (${backup.compressionRatio} times smaller)`}`;
+  `${bytesText(backup.rawBytes)} read, ${bytesText(backup.storedBytes)} stored${(backup.compressionRatio ?? 0) < 1.05 ? "" : ` (${backup.compressionRatio} times smaller)`}`;

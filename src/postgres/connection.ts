@@ -20,10 +20,18 @@ export interface Address {
   database: string;
 }
 
+/** libpq decodes every escape in a database's name; the parser leaves some, such as %24, as they are. */
+const databaseIn = (url: string): string | undefined => {
+  const path = /^postgres(?:ql)?:\/\/(?:.*@)?[^/?#]*\/([^?#]*)/i.exec(url)?.[1];
+  return path === undefined || path === "" ? undefined : decodeURIComponent(path);
+};
+
 const parsed = (target: Target): ReturnType<typeof parse> => {
   try {
-    const settings = parse(target.url.reveal());
-    return target.database === undefined ? settings : { ...settings, database: target.database };
+    const url = target.url.reveal();
+    const settings = parse(url);
+    const database = target.database ?? databaseIn(url) ?? settings.database;
+    return database === undefined ? settings : { ...settings, database };
   } catch (error) {
     throw new JBackupError("config_invalid", `database.url is not a connection address: ${reasonOf(error)}`, {
       hint: "write it as postgresql://USER@HOST:PORT/DATABASE or postgresql:///DATABASE?host=/SOCKET/FOLDER",
@@ -33,7 +41,7 @@ const parsed = (target: Target): ReturnType<typeof parse> => {
 
 export function addressOf(target: Target, user: string): Address {
   const settings = parsed(target);
-  const name = settings.user ?? user;
+  const name = settings.user || user;
   return {
     host: settings.host || "localhost",
     port: settings.port || "5432",

@@ -3,7 +3,7 @@ import { backupLogical } from "../../engine/backupLogical.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
-import { durationText } from "../text.js";
+import { countedText, countText, durationText } from "../text.js";
 
 export const run: CommandRun = (context, _args, options) => {
   if (!isSet(options, "logical") || isSet(options, "physical") || isSet(options, "fresh")) {
@@ -17,7 +17,7 @@ export const run: CommandRun = (context, _args, options) => {
     const lines = [
       `${backup.label} ${missing.length === 0 ? "is complete" : "is stored, but not everywhere"}`,
       `  size    ${sizesText(backup)}`,
-      `  rows    ${backup.metadata.rows} in ${backup.metadata.tables} tables`,
+      `  rows    ${countText(Number(backup.metadata.rows))} in ${countedText(Number(backup.metadata.tables), "table")}`,
       `  time    ${durationText(backup.durationMs ?? 0)}`,
       `  copies  ${copiesText(backup)}`,
       ...backup.warnings.map((warning) => `  note    ${warning}`),
