@@ -27,7 +27,8 @@ const pathText = (path: readonly PropertyKey[]): string =>
   );
 
 const invalid = (file: string, problems: Problem[]): JBackupError => {
-  const lines = problems.map(({ path, line, message }) =>
+  const inOrder = problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
+  const lines = inOrder.map(({ path, line, message }) =>
     [line === null ? null : `line ${line}`, path === "" ? null : path, message]
       .filter((part) => part !== null)
       .join(": "),

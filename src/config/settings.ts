@@ -79,10 +79,10 @@ const keyPrefix = z
     "expected folders such as prod or a/b",
   );
 
-const url = text.refine(
-  (value) => /^https?:\/\/[^/]+/.test(value),
-  "expected an address such as https://host",
-);
+const url = text
+  .refine((value) => /^https?:\/\/[^/]+/.test(value), "expected an address such as https://host")
+  // it is shown in errors and by config show
+  .refine((value) => !/^https?:\/\/[^/]*@/.test(value), "an address must not hold a user or a password");
 
 const storage = z.discriminatedUnion(
   "kind",

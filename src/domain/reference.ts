@@ -33,6 +33,10 @@ export function pickOne<Found extends { id: string; label: string }>(
   reference: string,
   found: readonly Found[],
 ): Found | null {
+  if (reference === "")
+    throw new JBackupError("usage", "the name of the backup is empty", {
+      hint: "give an id, a label, the beginning of either, or latest",
+    });
   const exact = found.filter((backup) => backup.id === reference || backup.label === reference);
   const matches =
     exact.length > 0

@@ -74,27 +74,32 @@ async function inCatalog(site: Site, reference: string): Promise<Known | null> {
 const isIdPrefix = (reference: string): boolean => /^[0-9a-f][0-9a-f-]{3,35}$/.test(reference);
 
 /** Without the catalog: what the storages themselves hold. */
-async function inStorages(
-  site: Site,
-  storages: Storage[],
-  reference: string,
-  signers: string[],
-): Promise<Place> {
+async function inStorages(site: Site, storages: Storage[], reference: string): Promise<Place> {
   const places = new Map<string, Place>();
+  const unlisted: JBackupError[] = [];
   for (const storage of storages) {
-    for await (const { key } of storage.list(reference === "latest" ? "backups/full/" : "backups/")) {
-      const place = parseManifestKey(key);
-      if (place === null) continue;
-      const holders = [...(places.get(place.id)?.holders ?? []), storage.name];
-      places.set(place.id, { ...place, holders });
+    try {
+      for await (const { key } of storage.list(reference === "latest" ? "backups/full/" : "backups/")) {
+        const place = parseManifestKey(key);
+        if (place === null) continue;
+        const holders = [...(places.get(place.id)?.holders ?? []), storage.name];
+        places.set(place.id, { ...place, holders });
+      }
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (!(error instanceof JBackupError)) throw error;
+      site.report.warn(`what storage ${storage.name} holds is not known: ${error.message}`);
+      unlisted.push(error);
     }
   }
+  if (places.size === 0) throw unlisted[0] ?? noSuchBackup(reference);
   const newestFirst = [...places.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
   if (reference === "latest") {
     const [newest] = newestFirst;
     if (newest) return newest;
     throw noSuchBackup(reference);
   }
+  const signers = await trustedSigners(site);
   const candidates = newestFirst.filter((place) => !isIdPrefix(reference) || place.id.startsWith(reference));
   const named = [];
   const unreadable: JBackupError[] = [];
@@ -110,7 +115,7 @@ async function inStorages(
   }
   const match = pickOne(reference, named);
   if (match) return match.place;
-  throw unreadable[0] ?? noSuchBackup(reference);
+  throw unreadable[0] ?? unlisted[0] ?? noSuchBackup(reference);
 }
 
 /** The first copy of the manifest that can be believed. One that cannot is an alert: it may be an attack. */
@@ -182,10 +187,10 @@ async function alertLostManifest(site: Site, storage: string, backupId: string):
 
 /** From what a person types to a manifest that is believed. Needs no catalog. */
 export async function findBackup(site: Site, reference: string): Promise<FoundBackup> {
-  const signers = await trustedSigners(site);
   const known = await inCatalog(site, reference);
   const { usable } = await storagesForReading(site);
-  const place = known?.place ?? (await inStorages(site, usable, reference, signers));
+  const place = known?.place ?? (await inStorages(site, usable, reference));
+  const signers = await trustedSigners(site);
   try {
     const holders = place.holders ?? [];
     const storages = usable.toSorted(

@@ -101,6 +101,10 @@ function refuseTarget(request: RestoreRequest, target: string, exists: boolean, 
     throw new JBackupError("target_refused", `${target} is a maintenance database`, {
       hint: "name another database with --into-db",
     });
+  if (target === "")
+    throw new JBackupError("usage", "the name in --into-db is empty", {
+      hint: "give --into-db a name, or leave it out to restore the configured database",
+    });
   if (Buffer.byteLength(target) > LONGEST_NAME)
     throw new JBackupError(
       "usage",

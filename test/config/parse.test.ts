@@ -119,9 +119,9 @@ describe("a configuration file", () => {
     expect(error.message).toBe(
       [
         "jbackup.yaml has 3 errors:",
+        '  line 1: unknown key "sites"; did you mean "site"?',
         '  line 2: database: unknown key "binDirectry"; did you mean "binDirectory"?',
         '  line 5: storages[0].kind: unknown storage kind "ftp"; kinds are local, s3 (Cloudflare R2 and any S3 API) and b2',
-        '  line 1: unknown key "sites"; did you mean "site"?',
       ].join("\n"),
     );
     expect(error.hint).toBe(`correct ${join(folder, "jbackup.yaml")}, then run jbackup config validate`);

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
@@ -175,6 +175,10 @@ describe("a copy that is known to be missing", () => {
         config.replace("storages:\n", `storages:\n  ${local("new", join(site.folder, "new"))}\n`),
       );
       await expectRestorable(site);
+      expect(await alertsOf(site)).toEqual([]);
+      // without the catalog every storage is asked what it holds; one that cannot tell must not hide the others
+      for (const file of filesBelow(site.home).filter((path) => path.includes("catalog.db"))) rmSync(file);
+      expect(await expectRestorable(site)).toContain("Warning: what storage new holds is not known: ");
       expect(await alertsOf(site)).toEqual([]);
     });
   });
