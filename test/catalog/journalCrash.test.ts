@@ -16,17 +16,14 @@ const script = fileURLToPath(new URL("../contract/catalogProcess.mjs", import.me
 /** Runs until `enough` says so of a line of its output, then dies without a chance to say goodbye. */
 async function killedProcess(
   words: string[],
-  enough: (line: string) => boolean,
-  afterMs = 0,
+  enough: (line: string) => boolean | Promise<boolean>,
 ): Promise<string[]> {
   const child = spawn(process.execPath, [script, ...words], { stdio: ["ignore", "pipe", "inherit"] });
   const lines: string[] = [];
   const ended = once(child, "close");
   for await (const line of createInterface(child.stdout)) {
     lines.push(line);
-    if (!enough(line)) continue;
-    await pause(afterMs);
-    child.kill("SIGKILL");
+    if (await enough(line)) child.kill("SIGKILL");
   }
   await ended;
   return lines;
@@ -55,10 +52,14 @@ describe("a process killed", () => {
     );
     await mkdir(journal);
     await writeFile(join(journal, "1.jsonl"), `${lines.join("\n")}\n`);
-    await killedProcess([url, "replay", journal], () => true, 300);
+    const bare = await openCatalog(url, { clock: systemClock });
+    const someAreIn = async (): Promise<boolean> => {
+      while ((await bare.backups({ limit: 1 })).length === 0) await pause(2);
+      return true;
+    };
+    await killedProcess([url, "replay", journal], someAreIn);
     const [left = ""] = await readdir(journal);
     expect(left).toMatch(/^1\.jsonl\.claimed-/);
-    const bare = await openCatalog(url, { clock: systemClock });
     const half = await bare.backups();
     expect(half.length).toBeGreaterThan(0);
     expect(half.length).toBeLessThan(numbers.length);
