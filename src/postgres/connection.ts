@@ -208,6 +208,10 @@ export function libpqVariables(target: Target, user: string): Record<string, str
 }
 
 export const quoteName = (name: string): string => pg.escapeIdentifier(name);
+/** A name as PostgreSQL writes it, back to what it is. */
+export const plainName = (written: string): string =>
+  written.startsWith('"') ? written.slice(1, -1).replaceAll('""', '"') : written;
+
 export const quoteText = (text: string): string => pg.escapeLiteral(text);
 
 /** The password in an address, so that output can blank it. */

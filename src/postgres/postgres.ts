@@ -1,16 +1,18 @@
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Secret } from "../domain/secret.js";
 import { addressOf, connect, type Session, type Target } from "./connection.js";
+import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
-import * as restoring from "./logicalRestore.js";
 import { mergeDatabase } from "./merge.js";
+import { createMissingRoles } from "./missingRoles.js";
+import * as restoring from "./sideDatabase.js";
 import type { ToolEnvironment } from "./tools.js";
 
 export { passwordIn, type Session } from "./connection.js";
 export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
 export type { LogicalDump } from "./logicalDump.js";
-export type { DumpFacts, RestoreRun } from "./logicalRestore.js";
 export { startThrowawayCluster } from "./scratchCluster.js";
+export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 
 export interface PostgresSettings {
   url: Secret;
@@ -38,7 +40,7 @@ type Settings = restoring.RestoreSettings;
 export interface RestoreSteps {
   exists: typeof restoring.databaseExists;
   checkTarget: typeof restoring.checkTarget;
-  createMissingRoles: typeof restoring.createMissingRoles;
+  createMissingRoles: typeof createMissingRoles;
   createSide: typeof restoring.createSideDatabase;
   dress: typeof restoring.dressDatabase;
   swapIn: typeof restoring.swapIn;
@@ -73,7 +75,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
     restoring: {
       exists: restoring.databaseExists,
       checkTarget: restoring.checkTarget,
-      createMissingRoles: restoring.createMissingRoles,
+      createMissingRoles,
       createSide: restoring.createSideDatabase,
       dress: restoring.dressDatabase,
       swapIn: restoring.swapIn,
@@ -81,7 +83,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       sweep: restoring.sweepHalfRestored,
       reopen: restoring.reopenClosed,
       merge: mergeDatabase,
-      load: (run, facts, spacesMissing) => restoring.runRestore(run, facts, settings, spacesMissing),
+      load: (run, facts, spacesMissing) => runRestore(run, facts, settings, spacesMissing),
       count: (name) => restoring.countTarget(settings, name),
       analyze: (name) => restoring.analyzeTarget(settings, name),
     },

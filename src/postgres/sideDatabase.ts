@@ -1,11 +1,7 @@
-import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { JBackupError } from "../domain/errors.js";
-import { type HiddenFile, openHiddenFile } from "../sys/hiddenFile.js";
-import { connect, libpqVariables, quoteName, quoteText, type Session, type Target } from "./connection.js";
+import { connect, plainName, quoteName, quoteText, type Session, type Target } from "./connection.js";
 import { countRows, type DatabaseFacts, serverFacts, type TableRows, userTables } from "./facts.js";
-import { binariesFor } from "./logicalDump.js";
-import { runTool, startTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
+import type { ToolEnvironment } from "./tools.js";
 
 export interface RestoreSettings {
   target: Target;
@@ -34,7 +30,6 @@ export interface RestoreRun {
   directory: string;
   how: "beside" | "rows-only" | "in-place";
 }
-
 /** Written as the database's comment while it is incomplete: what a killed run left is recognised by it. */
 const HALF_RESTORED = "jbackup: restore in progress, do not use";
 
@@ -70,47 +65,6 @@ export async function checkTarget(admin: Session, facts: DumpFacts): Promise<str
     : [`tablespaces ${lost.join(", ")} do not exist here: everything goes to the default one`];
 }
 
-/** pg_dumpall quotes a name only where it must. */
-const NAME = String.raw`("(?:[^"]|"")*"|[^\s";]+)`;
-const OF_ROLE = new RegExp(`^(?:CREATE ROLE|ALTER ROLE|COMMENT ON ROLE) ${NAME}`);
-const MEMBERSHIP = new RegExp(`^GRANT ${NAME} TO ${NAME}`);
-const SHARED_GRANT = new RegExp(`^GRANT [A-Z, ]+ ON (?:TABLESPACE ${NAME}|PARAMETER [^ ]+) TO ${NAME}`);
-
-const plainName = (written: string): string =>
-  written.startsWith('"') ? written.slice(1, -1).replaceAll('""', '"') : written;
-
-/** A script of pg_dumpall, statement by statement: comments and settings in it may hold line ends and semicolons. */
-const statementsOf = (script: string): string[] =>
-  script.match(/^(?!--|\\)[^\s'"](?:[^'";]|'[^']*'|"[^"]*")*;/gm) ?? [];
-
-/** Creates the roles of the backup that this server lacks; existing ones are left as they are. */
-export async function createMissingRoles(
-  admin: Session,
-  roles: string[],
-  globals: string,
-): Promise<string[]> {
-  const present = new Set(
-    (await admin.rows<{ name: string }>("select rolname as name from pg_roles")).map(({ name }) => name),
-  );
-  const missing = roles.filter((name) => !present.has(name));
-  if (missing.length === 0) return [];
-  const isMissing = (written: string | undefined): boolean => missing.includes(plainName(written ?? ""));
-  const spaces = (await admin.rows<{ name: string }>("select spcname as name from pg_tablespace")).map(
-    ({ name }) => name,
-  );
-  const statements = statementsOf(globals).flatMap((statement) => {
-    if (isMissing(OF_ROLE.exec(statement)?.[1])) return [statement];
-    const [, space, grantee] = SHARED_GRANT.exec(statement) ?? [];
-    if (isMissing(grantee))
-      return space === undefined || spaces.includes(plainName(space)) ? [statement] : [];
-    const [, group, member] = MEMBERSHIP.exec(statement) ?? [];
-    // a grantor may not exist here
-    return isMissing(group) || isMissing(member) ? [statement.replace(/ GRANTED BY [^;]*;$/, ";")] : [];
-  });
-  await admin.run(`begin; ${statements.join("\n")} commit`);
-  return missing;
-}
-
 /** A database that nobody but its owner and superusers can enter until it is complete. */
 export async function createSideDatabase(admin: Session, name: string, facts: DatabaseFacts): Promise<void> {
   const { major } = await serverFacts(admin);
@@ -131,129 +85,6 @@ export async function createSideDatabase(admin: Session, name: string, facts: Da
   await admin.run(
     `revoke connect, temporary on database ${quoteName(name)} from public; comment on database ${quoteName(name)} is ${quoteText(HALF_RESTORED)}`,
   );
-}
-
-/** pg_restore into a database; its exit and what it prints are judged. */
-export async function runRestore(
-  run: RestoreRun,
-  facts: DumpFacts,
-  settings: RestoreSettings,
-  spacesMissing: boolean,
-): Promise<void> {
-  const restoring = await binariesFor("pg_restore", facts.clientMajor, settings);
-  const options: ToolOptions = {
-    environment: settings.environment,
-    variables: libpqVariables({ ...settings.target, database: run.database }, settings.user),
-    signal: settings.signal,
-  };
-  const common = [...(spacesMissing ? ["--no-tablespaces"] : []), "--exit-on-error", "--no-password"];
-  const parts =
-    run.how === "rows-only" ? null : await partsOf(run, join(restoring.path, "pg_restore"), options);
-  const lists = parts === null ? [] : await Promise.all(parts.map((part) => listFile(run.directory, part)));
-  const selections = lists.length === 0 ? [[]] : lists.map(({ path }) => [`--use-list=${path}`]);
-  try {
-    if (run.how === "in-place") {
-      const commands = selections.map((selection) => [...common, ...selection, "--file=-", run.file]);
-      await replaceContent(commands, restoring.path, facts, settings, options);
-      return;
-    }
-    const sections = run.how === "rows-only" ? ["--section=pre-data", "--section=data"] : [];
-    for (const selection of selections)
-      await runTool(
-        join(restoring.path, "pg_restore"),
-        [...common, ...sections, ...selection, `--jobs=${run.jobs}`, `--dbname=${run.database}`, run.file],
-        options,
-      );
-  } finally {
-    for (const list of lists) await list.close();
-  }
-}
-
-const IS_EVENT_TRIGGER = /^\d+; \d+ \d+ (COMMENT - )?EVENT TRIGGER /;
-
-/**
- * Event triggers watch every DDL statement that follows them, and pg_restore refreshes materialised views after or beside
- * them: they would forbid that, or write it down in a table that is already full. So they come alone, and last.
- */
-async function partsOf(run: RestoreRun, restore: string, options: ToolOptions): Promise<string[][] | null> {
-  const lines = (await runTool(restore, ["--list", run.file], options)).split("\n");
-  if (!lines.some((line) => IS_EVENT_TRIGGER.test(line))) return null;
-  return [
-    lines.filter((line) => !IS_EVENT_TRIGGER.test(line)),
-    lines.filter((line) => IS_EVENT_TRIGGER.test(line)),
-  ];
-}
-
-async function listFile(directory: string, lines: string[]): Promise<HiddenFile> {
-  const list = await openHiddenFile(directory);
-  await list.write(
-    (async function* () {
-      yield Buffer.from(`${lines.join("\n")}\n`);
-    })(),
-  );
-  return list;
-}
-
-/** Everything of the user's goes; the archive brings back what belongs there. Extensions return with their schemas. */
-const EMPTY_DATABASE = `
-do $empty$
-declare name text;
-begin
-  for name in select subname from pg_subscription where subdbid = (select oid from pg_database where datname = current_database()) loop
-    raise exception 'the database has the subscription %, which cannot be dropped in a transaction', name;
-  end loop;
-  for name in select evtname from pg_event_trigger loop execute format('drop event trigger if exists %I cascade', name); end loop;
-  for name in select pubname from pg_publication loop execute format('drop publication if exists %I', name); end loop;
-  for name in select extname from pg_extension where extname <> 'plpgsql' loop execute format('drop extension if exists %I cascade', name); end loop;
-  for name in select fdwname from pg_foreign_data_wrapper loop execute format('drop foreign data wrapper if exists %I cascade', name); end loop;
-  for name in select nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema' loop
-    execute format('drop schema if exists %I cascade', name);
-  end loop;
-  -- as the server's own template has it
-  create schema public;
-  comment on schema public is 'standard public schema';
-  if current_setting('server_version_num')::int >= 150000 then
-    alter schema public owner to pg_database_owner;
-    grant usage on schema public to public;
-  else
-    grant all on schema public to public;
-  end if;
-  perform lo_unlink(oid) from pg_largeobject_metadata;
-end $empty$;
-`;
-
-/**
- * In one transaction: empty the database, then run the archive as a script. pg_restore --clean is not used because it
- * cannot drop partitions, and leaves behind what the backup does not know.
- */
-async function replaceContent(
-  commands: string[][],
-  restorePath: string,
-  facts: DumpFacts,
-  settings: RestoreSettings,
-  options: ToolOptions,
-): Promise<void> {
-  const { path } = await binariesFor("psql", facts.clientMajor, settings);
-  const psql = startTool(join(path, "psql"), ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"], {
-    ...options,
-    input: "pipe",
-  });
-  psql.stdout.resume();
-  const input = psql.stdin;
-  if (input === null) throw new JBackupError("bug", "psql has no input");
-  input.on("error", () => undefined); // psql ended early: its own exit says why
-  input.write(`begin;\nset local client_min_messages = warning;\n${EMPTY_DATABASE}`);
-  const feeding = (async () => {
-    for (const args of commands) {
-      const script = startTool(join(restorePath, "pg_restore"), args, options);
-      await pipeline(script.stdout, input, { end: false });
-      await script.done;
-    }
-    // only a script that is known to be whole is committed
-    input.end("\ncommit;\n");
-  })();
-  feeding.catch(() => input.destroy());
-  await Promise.race([psql.done, feeding.then(() => psql.done)]);
 }
 
 export async function countTarget(settings: RestoreSettings, database: string): Promise<TableRows[]> {
