@@ -1,6 +1,7 @@
 import { JBackupError } from "../domain/errors.js";
 import { connect, plainName, quoteName, quoteText, type Session, type Target } from "./connection.js";
 import { countRows, type DatabaseFacts, serverFacts, type TableRows, userTables } from "./facts.js";
+import { requireRoles } from "./missingRoles.js";
 import type { ToolEnvironment } from "./tools.js";
 
 export interface RestoreSettings {
@@ -51,6 +52,7 @@ export async function checkTarget(admin: Session, facts: DumpFacts): Promise<str
       { hint: `restore into PostgreSQL ${facts.serverMajor} or newer` },
     );
   }
+  await requireRoles(admin, facts.roles);
   const available = await admin.rows<{ name: string }>("select name from pg_available_extensions");
   const missing = facts.extensions.filter((name) => !available.some((extension) => extension.name === name));
   if (missing.length > 0) {

@@ -123,3 +123,40 @@ test("rare things are restored in place", async () => {
   await site.json(["restore", "--in-place", "--reason", "in place", "--confirm", STRANGE_NAME]);
   await expectEqual();
 });
+
+test("rare things come back by a merge too, past triggers, rules and policies", async () => {
+  await query(
+    url(),
+    `alter event trigger no_ddl disable; alter table s.folded disable trigger refuse; delete from s.folded;
+     alter table s.folded enable trigger refuse; alter event trigger no_ddl enable;
+     delete from s.parted where id % 3 = 0; delete from s.self; delete from s.domains; delete from s.lost_columns where id < -10;
+     delete from s.large; delete from s."select"; delete from s.nulls; delete from "PG_upper"."T"; delete from s.computed;
+     delete from s.of_type; delete from s.clustered; delete from s.only_tenants; select lo_unlink(777)`,
+  );
+  const merged = await site.json(["restore", "--mode", "merge", "--reason", "rows lost"]);
+  await expectEqual();
+  expect(merged.rowsRestored).toBe(318);
+  expect(merged.warnings).toContain("1 large object was brought back");
+});
+
+test("an event trigger that writes down every DDL statement finds nothing to write in a restore", async () => {
+  await query(server.url(), "create database audited");
+  await query(
+    server.url("audited"),
+    `create table log (tag text); create table x as select 1 as a; create materialized view seen as select * from x;
+     create function note_ddl() returns event_trigger language plpgsql as 'begin insert into public.log values (tg_tag); end';
+     create event trigger note_ddl on ddl_command_end execute function note_ddl(); comment on event trigger note_ddl is 'c';
+     alter event trigger note_ddl enable always`,
+  );
+  const before = [await contentOf(server.url("audited")), schemaOf(server, "audited")];
+  const audited = await makeSite({ url: server.url("audited") });
+  try {
+    await audited.json(["backup", "full", "--logical"]);
+    for (const how of [[], ["--in-place"]]) {
+      await audited.json(["restore", ...how, "--reason", "audited", "--confirm", "audited"]);
+      expect([await contentOf(server.url("audited")), schemaOf(server, "audited")]).toEqual(before);
+    }
+  } finally {
+    await audited.remove();
+  }
+});
