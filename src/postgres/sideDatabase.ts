@@ -109,15 +109,10 @@ export async function analyzeTarget(settings: RestoreSettings, database: string)
   }
 }
 
-/** Owner, grants, settings and comment, as they were; the last step before the database gets its name. */
+/** The limits and settings that it had. They let nobody in: that is left to the step that gives it its name. */
 export async function dressDatabase(admin: Session, name: string, facts: DatabaseFacts): Promise<void> {
   const database = quoteName(name);
-  const grants = facts.grants ?? [
-    { grantee: null, privilege: "CONNECT", grantable: false },
-    { grantee: null, privilege: "TEMPORARY", grantable: false },
-  ];
   const statements = [
-    `alter database ${database} owner to ${quoteName(facts.owner)}`,
     `alter database ${database} connection limit ${facts.connectionLimit}`,
     ...facts.settings.map(({ role, setting }) => {
       const [parameter = "", ...value] = setting.split("=");
@@ -127,12 +122,25 @@ export async function dressDatabase(admin: Session, name: string, facts: Databas
           : `alter role ${quoteName(role)} in database ${database}`;
       return `${whose} set ${quoteName(parameter)} to ${settingValue(parameter, value.join("="))}`;
     }),
+  ];
+  await admin.run(`begin; ${statements.join("; ")}; commit`);
+}
+
+/** Owner, grants and comment as they were: with them come the users. */
+function opening(name: string, facts: DatabaseFacts): string[] {
+  const database = quoteName(name);
+  const grants = facts.grants ?? [
+    { grantee: null, privilege: "CONNECT", grantable: false },
+    { grantee: null, privilege: "TEMPORARY", grantable: false },
+  ];
+  return [
+    `alter database ${database} owner to ${quoteName(facts.owner)}`,
     ...grants.map(
       ({ grantee, privilege, grantable }) =>
         `grant ${privilege} on database ${database} to ${grantee === null ? "public" : quoteName(grantee)}${grantable ? " with grant option" : ""}`,
     ),
+    `comment on database ${database} is ${facts.comment === null ? "null" : quoteText(facts.comment)}`,
   ];
-  await admin.run(`begin; ${statements.join("; ")}; commit`);
 }
 
 /** Settings that hold lists are stored with each item quoted as a name, and are set with each as a text. */
@@ -157,11 +165,13 @@ export async function swapIn(
   side: string,
   name: string,
   keepAs: string,
-  comment: string | null,
+  facts: DatabaseFacts,
 ): Promise<string | null> {
-  const text = comment === null ? "null" : quoteText(comment);
-  // the mark of an incomplete database goes in the same transaction: a kill leaves it marked, or finished
-  const arrive = `alter database ${quoteName(side)} rename to ${quoteName(name)}; comment on database ${quoteName(name)} is ${text}`;
+  // the mark of an incomplete database goes in the same transaction: a kill leaves it marked and closed, or finished
+  const arrive = [
+    `alter database ${quoteName(side)} rename to ${quoteName(name)}`,
+    ...opening(name, facts),
+  ].join("; ");
   if (!(await databaseExists(admin, name))) {
     await endSessions(admin, side);
     await admin.run(`begin; ${arrive}; commit`);

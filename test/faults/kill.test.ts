@@ -21,7 +21,7 @@ let original: Record<string, string>;
 
 beforeAll(async () => {
   server = await startPostgres();
-  await query(server.url(), "create database shop");
+  await query(server.url(), "create database shop", "create role app login");
   await query(server.url("shop"), SHOP);
   original = await contentOf(server.url("shop"));
   site = await makeSite({
@@ -133,6 +133,34 @@ describe.each(RESTORES)("%s killed at", (_, steps, args) => {
     const restores: { status: string; error: string | null }[] = await site.json(["restores"]);
     expect(restores.filter(({ status }) => status === "in_progress")).toEqual([]);
     expect(restores[1]).toMatchObject({ status: "failed", error: "interrupted by a crash or a kill" });
+    await dropOthers();
+  });
+});
+
+describe("a restore into a new database killed at", () => {
+  test.each(SWAP_STEPS)("%s shows no half of it to anybody, and can be run again", async (step) => {
+    const restore = ["restore", first.id, "--into-db", "fresh", "--reason", "kill test"];
+    await killAt(site, step, restore);
+    const isThere = (await databases()).includes("fresh");
+    expect(isThere).toBe(step === "swapped"); // the name is given last
+    const { database: _, ...expected } = original;
+    const rowsOf = async (): Promise<Record<string, string>> => {
+      const { database: __, ...rows } = await contentOf(server.url("fresh"));
+      return rows;
+    };
+    for (const half of (await databases()).filter((name) => /_jbackup_/.test(name)))
+      await expect(query(server.url(half, "app"), "select 1")).rejects.toThrow(
+        "permission denied for database",
+      );
+    if (isThere) {
+      expect(await rowsOf()).toEqual(expected);
+      expect((await site.json(restore, [14])).error.message).toBe('the database "fresh" exists already');
+      await dropOthers();
+    }
+    expect((await site.json(restore)).status).toBe("completed");
+    expect(await rowsOf()).toEqual(expected);
+    expect((await databases()).filter((name) => /_jbackup_/.test(name))).toEqual([]);
+    expect(await query(server.url("fresh", "app"), "select 1 as one")).toEqual([{ one: 1 }]);
     await dropOthers();
   });
 });

@@ -78,7 +78,7 @@ export async function restoreBeside(
     site.step("dressed");
     const keepAs = await freeName(steps, admin, keptName(site, planned.target));
     site.signal.throwIfAborted(); // the last moment at which stopping changes nothing
-    const keptAs = await steps.swapIn(admin, side, planned.target, keepAs, facts.database.comment);
+    const keptAs = await steps.swapIn(admin, side, planned.target, keepAs, facts.database);
     site.step("swapped");
     const kept =
       keptAs === null
