@@ -1,4 +1,4 @@
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { LineCounter, parseDocument } from "yaml";
 import type { StorageConfig } from "../domain/config.js";
 import { JBackupError } from "../domain/errors.js";
@@ -107,6 +107,19 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
   names.forEach((name, index) => {
     if (names.indexOf(name) !== index)
       problems.push({ path: ["storages", index, "name"], message: `the name "${name}" is used twice` });
+  });
+  const places = (settings.storages ?? []).map((storage) =>
+    storage.kind === "local"
+      ? resolve(storage.path)
+      : [storage.kind, storage.endpoint ?? "", storage.bucket, storage.prefix].join("|"),
+  );
+  places.forEach((place, index) => {
+    const first = places.indexOf(place);
+    if (first !== index)
+      problems.push({
+        path: ["storages", index],
+        message: `the same place as storage "${names[first]}": two copies there are lost together`,
+      });
   });
   if (settings.minCopies !== undefined && settings.minCopies > names.length)
     problems.push({

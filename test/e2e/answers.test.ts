@@ -375,6 +375,11 @@ describe("a configuration", () => {
       "GOOD\nminCopies: 3\n",
       "jbackup.yaml has an error: line 6: minCopies: 3 copies are wanted but only 2 storages are configured",
     ));
+  test("that keeps two copies in one place is refused", () =>
+    broken(
+      "database: {url: postgresql:///x}\nstorages:\n  - {name: a, kind: local, path: /x/y}\n  - {name: b, kind: local, path: /x/./y/}\n",
+      'jbackup.yaml has an error: line 4: storages[1]: the same place as storage "a": two copies there are lost together',
+    ));
   test("without a database is refused", () =>
     broken("site: shop\n", "jbackup.yaml has an error: database: is required"));
   test("that is empty is refused", () => broken("", "jbackup.yaml has an error: database: is required"));
