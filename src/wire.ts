@@ -19,7 +19,7 @@ export interface SiteRequest {
 }
 
 /** How long one storage operation is tried again before the storage counts as away. */
-const RETRY = { budgetMs: 25_000, firstPauseMs: 250, longestPauseMs: 8_000 };
+const RETRY = { budgetMs: 15_000, firstPauseMs: 250, longestPauseMs: 8_000 };
 
 const RECOVER_SCRIPT = fileURLToPath(new URL("../bin/recover.mjs", import.meta.url));
 
