@@ -8,6 +8,14 @@ export interface StoredObject {
   sha256: string;
 }
 
+/** An older backup whose objects are part of this one; its own manifest opens its key. */
+export interface NeededBackup {
+  backupId: string;
+  /** The folder of the older backup, the same in every storage. */
+  folder: string;
+  objects: StoredObject[];
+}
+
 /** What the site signs: enough to check every copy without any key, and to restore without the catalog. */
 export interface ManifestBody {
   format: 1;
@@ -35,6 +43,8 @@ export interface ManifestBody {
   rawBytes: number;
   storedBytes: number;
   objects: StoredObject[];
+  /** Objects of older backups that this one reads as well. */
+  needs?: NeededBackup[];
   note: string | null;
   warnings: string[];
   metadata: Record<string, unknown>;

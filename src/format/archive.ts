@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import type { Compression } from "../domain/config.js";
 import { JBackupError } from "../domain/errors.js";
 import type { Contents, Entry, Segment, StoredObject } from "../domain/manifest.js";
+import { FrameCompressor } from "./compress.js";
 import { CONTENTS_NAME, contentsContext, packContext, packName } from "./layout.js";
 import { isEntryName } from "./names.js";
 import { SealedBuffer, type SealedObject, Sealer, sealObject } from "./seal.js";
@@ -26,13 +27,15 @@ export interface FinishedArchive {
   storedBytes: number;
 }
 
-/** Lays named streams one after another over packs. */
+/** Lays bytes one after another over packs: named streams, or blocks that something else keeps the account of. */
 export interface Archive {
   /**
    * Reads the input to its end and says where it went. Calls wait for each other: entries do not mix. When the input
    * throws, so does this, with the same error; the archive stays usable and the name is free again.
    */
   addEntry(name: string, input: AsyncIterable<Uint8Array>): Promise<Entry>;
+  /** Lays bytes that belong to no entry, and says where they went. Calls run in order; the memory is free when it resolves. */
+  addBytes(bytes: Uint8Array): Promise<Segment[]>;
   /** Facts for the sealed contents; later ones win. */
   addContents(detail: Record<string, unknown>): void;
   /** Closes the last pack, waits until every pack is stored, then seals and stores the contents as the last object. */
@@ -48,6 +51,7 @@ export function createArchive(options: ArchiveOptions): Archive {
   const names = new Set<string>();
   const detail: Record<string, unknown> = {};
   let turn: Promise<unknown> = Promise.resolve();
+  let looseBytes = 0;
   let isFinished = false;
 
   const inTurn = <T>(task: () => Promise<T>): Promise<T> => {
@@ -82,6 +86,15 @@ export function createArchive(options: ArchiveOptions): Archive {
         throw error;
       }
     },
+    async addBytes(bytes) {
+      if (isFinished) throw new JBackupError("bug", "bytes were added to a finished archive");
+      return inTurn(async () => {
+        const segments: Segment[] = [];
+        await packs.write(bytes, segments);
+        looseBytes += bytes.length;
+        return segments;
+      });
+    },
     addContents(more) {
       Object.assign(detail, more);
     },
@@ -92,7 +105,7 @@ export function createArchive(options: ArchiveOptions): Archive {
         const objects = await packs.finish();
         const contents: Contents = { format: 1, entries, detail: { ...detail, ...more } };
         objects.push(await storeContents(contents, options));
-        const rawBytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+        const rawBytes = entries.reduce((sum, entry) => sum + entry.bytes, looseBytes);
         const storedBytes = objects.reduce((sum, object) => sum + object.bytes, 0);
         return { objects, entries, rawBytes, storedBytes };
       });
@@ -106,6 +119,7 @@ class PackWriter {
   readonly #packBytes: number;
   readonly #objects: StoredObject[] = [];
   readonly #waiting = new Set<Promise<void>>();
+  readonly #compressor: FrameCompressor;
   #number = 0;
   #open: { name: string; sealer: Sealer; sealed: SealedBuffer } | undefined;
   #failure: { error: unknown } | undefined;
@@ -113,6 +127,7 @@ class PackWriter {
   constructor(options: ArchiveOptions) {
     this.#options = options;
     this.#packBytes = options.packBytes ?? PACK_BYTES;
+    this.#compressor = new FrameCompressor(options.compression);
   }
 
   async write(chunk: Uint8Array, segments: Segment[]): Promise<void> {
@@ -147,7 +162,7 @@ class PackWriter {
     const { dataKey, compression, frameBytes } = this.#options;
     const context = packContext(this.#options, name);
     const sealer = new Sealer(
-      { dataKey, context, compression, ...(frameBytes && { frameBytes }) },
+      { dataKey, context, compression, compressor: this.#compressor, ...(frameBytes && { frameBytes }) },
       sealed.emit,
     );
     return { name, sealer, sealed };

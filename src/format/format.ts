@@ -1,6 +1,16 @@
 /** The front of the format: keys, sealed objects, archives of entries, signed manifests. FORMAT.md describes every byte. */
 export { type Archive, type ArchiveOptions, createArchive, type FinishedArchive } from "./archive.js";
 export { type EntryOptions, openContents, openEntry } from "./contents.js";
+export {
+  encodeFileRecord,
+  FINGERPRINT_BYTES,
+  fingerprintsOf,
+  MAP_ENTRY,
+  type MapEntry,
+  mapHeader,
+  newFingerprintKey,
+  readMap,
+} from "./fileMap.js";
 export type { SealContext } from "./header.js";
 export {
   checkRecipient,

@@ -9,6 +9,7 @@ type Check = (value: unknown) => boolean;
 const SHORT = 512;
 const LONG = 65_536;
 const OBJECTS_MAX = 1_000_000;
+const NEEDS_MAX = 10_000;
 const KEYS_MAX = 64;
 /** Each costs the reader a quarter of a second, or many times that if somebody wishes it so. */
 const PASSPHRASE_KEYS_MAX = 8;
@@ -28,7 +29,7 @@ const oneOf =
   (value) =>
     words.includes(value as string);
 
-const BODY: Record<keyof ManifestBody, Check> = {
+const BODY: Record<keyof Required<ManifestBody>, Check> = {
   format: (value) => value === 1,
   site: isName,
   backupId: isId,
@@ -59,6 +60,7 @@ const BODY: Record<keyof ManifestBody, Check> = {
   rawBytes: isCount,
   storedBytes: isCount,
   objects: areObjects,
+  needs: (value) => value === undefined || areNeeds(value),
   note: orNull((value) => typeof value === "string" && value.length <= LONG),
   warnings: (value) =>
     Array.isArray(value) &&
@@ -72,7 +74,8 @@ export function bodyProblem(body: unknown): string | undefined {
   if (!isRecord(body)) return "its body is not a JSON object";
   if (!isShallow(body)) return "its body is nested too deeply";
   for (const [name, check] of Object.entries(BODY))
-    if (!Object.hasOwn(body, name) || !check(body[name])) return `its ${name} is missing or not well formed`;
+    if ((!Object.hasOwn(body, name) && name !== "needs") || !check(body[name]))
+      return `its ${name} is missing or not well formed`;
   return undefined;
 }
 
@@ -80,6 +83,14 @@ function areObjects(value: unknown): boolean {
   if (!Array.isArray(value) || value.length > OBJECTS_MAX || !value.every(isStoredObject)) return false;
   return new Set(value.map((object: StoredObject) => object.name)).size === value.length;
 }
+
+function areNeeds(value: unknown): boolean {
+  if (!Array.isArray(value) || value.length > NEEDS_MAX || !value.every(isNeed)) return false;
+  return new Set(value.map((need: { backupId: string }) => need.backupId)).size === value.length;
+}
+
+const isNeed = (value: unknown): boolean =>
+  isRecord(value) && isId(value.backupId) && isObjectName(value.folder) && areObjects(value.objects);
 
 const isStoredObject = (value: unknown): value is StoredObject =>
   isRecord(value) && isObjectName(value.name) && isCount(value.bytes) && isSha256(value.sha256);

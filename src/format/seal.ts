@@ -1,7 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import type { Compression } from "../domain/config.js";
 import { JBackupError } from "../domain/errors.js";
-import { compressFrame, type PackedFrame } from "./compress.js";
+import { FrameCompressor, type PackedFrame } from "./compress.js";
 import { FRAME_OVERHEAD_BYTES, type FrameKind, sealFrame } from "./frame.js";
 import { FRAMES_MAX, writeIndex, writeTrailer } from "./frameIndex.js";
 import { FRAME_MAX_BYTES, newHeader, objectKeys, type SealContext, sealHeader } from "./header.js";
@@ -12,6 +12,8 @@ export interface SealOptions {
   compression: Compression;
   /** Input bytes per frame; 1 MiB unless told otherwise. */
   frameBytes?: number;
+  /** Shared by the objects of one archive, which remembers what suits its content. */
+  compressor?: FrameCompressor;
 }
 
 /** A whole sealed object in memory, in the pieces it was made in. */
@@ -34,7 +36,7 @@ export class Sealer {
   sealedBytes = 0;
   readonly frameBytes: number;
   readonly #key: Buffer;
-  readonly #compression: Compression;
+  readonly #compressor: FrameCompressor;
   readonly #emit: (bytes: Buffer) => void;
   readonly #ahead: { frame: Buffer; packed: Promise<PackedFrame> }[] = [];
   /** Frames to fill again: fresh megabytes cost page faults. */
@@ -46,7 +48,7 @@ export class Sealer {
 
   constructor(options: SealOptions, emit: (bytes: Buffer) => void) {
     this.frameBytes = options.frameBytes ?? FRAME_MAX_BYTES;
-    this.#compression = options.compression;
+    this.#compressor = options.compressor ?? new FrameCompressor(options.compression);
     this.#emit = emit;
     const header = newHeader(options.compression.codec, this.frameBytes, options.context);
     const keys = objectKeys(options.dataKey, header);
@@ -96,7 +98,7 @@ export class Sealer {
   }
 
   #compress(): void {
-    const packed = compressFrame(this.#frame.subarray(0, this.#filled), this.#compression);
+    const packed = this.#compressor.compress(this.#frame.subarray(0, this.#filled));
     packed.catch(() => undefined); // reported when its turn comes; until then it must not count as unhandled
     this.#ahead.push({ frame: this.#frame, packed });
   }
