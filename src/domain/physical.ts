@@ -6,6 +6,8 @@ export interface PhysicalFacts {
   /** The ids of the older backups that extents refer to: source n of an extent is sources[n - 1]. */
   sources: string[];
   server: { version: string; versionNum: number; major: number; systemId: string };
+  /** The role that initdb made (oid 10): whom to connect as when the cluster is back. */
+  superuser: string;
   timeline: number;
   startLsn: string;
   endLsn: string;

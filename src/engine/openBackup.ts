@@ -17,13 +17,17 @@ export interface OpenedBackup {
 /** Objects fetched before they are needed. */
 const AHEAD = 2;
 
-/** Finds the key first: with a wrong one nothing else is touched. */
-export async function openBackup(site: Site, found: FoundBackup): Promise<OpenedBackup> {
-  const { body, keys } = found.manifest;
-  const dataKey = await site.format.unwrapDataKey(keys, await identities(site), {
+export async function openDataKey(site: Site, { manifest: { body, keys } }: FoundBackup): Promise<Buffer> {
+  return site.format.unwrapDataKey(keys, await identities(site), {
     backupId: body.backupId,
     commitment: body.keyCommitment,
   });
+}
+
+/** Finds the key first: with a wrong one nothing else is touched. */
+export async function openBackup(site: Site, found: FoundBackup): Promise<OpenedBackup> {
+  const { body } = found.manifest;
+  const dataKey = await openDataKey(site, found);
   const context = { site: body.site, backupId: body.backupId, tenantId: body.tenantId };
   const objects = new Map(body.objects.map((object) => [object.name, object]));
 
@@ -93,7 +97,8 @@ function ahead(order: string[], fetchObject: (name: string) => Promise<ObjectSou
   };
 }
 
-async function alertBadCopy(
+/** A copy that should be good and is not: said once, and raised as an alert. */
+export async function alertBadCopy(
   site: Site,
   storage: string,
   found: FoundBackup,

@@ -37,7 +37,7 @@ export {
   signManifest,
 } from "./manifest.js";
 export { isEntryName, isObjectName } from "./names.js";
-export { type ObjectSource, openRange, openSealed, verifySealed } from "./open.js";
+export { type ObjectSource, openRange, openRanges, openSealed, type Range, verifySealed } from "./open.js";
 export { type OpenedEntry, openEntries } from "./openEntries.js";
 export { type SealedObject, type SealOptions, sealedBytesAtMost, sealObject, sealStream } from "./seal.js";
 export { type Signature, signDetached, verifyDetached } from "./sign.js";

@@ -51,15 +51,41 @@ export async function* openRange(
   start: number,
   end: number,
 ): AsyncGenerator<Buffer> {
+  for await (const { content } of openRanges(source, dataKey, context, [{ start, end }])) yield content;
+}
+
+export interface Range {
+  start: number;
+  /** Not included. */
+  end: number;
+}
+
+/** Several ranges of the opened content, one after another; header and index are read once. */
+export async function* openRanges(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  context: SealContext,
+  ranges: Iterable<Range>,
+): AsyncGenerator<{ offset: number; content: Buffer }> {
   const opener = await openOpening(source, dataKey, context);
   const index = await openIndex(source, opener);
-  if (start < 0 || end < start || end > index.rawBytes)
-    throw objectFault(
-      "object_truncated",
-      context,
-      `holds ${index.rawBytes} bytes; bytes ${start} to ${end} were asked for`,
-    );
-  if (start === end) return;
+  for (const { start, end } of ranges) {
+    if (start < 0 || end < start || end > index.rawBytes)
+      throw objectFault(
+        "object_truncated",
+        context,
+        `holds ${index.rawBytes} bytes; bytes ${start} to ${end} were asked for`,
+      );
+    if (start < end) yield* framesOfRange(source, opener, index, { start, end });
+  }
+}
+
+async function* framesOfRange(
+  source: ObjectSource,
+  opener: ObjectOpener,
+  index: FrameIndex,
+  { start, end }: Range,
+): AsyncGenerator<{ offset: number; content: Buffer }> {
   const { frameBytes } = opener.header;
   const first = Math.floor(start / frameBytes);
   const last = Math.floor((end - 1) / frameBytes);
@@ -67,7 +93,8 @@ export async function* openRange(
   try {
     let at = first * frameBytes;
     for await (const content of inOrder(framesBetween(reader, opener, first, last), opener)) {
-      yield content.subarray(Math.max(0, start - at), end - at);
+      const from = Math.max(0, start - at);
+      yield { offset: at + from, content: content.subarray(from, end - at) };
       at += content.length;
     }
   } finally {

@@ -1,0 +1,33 @@
+import { readdir, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Places } from "./places.js";
+import { isMark } from "./target.js";
+
+/** What the backup does not have goes: PostgreSQL would take an old file of a relation for the new one's. */
+export async function removeStrangers(places: Places, known: Set<string>): Promise<void> {
+  await cleanFolder(places.directory, known, places);
+  for (const place of places.tablespaces.values()) await cleanFolder(place, known, places);
+}
+
+async function cleanFolder(folder: string, known: Set<string>, places: Places): Promise<void> {
+  const links = join(places.directory, "pg_tblspc");
+  const control = join(places.directory, "global", "pg_control.jbackup");
+  for (const entry of await readdir(folder, { withFileTypes: true })) {
+    const path = join(folder, entry.name);
+    if (folder === places.directory && (isMark(entry.name) || entry.name === "lost+found")) continue;
+    if (path === control) continue;
+    if (folder === links && places.tablespaces.has(entry.name)) continue;
+    // pg_wal and the like may be links to another disk: they stay, their content is cleaned
+    const isFolder = entry.isDirectory() || (entry.isSymbolicLink() && (await leadsToFolder(path)));
+    if (isFolder && known.has(path)) await cleanFolder(path, known, places);
+    else if (!known.has(path)) await rm(path, { recursive: true, force: true });
+  }
+}
+
+async function leadsToFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch {
+    return false; // a link to nowhere
+  }
+}

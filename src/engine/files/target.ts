@@ -1,0 +1,135 @@
+import { lstat, mkdir, open, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { JBackupError } from "../../domain/errors.js";
+import { freeBytesAt } from "../../sys/hiddenFile.js";
+
+/** Stands in a directory from the first moment to the last: what holds it is no cluster yet. */
+const MARK = "jbackup-restore.json";
+
+export const CONTROL_FILE = "global/pg_control";
+
+export interface Mark {
+  backupId: string;
+  restoreId: string;
+}
+
+export interface TargetState {
+  exists: boolean;
+  isEmpty: boolean;
+  /** Left there by a restore that did not end. */
+  mark: Mark | null;
+  /** The cluster that lives there, by its pg_control; null when there is none. */
+  systemId: string | null;
+  /** Who owns it, so that what is written belongs to the same. */
+  owner: { uid: number; gid: number } | null;
+}
+
+const isMissing = (error: unknown): boolean =>
+  ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "");
+
+const textOrNull = async (path: string): Promise<string | null> => {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+};
+
+export async function lookAt(directory: string): Promise<TargetState> {
+  let names: string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return { exists: false, isEmpty: true, mark: null, systemId: null, owner: null };
+    const why = code === "ENOTDIR" ? "is a file, not a directory" : `cannot be read (${code})`;
+    throw new JBackupError("target_refused", `${directory} ${why}`, {
+      hint: "name another directory with --into-dir",
+    });
+  }
+  const { uid, gid } = await stat(directory);
+  const mark = await textOrNull(join(directory, MARK));
+  return {
+    exists: true,
+    isEmpty: names.every((name) => name === MARK || name === "lost+found"),
+    mark: mark === null ? null : (JSON.parse(mark) as Mark),
+    systemId: await systemIdIn(directory),
+    owner: { uid, gid },
+  };
+}
+
+/** The first eight bytes of pg_control, in the byte order of the machine that runs the cluster. */
+async function systemIdIn(directory: string): Promise<string | null> {
+  try {
+    const file = await open(join(directory, CONTROL_FILE));
+    try {
+      const bytes = Buffer.alloc(8);
+      const { bytesRead } = await file.read(bytes, 0, 8, 0);
+      return bytesRead < 8 ? null : bytes.readBigUInt64LE().toString();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+}
+
+/** A server that runs on the directory has its number in postmaster.pid. */
+export async function refuseRunning(directory: string): Promise<void> {
+  const text = await textOrNull(join(directory, "postmaster.pid"));
+  const pid = Number(text?.split("\n")[0] ?? 0);
+  if (!Number.isInteger(pid) || pid <= 0) return;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ESRCH") return; // left behind by a crash
+  }
+  throw new JBackupError("target_refused", `a PostgreSQL server (process ${pid}) runs on ${directory}`, {
+    hint: `stop it first: pg_ctl -D ${directory} stop, or name another directory with --into-dir`,
+  });
+}
+
+export async function requireRoom(directory: string, needed: number): Promise<void> {
+  let place = resolve(directory);
+  for (;;) {
+    try {
+      await stat(place);
+      break;
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      place = dirname(place);
+    }
+  }
+  const free = await freeBytesAt(place);
+  if (free >= needed) return;
+  const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 1e9 ? 2 : 1)} GB`;
+  throw new JBackupError(
+    "no_space",
+    `the restored cluster needs ${gigabytes(needed)} in ${directory}, where ${gigabytes(free)} are free`,
+    {
+      hint: "make room there, or name a directory on another disk with --into-dir",
+      details: { neededBytes: needed, freeBytes: free },
+    },
+  );
+}
+
+export async function markTarget(directory: string, mark: Mark): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await writeFile(join(directory, MARK), `${JSON.stringify(mark)}\n`, { mode: 0o600 });
+}
+
+export const unmarkTarget = (directory: string): Promise<void> => rm(join(directory, MARK), { force: true });
+
+export const isMark = (path: string): boolean => path === MARK;
+
+/** Where a link leads, or null when it is none. */
+export async function linkAt(path: string): Promise<string | null> {
+  try {
+    return (await lstat(path)).isSymbolicLink() ? await readlink(path) : null;
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+}
