@@ -67,6 +67,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
       server ??= openServer(config, environment, signal, onSecret);
       return server;
     },
+    clusters: () => import("./postgres/postgres.js"),
     step: (name) => {
       if (environment.stopAt === name) process.kill(process.pid, "SIGSTOP");
     },

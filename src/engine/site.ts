@@ -1,6 +1,7 @@
 import type { Catalog } from "../catalog/catalog.js";
 import type { Config, Environment } from "../config/config.js";
 import type * as Format from "../format/format.js";
+import type * as PostgresFront from "../postgres/postgres.js";
 import type { Postgres } from "../postgres/postgres.js";
 import type { Storage } from "../storage/storage.js";
 import type * as Storages from "../storage/storages.js";
@@ -52,10 +53,17 @@ export interface Site {
   /** Every configured storage, opened; one that cannot be opened answers its error in its place. */
   storages(): Promise<OpenedStorage[]>;
   postgres(): Promise<Postgres>;
+  /** Servers of our own on restored files. */
+  clusters(): Promise<Clusters>;
   /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */
   step(name: string): void;
   close(): Promise<void>;
 }
+
+export type Clusters = Pick<
+  typeof PostgresFront,
+  "startRestored" | "findBinDirectories" | "unprivilegedOwner" | "openPostgres"
+>;
 
 export type OpenedStorage =
   | { name: string; kind: Storage["kind"]; storage: Storage }

@@ -11,8 +11,10 @@ import type { ToolEnvironment } from "./tools.js";
 export { passwordIn, type Session } from "./connection.js";
 export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
 export type { LogicalDump } from "./logicalDump.js";
-export { startThrowawayCluster } from "./scratchCluster.js";
+export { type RestoredCluster, type RestoredSettings, startRestored } from "./restoredCluster.js";
+export { startThrowawayCluster, unprivilegedOwner } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
+export { findBinDirectories, type ToolEnvironment } from "./tools.js";
 
 export interface PostgresSettings {
   url: Secret;

@@ -41,7 +41,7 @@ const QUICK: Record<string, string> = {
 };
 
 /** The server refuses to run as root: then it runs as the user that Debian makes for it, else as nobody. */
-async function unprivilegedOwner(): Promise<{ uid: number; gid: number } | undefined> {
+export async function unprivilegedOwner(): Promise<{ uid: number; gid: number } | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const users = (await readFile("/etc/passwd", "utf8")).split("\n").map((line) => line.split(":"));
   const user = users.find(([name]) => name === "postgres") ?? users.find(([name]) => name === "nobody");

@@ -1,0 +1,84 @@
+import { chown, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { PhysicalFacts } from "../../domain/physical.js";
+
+/** What a server in recovery must have at least as many of as the server that wrote the WAL. */
+const LEAST = [
+  "max_connections",
+  "max_worker_processes",
+  "max_wal_senders",
+  "max_prepared_transactions",
+  "max_locks_per_transaction",
+];
+
+export const leastSettings = ({ settings }: PhysicalFacts): Record<string, string> =>
+  Object.fromEntries(Object.entries(settings).filter(([name]) => LEAST.includes(name)));
+
+/** Files of the old cluster's life that must not steer the restored one. */
+export const LEFT_OUT = new Set([
+  "standby.signal",
+  "recovery.signal",
+  "backup_label",
+  "tablespace_map",
+  "postmaster.pid",
+  "postmaster.opts",
+]);
+
+/** The restored cluster must not write into the production archive, nor wait for standbys that it does not have. */
+const ADOPT = [
+  "# Written by jbackup restore. Remove these lines when this cluster takes over.",
+  "archive_mode = 'off'",
+  "synchronous_standby_names = ''",
+  "primary_conninfo = ''",
+  "primary_slot_name = ''",
+  "recovery_target_time = ''",
+  "recovery_target_lsn = ''",
+  "recovery_target_name = ''",
+  "recovery_target_xid = ''",
+  "recovery_target = ''",
+];
+
+interface Finishing {
+  facts: PhysicalFacts;
+  directory: string;
+  owner: { uid: number; gid: number } | null;
+  /** Archive recovery follows: without it the server only makes the backup consistent. */
+  isRecovery: boolean;
+}
+
+export async function writeSettingsFiles({ facts, directory, owner, isRecovery }: Finishing): Promise<void> {
+  const write = async (name: string, text: string): Promise<void> => {
+    const path = join(directory, name);
+    await writeFile(path, text, { mode: 0o600, flush: true });
+    if (owner) await chown(path, owner.uid, owner.gid);
+  };
+  await write("backup_label", facts.backupLabel);
+  if (isRecovery) await write("recovery.signal", "");
+  const auto = await textOf(join(directory, "postgresql.auto.conf"));
+  await write("postgresql.auto.conf", `${auto.trimEnd()}\n${ADOPT.join("\n")}\n`);
+  if (facts.hasOwnConfiguration) return;
+  await write("postgresql.conf", configurationFor(facts));
+  await write(
+    "pg_hba.conf",
+    "# Written by jbackup: only the operating system's own users, each as himself.\nlocal all all peer\n",
+  );
+  await write("pg_ident.conf", "");
+}
+
+const configurationFor = (facts: PhysicalFacts): string =>
+  [
+    "# Written by jbackup: the cluster keeps its own configuration outside of its data directory.",
+    "# Put that one here, or start the server with -c config_file=..., before the application comes back.",
+    "listen_addresses = 'localhost'",
+    ...Object.entries(leastSettings(facts)).map(([name, value]) => `${name} = ${value}`),
+    "",
+  ].join("\n");
+
+async function textOf(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw error;
+  }
+}

@@ -1,0 +1,142 @@
+import { chmod, chown, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+export interface WalFeedSettings {
+  /** Private, on the file system of the cluster, so that a segment is handed over by a rename. */
+  directory: string;
+  owner: { uid: number; gid: number } | null;
+  /** The content of a segment or history file; null when the archive surely has none. */
+  get(name: string): Promise<readonly Uint8Array[] | null>;
+  /** The files that will be asked for after this one. */
+  after(name: string): string[];
+  onServed(name: string): void;
+}
+
+export interface WalFeed {
+  /** For restore_command. */
+  readonly command: string;
+  /** Why a file could not be had; the server was told to give up. */
+  readonly failure: Error | null;
+  stop(): Promise<void>;
+}
+
+/** Files that lie ready for the server. */
+const AHEAD = 6;
+const LOOK_EVERY_MS = 10;
+
+/**
+ * Hands WAL to a server in recovery. The server's side is a few lines of shell that wait for a file, so the server needs
+ * neither keys nor storages, and no process has to start for each segment. When this process dies, the script ends with a
+ * code that stops the recovery: an end of the archive must never be taken for granted.
+ */
+export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
+  const { directory, owner } = settings;
+  const place = (kind: string, name: string): string => join(directory, kind, name);
+  const own = async (path: string): Promise<void> => {
+    if (owner) await chown(path, owner.uid, owner.gid);
+  };
+  for (const folder of [directory, ...["want", "have", "none"].map((kind) => join(directory, kind))]) {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await chmod(folder, 0o700);
+    await own(folder);
+  }
+  const script = join(directory, "fetch.sh");
+  await writeFile(script, scriptFor(directory, process.pid), { mode: 0o600 });
+  await own(script);
+
+  let failure: Error | null = null;
+  let isStopped = false;
+  const coming = new Map<string, Promise<void>>();
+
+  async function bring(name: string): Promise<void> {
+    const content = await settings.get(name);
+    if (isStopped) return;
+    if (content === null) {
+      await writeFile(place("none", name), "");
+      await own(place("none", name));
+      return;
+    }
+    const unfinished = join(directory, `~${name}`);
+    const file = await open(unfinished, "w", 0o600);
+    try {
+      for (const chunk of content) await file.write(chunk);
+    } finally {
+      await file.close();
+    }
+    await own(unfinished);
+    await rename(unfinished, place("have", name));
+  }
+
+  const start = (name: string): Promise<void> => {
+    const known = coming.get(name);
+    if (known) return known;
+    const brought = bring(name);
+    coming.set(name, brought);
+    brought.catch(() => undefined); // told when it is asked for
+    return brought;
+  };
+
+  async function serve(name: string): Promise<void> {
+    await rm(place("want", name), { force: true });
+    const asked = start(name);
+    for (const next of settings.after(name).slice(0, AHEAD)) start(next);
+    await asked;
+    // the server may ask again later: then it is fetched again
+    coming.delete(name);
+    settings.onServed(name);
+  }
+
+  const serving = new Set<string>();
+  const look = async (): Promise<void> => {
+    for (const name of await readdir(join(directory, "want"))) {
+      if (serving.has(name)) continue;
+      serving.add(name);
+      serve(name)
+        .catch(async (error: unknown) => {
+          failure ??= error as Error;
+          await writeFile(join(directory, "failed"), "");
+          await own(join(directory, "failed"));
+        })
+        .finally(() => serving.delete(name));
+    }
+  };
+  const loop = (async () => {
+    while (!isStopped) {
+      await look();
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    }
+  })();
+  loop.catch((error: unknown) => {
+    failure ??= error as Error;
+  });
+
+  return {
+    // the server reads a % as the beginning of a place holder
+    command: `/bin/sh ${shellWord(script).replaceAll("%", "%%")} %f "%p"`,
+    get failure() {
+      return failure;
+    },
+    async stop() {
+      isStopped = true;
+      await loop.catch(() => undefined); // kept in `failure`
+      await Promise.allSettled(coming.values());
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+const shellWord = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+const scriptFor = (directory: string, pid: number): string =>
+  [
+    `spool=${shellWord(directory)}`,
+    ': > "$spool/want/$1" || exit 200',
+    "while :; do",
+    '  if [ -e "$spool/have/$1" ]; then mv "$spool/have/$1" "$2" && exit 0; exit 200; fi',
+    '  if [ -e "$spool/none/$1" ]; then rm -f "$spool/none/$1"; exit 1; fi',
+    '  [ -e "$spool/failed" ] && exit 200',
+    `  [ -d /proc ] && [ ! -d /proc/${pid} ] && exit 200`,
+    "  sleep 0.01",
+    "done",
+    "",
+  ].join("\n");
