@@ -110,6 +110,7 @@ async function openServer(
     url,
     user: environment.user,
     binDirectory: config.database.binDirectory,
+    dataDirectory: config.database.dataDirectory,
     environment: { path: environment.path, home: environment.home },
     signal,
   });

@@ -33,19 +33,20 @@ const LIST_OPTIONS: [string, string][] = [
 export const COMMANDS: CommandSpec[] = [
   {
     usage: "backup full",
-    summary: "back up the whole database into all storages",
+    summary: "back up the whole cluster into all storages",
     options: [
-      ["--logical", "with pg_dump: restores into any newer PostgreSQL, or row by row"],
-      ["--physical", "the cluster's files (not part of this version)"],
-      ["--fresh", "no increment (physical backups only)"],
+      ["--physical", "the cluster's files, for any moment in time (the default)"],
+      ["--logical", "one database with pg_dump: restores into any newer PostgreSQL, or row by row"],
+      ["--fresh", "store everything, not only what changed since the last backup"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
-      ["jbackup backup full --logical", "one read, sealed, into every storage"],
-      ['jbackup backup full --logical --note "before the upgrade"', "with a remark"],
-      ["jbackup backup full --logical --json | jq .id", "for scripts"],
+      ["jbackup backup full", "what changed since the last one, sealed, into every storage"],
+      ["jbackup backup full --fresh", "begin anew: nothing of older backups is needed"],
+      ['jbackup backup full --logical --note "before the upgrade"', "with pg_dump, with a remark"],
+      ["jbackup backup full --json | jq .id", "for scripts"],
     ],
-    exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
+    exits: [0, 1, 2, 3, 4, 10, 11, 16, 130, 143],
     load: () => import("./commands/backupFull.js"),
   },
   {

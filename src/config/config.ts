@@ -55,6 +55,8 @@ export interface Config {
   keys: KeysConfig;
   storages: StorageConfig[];
   minCopies: number;
+  /** How long physical backups build on each other before one is stored whole again. */
+  rebaseEveryMs: number;
   catalogUrl: LazySecret;
   compression: Compression;
   tenants: Settings["tenants"];

@@ -260,6 +260,7 @@ export async function parseConfig(
     keys,
     storages,
     minCopies: settings.minCopies ?? Math.min(2, storages.length),
+    rebaseEveryMs: milliseconds(settings.rebaseEvery),
     catalogUrl: lazySecret(
       settings.catalog?.url ?? { value: `sqlite:${join(home, "catalog.db")}` },
       "catalog.url",

@@ -193,6 +193,7 @@ export const settingsSchema = object({
     .min(1, "at least one storage is needed")
     .optional(),
   minCopies: wholeNumber(1, 16).optional(),
+  rebaseEvery: duration.default("7d"),
   catalog: object({ url: secret }).optional(),
   compression: object({
     codec: z.enum(["zstd", "gzip", "none"], "expected zstd, gzip or none").default("zstd"),

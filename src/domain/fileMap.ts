@@ -52,3 +52,32 @@ export function extentsBetween(extents: readonly Extent[], start: number, end: n
   }
   return found;
 }
+
+/** Parts of a file's extents, asked for from the front to the back. */
+export class ExtentReader {
+  readonly #extents: readonly Extent[];
+  #nth = 0;
+  /** Where in the file the nth extent begins. */
+  #at = 0;
+
+  constructor(extents: readonly Extent[]) {
+    this.#extents = extents;
+  }
+
+  between(start: number, end: number): Extent[] {
+    const found: Extent[] = [];
+    for (let nth = this.#nth, at = this.#at; nth < this.#extents.length; nth++) {
+      const [source, pack, offset, bytes] = this.#extents[nth] as Extent;
+      if (at >= end) break;
+      if (at + bytes <= start) {
+        this.#nth = nth + 1;
+        this.#at = at + bytes;
+      } else {
+        const from = Math.max(start, at);
+        found.push([source, pack, offset + from - at, Math.min(end, at + bytes) - from]);
+      }
+      at += bytes;
+    }
+    return found;
+  }
+}

@@ -1,6 +1,6 @@
 import type { Catalog } from "../catalog/catalog.js";
 import type { Config, Environment } from "../config/config.js";
-import type * as Format from "../format/format.js";
+import type * as FormatFront from "../format/format.js";
 import type * as PostgresFront from "../postgres/postgres.js";
 import type { Postgres } from "../postgres/postgres.js";
 import type { Storage } from "../storage/storage.js";
@@ -39,7 +39,7 @@ export interface Site {
   /** Aborted by Ctrl-C, SIGTERM, or a lost terminal. */
   readonly signal: AbortSignal;
   readonly catalog: Catalog;
-  readonly format: typeof Format;
+  readonly format: Format;
   readonly storage: Pick<
     typeof Storages,
     "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage"
@@ -59,6 +59,8 @@ export interface Site {
   step(name: string): void;
   close(): Promise<void>;
 }
+
+export type Format = typeof FormatFront;
 
 export type Clusters = Pick<
   typeof PostgresFront,

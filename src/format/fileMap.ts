@@ -47,6 +47,8 @@ export interface MapEntry {
   record: FileRecord;
   /** Empty for a folder. */
   tags: Buffer;
+  /** The length of the record's JSON, for those who come back to it later. */
+  headBytes: number;
 }
 
 /** The files of a map, one after another, each checked before it is believed. */
@@ -64,7 +66,7 @@ export async function* readMap(stream: AsyncIterable<Uint8Array>): AsyncGenerato
       const head = await reader.take(headBytes);
       const tags = await reader.take(tagBytes);
       if (head.length < headBytes || tags.length < tagBytes) throw badMap("it is cut off");
-      yield { record: parseRecord(head, tagBytes), tags };
+      yield { record: parseRecord(head, tagBytes), tags, headBytes };
     }
   } finally {
     await reader.close();

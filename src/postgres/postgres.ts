@@ -5,12 +5,16 @@ import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
 import { createMissingRoles } from "./missingRoles.js";
+import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import * as restoring from "./sideDatabase.js";
 import type { ToolEnvironment } from "./tools.js";
 
 export { passwordIn, type Session } from "./connection.js";
 export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
 export type { LogicalDump } from "./logicalDump.js";
+export type { BaseBackup, StoppedBackup } from "./physical/baseBackup.js";
+export type { ChangedPages } from "./physical/changedPages.js";
+export type { SourceFile } from "./physical/sourceFile.js";
 export { type RestoredCluster, type RestoredSettings, startRestored } from "./restoredCluster.js";
 export { startThrowawayCluster, unprivilegedOwner } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
@@ -21,6 +25,8 @@ export interface PostgresSettings {
   /** Who connects when the address names nobody. */
   user: string;
   binDirectory: string | "auto";
+  /** Where the cluster's files are, when not where the server says. */
+  dataDirectory: string | "auto";
   environment: ToolEnvironment;
   signal: AbortSignal;
 }
@@ -33,6 +39,8 @@ export interface Postgres {
   /** A session on a maintenance database, never on the one that is worked on. */
   admin(): Promise<Session>;
   openDump(): Promise<LogicalDump>;
+  /** Begins a backup of the cluster's files. */
+  openBaseBackup(label: string): Promise<BaseBackup>;
   readonly restoring: RestoreSteps;
 }
 
@@ -59,21 +67,23 @@ export function openPostgres(given: PostgresSettings): Postgres {
   const target: Target = { url: given.url };
   const settings: Settings = { ...given, target };
   const { database } = addressOf(target, given.user);
+  const admin = async (): Promise<Session> => {
+    const places = ["postgres", "template1"].filter((name) => name !== database);
+    for (const place of places) {
+      try {
+        return await connect({ ...target, database: place }, given.user);
+      } catch (error) {
+        if (!isJBackupError(error, "database_missing") || place === places.at(-1)) throw error;
+      }
+    }
+    throw new JBackupError("bug", "no maintenance database to connect to");
+  };
   return {
     database,
     connect: (name) => connect(name === undefined ? target : { ...target, database: name }, given.user),
-    admin: async () => {
-      const places = ["postgres", "template1"].filter((name) => name !== database);
-      for (const place of places) {
-        try {
-          return await connect({ ...target, database: place }, given.user);
-        } catch (error) {
-          if (!isJBackupError(error, "database_missing") || place === places.at(-1)) throw error;
-        }
-      }
-      throw new JBackupError("bug", "no maintenance database to connect to");
-    },
+    admin,
     openDump: () => openLogicalDump(settings),
+    openBaseBackup: (label) => openBaseBackup({ label, dataDirectory: given.dataDirectory, connect: admin }),
     restoring: {
       exists: restoring.databaseExists,
       checkTarget: restoring.checkTarget,

@@ -160,12 +160,12 @@ describe("a command line that means nothing", () => {
       '--until cannot be "yesterday"',
       "give a day (2026-11-20), a time with zone (2026-11-20T02:00:00Z), or a span back (7d, 2h)",
     ],
-    ["backup full", "physical backups are not part of this version", "jbackup backup full --logical"],
     [
-      "backup full --logical --fresh",
-      "physical backups are not part of this version",
-      "jbackup backup full --logical",
+      "backup full --logical --physical",
+      "--logical and --physical exclude each other",
+      "leave both out for a physical backup",
     ],
+    ["backup full --logical --fresh", "--fresh works with physical backups only", "leave it out"],
     [
       "restore --mode pitr --reason x",
       "point-in-time recovery is not part of this version",

@@ -1,23 +1,33 @@
+import type { Backup } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import { backupLogical } from "../../engine/backupLogical.js";
+import { backupPhysical } from "../../engine/backupPhysical.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
-import { countedText, countText, durationText } from "../text.js";
+import { bytesText, countedText, countText, durationText } from "../text.js";
 
 export const run: CommandRun = (context, _args, options) => {
-  if (!isSet(options, "logical") || isSet(options, "physical") || isSet(options, "fresh")) {
-    throw new JBackupError("usage", "physical backups are not part of this version", {
-      hint: "jbackup backup full --logical",
+  const isLogical = isSet(options, "logical");
+  if (isLogical && isSet(options, "physical"))
+    throw new JBackupError("usage", "--logical and --physical exclude each other", {
+      hint: "leave both out for a physical backup",
     });
-  }
+  const fresh = isSet(options, "fresh");
+  if (isLogical && fresh)
+    throw new JBackupError("usage", "--fresh works with physical backups only", {
+      hint: "leave it out: a logical backup is always whole",
+    });
   return withSite(context, async (site) => {
-    const backup = await backupLogical(site, { note: textFlag(options, "note") ?? null });
+    const note = textFlag(options, "note") ?? null;
+    const backup = isLogical
+      ? await backupLogical(site, { note })
+      : await backupPhysical(site, { note, fresh });
     const missing = backup.copies.filter(({ status }) => status !== "stored").map(({ storage }) => storage);
     const lines = [
       `${backup.label} ${missing.length === 0 ? "is complete" : "is stored, but not everywhere"}`,
       `  size    ${sizesText(backup)}`,
-      `  rows    ${countText(Number(backup.metadata.rows))} in ${countedText(Number(backup.metadata.tables), "table")}`,
+      isLogical ? rowsLine(backup) : clusterLine(backup),
       `  time    ${durationText(backup.durationMs ?? 0)}`,
       `  copies  ${copiesText(backup)}`,
       ...backup.warnings.map((warning) => `  note    ${warning}`),
@@ -26,6 +36,17 @@ export const run: CommandRun = (context, _args, options) => {
         : `Next: jbackup storages check, for ${missing.join(", ")}; the next backup fills the gap`,
     ];
     context.output.answer(backup, lines.join("\n"));
+    if (Number(backup.metadata.damagedPages ?? 0) > 0) return 4;
     return missing.length === 0 ? 0 : 3;
   });
+};
+
+const rowsLine = ({ metadata }: Backup): string =>
+  `  rows    ${countText(Number(metadata.rows))} in ${countedText(Number(metadata.tables), "table")}`;
+
+const clusterLine = ({ metadata, rawBytes }: Backup): string => {
+  const whole = `${bytesText(Number(metadata.clusterBytes))} in ${countedText(Number(metadata.files), "file")}`;
+  return metadata.incremental === true
+    ? `  cluster ${whole}, of which ${bytesText(rawBytes)} were new`
+    : `  cluster ${whole}, stored whole`;
 };

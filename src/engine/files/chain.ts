@@ -22,6 +22,8 @@ export interface OpenedChain {
   /** Source 0 is the backup itself, the others are in the order of facts.sources. */
   sources: PackSource[];
   map(): AsyncGenerator<MapEntry>;
+  /** The map as it is stored. */
+  rawMap(): AsyncIterable<Buffer>;
 }
 
 /** A physical backup and every older one whose blocks it refers to, each with its key. */
@@ -40,12 +42,14 @@ export async function openChain(site: Site, found: FoundBackup): Promise<OpenedC
     const older = await findNeeded(site, found, id, need.folder);
     sources.push(await sourceOf(site, older, need.objects));
   }
+  const rawMap = (): AsyncIterable<Buffer> => backup.read(backup.entry(site.format.MAP_ENTRY));
   return {
     label: body.label,
     facts,
     fingerprintKey: Buffer.from(facts.fingerprintKey, "base64"),
     sources,
-    map: () => site.format.readMap(backup.read(backup.entry(site.format.MAP_ENTRY))),
+    map: () => site.format.readMap(rawMap()),
+    rawMap,
   };
 }
 

@@ -1,0 +1,81 @@
+import type { Backup } from "../../domain/backup.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { labelOf } from "../../domain/reference.js";
+import { raiseAlert, resolveAlert } from "../alert.js";
+import { healMissing } from "../heal.js";
+import type { RunContext } from "../run.js";
+import type { Site } from "../site.js";
+
+/** Logical and physical backups share a lock: they write to the same places. */
+export const JOB = "backup-full";
+
+export interface BackupRequest {
+  note: string | null;
+}
+
+/** The backup's record says what happened, however it ends. */
+export async function recorded(
+  site: Site,
+  run: RunContext,
+  method: NonNullable<Backup["method"]>,
+  request: BackupRequest,
+  work: (draft: Backup) => Promise<Backup>,
+): Promise<Backup> {
+  const draft = draftOf(site, run, method, request);
+  await site.catalog.saveBackups([draft]);
+  site.step("recorded");
+  try {
+    const done = await work(draft);
+    await site.catalog.saveBackups([done]);
+    site.step("catalogued");
+    await resolveAlert(site, `failed:${JOB}`, `backup ${done.label} succeeded`);
+    await resolveAlert(site, `interrupted:${JOB}`, `backup ${done.label} succeeded`);
+    await healMissing(
+      site,
+      done.copies.filter(({ status }) => status === "missing").map(({ storage }) => storage),
+    );
+    return done;
+  } catch (error) {
+    const finishedAt = site.clock.now().toISOString();
+    const status = site.signal.aborted ? "interrupted" : "failed";
+    await site.catalog.saveBackups([
+      { ...draft, status, finishedAt, metadata: { ...draft.metadata, error: reasonOf(error) } },
+    ]);
+    if (!site.signal.aborted) {
+      await raiseAlert(site, {
+        type: "BACKUP_FAILURE",
+        severity: "critical",
+        fingerprint: `failed:${JOB}`,
+        message: `backup ${draft.label} failed: ${reasonOf(error)}`,
+        hint: error instanceof JBackupError ? (error.hint ?? null) : null,
+        backupId: draft.id,
+      });
+    }
+    throw error;
+  }
+}
+
+function draftOf(site: Site, run: RunContext, method: Backup["method"], request: BackupRequest): Backup {
+  return {
+    id: site.newId(),
+    label: labelOf("full", run.startedAt),
+    kind: "full",
+    method,
+    tenantId: null,
+    status: "in_progress",
+    createdAt: run.startedAt.toISOString(),
+    finishedAt: null,
+    durationMs: null,
+    rawBytes: 0,
+    storedBytes: 0,
+    compressionRatio: null,
+    checksum: null,
+    parentId: null,
+    copies: [],
+    note: request.note,
+    createdBy: run.by,
+    jobId: run.id,
+    warnings: [],
+    metadata: {},
+  };
+}

@@ -1,0 +1,253 @@
+import type { Backup } from "../domain/backup.js";
+import { reasonOf } from "../domain/errors.js";
+import type { PhysicalFacts } from "../domain/physical.js";
+import type { Archive } from "../format/format.js";
+import type { BaseBackup, StoppedBackup } from "../postgres/postgres.js";
+import { raiseAlert, resolveAlert } from "./alert.js";
+import { type BackupRequest, JOB, recorded } from "./backup/record.js";
+import { type Filled, storeArchive } from "./backup/storeArchive.js";
+import { lockOnServer } from "./lock.js";
+import { dropOtherMaps, type MapWriter, writeMap } from "./physical/mapFile.js";
+import { findParent, type Parent, saveState } from "./physical/parent.js";
+import { Sources } from "./physical/sources.js";
+import { type Storing, storeAll, storeFile, type Tally } from "./physical/storeFiles.js";
+import { withRun } from "./run.js";
+import type { Site } from "./site.js";
+import { sealingKeys } from "./siteKeys.js";
+import { storagesForWriting, sweepStorages } from "./useStorages.js";
+
+export interface PhysicalRequest extends BackupRequest {
+  /** Store everything, whatever the last backup holds. */
+  fresh: boolean;
+}
+
+/** The cluster's files, read while it runs: what changed since the last backup is stored, the rest is referred to. */
+export async function backupPhysical(site: Site, request: PhysicalRequest): Promise<Backup> {
+  return withRun(site, JOB, async (run) => {
+    const keys = await sealingKeys(site);
+    const storages = await storagesForWriting(site);
+    const postgres = await site.postgres();
+    const admin = await postgres.admin();
+    try {
+      await lockOnServer(site, admin, JOB);
+      await run.settleKilled();
+      await sweepStorages(site, storages.usable);
+      return await recorded(site, run, "physical", request, async (draft) => {
+        site.report.progress({ task: "waiting for a checkpoint", done: 0, total: null, unit: "bytes" });
+        const base = await postgres.openBaseBackup(draft.label);
+        site.step("backup-started");
+        const work = await beginWork(site, draft, base, request);
+        try {
+          const done = await storeArchive(site, draft, keys, storages, {
+            expectedBytes: base.cluster.bytes,
+            fill: (archive) => fill(work, archive),
+          });
+          await remember(work, draft).catch((error: unknown) =>
+            site.report.warn(
+              `what this backup holds could not be noted for the next one: ${reasonOf(error)}`,
+            ),
+          );
+          await tellDamage(work, done);
+          return done;
+        } finally {
+          await work.map.discard();
+          await work.parent?.map.close();
+          await base.close();
+        }
+      });
+    } finally {
+      await admin.close();
+    }
+  });
+}
+
+interface Work {
+  site: Site;
+  base: BaseBackup;
+  parent: Parent | null;
+  sources: Sources;
+  map: MapWriter;
+  fingerprintKey: Buffer;
+  tally: Tally;
+}
+
+async function beginWork(
+  site: Site,
+  draft: Backup,
+  base: BaseBackup,
+  { fresh }: PhysicalRequest,
+): Promise<Work> {
+  const parent = await findParent(site, { fresh, systemId: base.cluster.server.systemId });
+  return {
+    site,
+    base,
+    parent,
+    sources: new Sources(site.format, parent),
+    map: await writeMap(site, draft.id),
+    fingerprintKey:
+      parent === null ? site.format.newFingerprintKey() : Buffer.from(parent.state.fingerprintKey, "base64"),
+    tally: {
+      files: 0,
+      bytes: 0,
+      storedBytes: 0,
+      storedBlocks: 0,
+      referencedBlocks: 0,
+      damagedPages: [],
+    },
+  };
+}
+
+/** Files, then pg_control, then the WAL between start and stop, then the map of it all. */
+async function fill(work: Work, archive: Archive): Promise<Filled> {
+  const { site, base, parent, tally } = work;
+  const changed =
+    parent === null
+      ? null
+      : await base.changedSince(
+          { timeline: base.timeline, fromLsn: parent.state.startLsn, toLsn: base.startLsn },
+          site.signal,
+        );
+  let read = 0;
+  const storing: Storing = {
+    ...work,
+    archive,
+    changed: parent?.state.timeline === base.timeline ? changed : null,
+    onRead: (bytes) => {
+      read += bytes;
+      site.report.progress({
+        task: parent === null ? "reading files" : "reading what changed",
+        done: Math.min(Math.max(read, tally.bytes), base.cluster.bytes),
+        total: base.cluster.bytes,
+        unit: "bytes",
+      });
+    },
+  };
+  await storeAll(storing, base);
+  site.step("files-read");
+  await storeFile(storing, await base.files.control());
+  const stopped = await base.stop();
+  site.step("backup-stopped");
+  const { walSegmentBytes } = base.cluster;
+  const range = {
+    timeline: base.timeline,
+    startLsn: base.startLsn,
+    endLsn: stopped.endLsn,
+    segmentBytes: walSegmentBytes,
+  };
+  for await (const segment of base.files.wal(range)) await storeFile(storing, segment);
+  await archive.addEntry(site.format.MAP_ENTRY, work.map.content());
+  site.step("map-stored");
+  return filledFrom(work, stopped);
+}
+
+function filledFrom(work: Work, stopped: StoppedBackup): Filled {
+  const { base, parent, sources, tally } = work;
+  const { server } = base.cluster;
+  const physical = physicalFacts(work, stopped);
+  const damaged = tally.damagedPages.slice(0, MOST_NAMED).map(({ path, block }) => `${path} page ${block}`);
+  return {
+    server: { version: server.version, versionNum: server.versionNum, systemId: server.systemId },
+    timeline: base.timeline,
+    startLsn: base.startLsn,
+    endLsn: stopped.endLsn,
+    parentId: parent?.state.backupId ?? null,
+    needs: sources.needs(),
+    warnings: [
+      ...base.files.warnings(),
+      ...(damaged.length === 0
+        ? []
+        : [`${tally.damagedPages.length} damaged pages in the cluster itself: ${damaged.join(", ")}`]),
+    ],
+    metadata: {
+      clusterBytes: tally.bytes,
+      files: tally.files,
+      incremental: parent !== null,
+      blocksStored: tally.storedBlocks,
+      blocksReferenced: tally.referencedBlocks,
+      damagedPages: tally.damagedPages.length,
+      takenOn: base.takenOn,
+      reader: base.reader,
+      timeline: base.timeline,
+      startLsn: base.startLsn,
+      endLsn: stopped.endLsn,
+      startTime: base.startTime,
+      endTime: stopped.endTime,
+      systemId: server.systemId,
+      walSegmentBytes: base.cluster.walSegmentBytes,
+    },
+    detail: { physical },
+  };
+}
+
+const MOST_NAMED = 10;
+const MOST_KEPT = 10_000;
+
+function physicalFacts(
+  { base, sources, tally, fingerprintKey }: Work,
+  stopped: StoppedBackup,
+): PhysicalFacts {
+  const { cluster } = base;
+  return {
+    format: 1,
+    fingerprintKey: fingerprintKey.toString("base64"),
+    sources: sources.ids,
+    server: {
+      version: cluster.server.version,
+      versionNum: cluster.server.versionNum,
+      major: cluster.server.major,
+      systemId: cluster.server.systemId,
+    },
+    superuser: cluster.superuser,
+    timeline: base.timeline,
+    startLsn: base.startLsn,
+    endLsn: stopped.endLsn,
+    startTime: base.startTime,
+    endTime: stopped.endTime,
+    takenOn: base.takenOn,
+    reader: base.reader,
+    walSegmentBytes: cluster.walSegmentBytes,
+    hasPageChecksums: cluster.hasPageChecksums,
+    backupLabel: stopped.backupLabel,
+    tablespaces: cluster.tablespaces,
+    settings: cluster.settings,
+    hasOwnConfiguration: cluster.hasOwnConfiguration,
+    files: tally.files,
+    bytes: tally.bytes,
+    damagedPages: tally.damagedPages.slice(0, MOST_KEPT),
+  };
+}
+
+/** For the next backup: this host may hold no key that opens this one. */
+async function remember(work: Work, draft: Backup): Promise<void> {
+  const { site, base, parent, sources } = work;
+  await work.map.keep();
+  await saveState(site, {
+    backupId: draft.id,
+    since: parent?.state.since ?? draft.createdAt,
+    fingerprintKey: work.fingerprintKey.toString("base64"),
+    sources: sources.ids,
+    systemId: base.cluster.server.systemId,
+    timeline: base.timeline,
+    startLsn: base.startLsn,
+  });
+  site.step("chain-remembered");
+  await dropOtherMaps(site, draft.id);
+}
+
+/** Damage in the cluster itself: the backup is kept, and somebody must look before the older ones are gone. */
+async function tellDamage({ site, tally }: Work, done: Backup): Promise<void> {
+  const fingerprint = "damaged_pages";
+  const [first] = tally.damagedPages;
+  if (first === undefined) {
+    await resolveAlert(site, fingerprint, `backup ${done.label} found no damaged page`);
+    return;
+  }
+  await raiseAlert(site, {
+    type: "INTEGRITY_FAILURE",
+    severity: "critical",
+    fingerprint,
+    message: `${tally.damagedPages.length} pages of the cluster have a wrong checksum, the first is page ${first.block} of ${first.path}`,
+    hint: "an older backup may hold them whole: restore it beside with --into-dir, and look for failing hardware",
+    backupId: done.id,
+  });
+}
