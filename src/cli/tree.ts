@@ -53,7 +53,15 @@ export const COMMANDS: CommandSpec[] = [
     usage: "restore [backup]",
     summary: "bring a backup back (BACKUP: id, label, beginning of either, or latest)",
     options: [
-      ["--mode <mode>", "full: all of it; merge: add what is missing to the live database"],
+      [
+        "--mode <mode>",
+        "full: all of it; merge: add what is missing to the live database; pitr: a moment in time",
+      ],
+      ["--to <target>", "a time with its zone, an LSN, a restore point's name, or latest"],
+      ["--into-dir <directory>", "the whole cluster, as files in this directory"],
+      ["--delta", "with --into-dir: keep what is right there, write only what differs"],
+      ["--start", "with --into-dir: leave the server running on it"],
+      ["--tablespace <name=directory...>", "with --into-dir: another place for a tablespace"],
       ["--into-db <name>", "into a new database of this name"],
       [
         "--in-place",
@@ -66,7 +74,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--tables <tables...>", "merge only these tables"],
       ["--jobs <n>", "parallel pg_restore jobs (default: one per core, at least 4)"],
       ["--reason <text>", "why; recorded with the restore"],
-      ["--confirm <name>", "the name of the database that will be overwritten"],
+      ["--confirm <name>", "the database or the directory that will be overwritten"],
       ["--dry-run", "print the plan and change nothing"],
     ],
     examples: [
@@ -74,6 +82,10 @@ export const COMMANDS: CommandSpec[] = [
       [
         'jbackup restore latest --mode full --into-db shop_check --reason "monthly test"',
         "beside the live one",
+      ],
+      [
+        'jbackup restore --mode pitr --to 2026-11-20T13:59:30Z --into-dir /var/lib/pg_13_59 --reason "bad deploy"',
+        "the cluster as it was at that moment",
       ],
       [
         'jbackup restore full-20261120 --mode full --confirm shop --reason "bad migration"',

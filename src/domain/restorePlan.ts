@@ -3,6 +3,8 @@ import type { RestoreMode } from "./backup.js";
 export interface RestoreRequest {
   reference: string;
   mode: Exclude<RestoreMode, "pitr">;
+  /** A moment after the backup, for physical ones; null: the backup as it is. */
+  to: string | null;
   /** A database of another name; null: the one that the configuration protects. */
   intoDatabase: string | null;
   inPlace: boolean;
@@ -14,7 +16,9 @@ export interface RestoreRequest {
 }
 
 /** How the target comes to its new content. */
-export type RestoreWay = "new" | "swap" | "in-place" | "merge";
+export type DatabaseWay = "new" | "swap" | "in-place" | "merge";
+/** As databases of a running server, or as the files of a cluster. */
+export type RestoreWay = DatabaseWay | "directory" | "delta";
 
 export interface RestorePlan {
   backupId: string;
@@ -47,13 +51,13 @@ export interface RestoreFacts {
   warnings: string[];
 }
 
-const wayOf = (request: RestoreRequest, facts: RestoreFacts): RestoreWay => {
+const wayOf = (request: RestoreRequest, facts: RestoreFacts): DatabaseWay => {
   if (request.mode === "merge") return "merge";
   if (request.inPlace) return "in-place";
   return facts.targetExists ? "swap" : "new";
 };
 
-const stepsOf = (way: RestoreWay, request: RestoreRequest, { backup, target }: RestoreFacts): string[] => {
+const stepsOf = (way: DatabaseWay, request: RestoreRequest, { backup, target }: RestoreFacts): string[] => {
   const fetch = `fetch and open ${backup.label} (database ${backup.database}, ${backup.tables} tables, ${backup.rows} rows)`;
   const check = `check that every table has as many rows as were recorded`;
   const beside = `restore it beside, with ${request.jobs} jobs, into a database that nobody else can enter`;
@@ -87,7 +91,7 @@ const CONFLICTS = {
 } as const;
 
 /** A merge in which existing rows win only adds. */
-const overwritesNothing = (way: RestoreWay, request: RestoreRequest): boolean =>
+const overwritesNothing = (way: DatabaseWay, request: RestoreRequest): boolean =>
   way === "new" || (way === "merge" && request.onConflict !== "overwrite");
 
 /** What a restore will do; the dry run prints it, the real run follows it. */

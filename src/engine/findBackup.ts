@@ -71,6 +71,18 @@ async function inCatalog(site: Site, reference: string): Promise<Known | null> {
   }
 }
 
+/** The ids of all full backups that any storage has a manifest of, newest first. */
+export async function idsInStorages(site: Site): Promise<string[]> {
+  const { usable } = await storagesForReading(site);
+  const ids = new Set<string>();
+  for (const storage of usable)
+    for await (const { key } of storage.list("backups/full/")) {
+      const place = parseManifestKey(key);
+      if (place !== null) ids.add(place.id);
+    }
+  return [...ids].sort().reverse();
+}
+
 const isIdPrefix = (reference: string): boolean => /^[0-9a-f][0-9a-f-]{3,35}$/.test(reference);
 
 /** Without the catalog: what the storages themselves hold. */

@@ -42,7 +42,12 @@ export async function restore(
       await run.settleKilled();
       site.signal.throwIfAborted();
       await sweepBefore(site, postgres, admin, prepared.plan.target);
-      return recorded(site, run, prepared, () => carryOut(site, prepared, postgres, admin));
+      return recorded(
+        site,
+        run,
+        { plan: prepared.plan, mode: request.mode, reason: request.reason, targetTime: null },
+        () => carryOut(site, prepared, postgres, admin),
+      );
     });
   } finally {
     await admin.close();

@@ -64,7 +64,7 @@ export type Format = typeof FormatFront;
 
 export type Clusters = Pick<
   typeof PostgresFront,
-  "startRestored" | "findBinDirectories" | "unprivilegedOwner" | "openPostgres"
+  "startRestored" | "startServer" | "findBinDirectories" | "unprivilegedOwner" | "openPostgres"
 >;
 
 export type OpenedStorage =

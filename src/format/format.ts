@@ -42,6 +42,15 @@ export { type OpenedEntry, openEntries } from "./openEntries.js";
 export { type SealedObject, type SealOptions, sealedBytesAtMost, sealObject, sealStream } from "./seal.js";
 export { type Signature, signDetached, verifyDetached } from "./sign.js";
 export {
+  markKey,
+  OPENING_BYTES,
+  readWalClaim,
+  type WalClaim,
+  walContext,
+  walMark,
+  withoutTail,
+} from "./walObject.js";
+export {
   commitmentOf,
   type Identity,
   newDataKey,

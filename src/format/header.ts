@@ -103,6 +103,17 @@ export function openHeader(
   dataKey: Uint8Array,
   expected: SealContext,
 ): [Header, ObjectKeys] {
+  const header = readHeader(opening, expected);
+  refuseForeign(header.context, expected);
+  const keys = objectKeys(dataKey, header);
+  const from = header.bytes.length + CHECKSUM_BYTES;
+  if (!timingSafeEqual(keys.check, opening.subarray(from, from + CHECK_BYTES)))
+    throw objectFault("container_foreign", expected, "is sealed with another key than this backup's");
+  return [header, keys];
+}
+
+/** What the header claims. Nobody has vouched for it before the object is opened with its key. */
+export function readHeader(opening: Buffer, expected: SealContext): Header {
   const needed = openingBytes(opening, expected);
   if (opening.length < needed)
     throw endsLikeContainer(opening) ? damagedHeader(expected) : truncatedHeader(expected);
@@ -115,12 +126,7 @@ export function openHeader(
       expected,
       `has container version ${bytes[8]}; this jbackup reads 1`,
     );
-  const header = parseHeader(bytes, expected);
-  refuseForeign(header.context, expected);
-  const keys = objectKeys(dataKey, header);
-  if (!timingSafeEqual(keys.check, opening.subarray(bytes.length + CHECKSUM_BYTES, needed)))
-    throw objectFault("container_foreign", expected, "is sealed with another key than this backup's");
-  return [header, keys];
+  return parseHeader(bytes, expected);
 }
 
 function parseHeader(bytes: Buffer, expected: SealContext): Header {

@@ -15,7 +15,12 @@ export type { LogicalDump } from "./logicalDump.js";
 export type { BaseBackup, StoppedBackup } from "./physical/baseBackup.js";
 export type { ChangedPages } from "./physical/changedPages.js";
 export type { SourceFile } from "./physical/sourceFile.js";
-export { type RestoredCluster, type RestoredSettings, startRestored } from "./restoredCluster.js";
+export {
+  type RestoredCluster,
+  type RestoredSettings,
+  startRestored,
+  startServer,
+} from "./restoredCluster.js";
 export { startThrowawayCluster, unprivilegedOwner } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export { findBinDirectories, type ToolEnvironment } from "./tools.js";

@@ -151,3 +151,28 @@ async function isRunning(dataDirectory: string): Promise<boolean> {
   }
   return isAlive(markOf(Number(text.split("\n")[0])));
 }
+
+export interface OwnServer {
+  dataDirectory: string;
+  binDirectory: string;
+  environment: ToolEnvironment;
+  owner: { uid: number; gid: number } | null;
+  logFile: string;
+}
+
+/** Starts the server as its own configuration says, and leaves it running. */
+export async function startServer(server: OwnServer): Promise<void> {
+  const { dataDirectory, binDirectory, environment, owner, logFile } = server;
+  await writeFile(logFile, "", { mode: 0o600 });
+  if (owner) await chown(logFile, owner.uid, owner.gid);
+  try {
+    await runTool(
+      join(binDirectory, "pg_ctl"),
+      ["-D", dataDirectory, "-w", "-t", "300", "-s", "-l", logFile, "start"],
+      { environment, owner: owner ?? undefined, directory: dataDirectory },
+    );
+  } catch (error) {
+    const log = (await readFile(logFile, "utf8")).trim().split("\n").slice(-3).join("; ");
+    throw new JBackupError("postgres_failed", `the server did not start: ${log}`, { cause: error });
+  }
+}

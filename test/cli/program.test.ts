@@ -165,11 +165,15 @@ describe("a command line that means nothing", () => {
       "--logical and --physical exclude each other",
       "leave both out for a physical backup",
     ],
-    ["backup full --logical --fresh", "--fresh works with physical backups only", "leave it out"],
+    [
+      "backup full --logical --fresh",
+      "--fresh works with physical backups only",
+      "leave it out: a logical backup is always whole",
+    ],
     [
       "restore --mode pitr --reason x",
-      "point-in-time recovery is not part of this version",
-      "use --mode full or --mode merge",
+      "--mode pitr needs --to",
+      "give a time with its zone (2026-11-20T13:59:30Z), an LSN, the name of a restore point, or latest",
     ],
     [
       "restore",

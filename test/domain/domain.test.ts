@@ -126,6 +126,7 @@ describe("a restore plan", () => {
     reference: "latest",
     mode: "full",
     intoDatabase: null,
+    to: null,
     inPlace: false,
     onConflict: "skip",
     tables: [],

@@ -1,7 +1,10 @@
 import { availableParallelism } from "node:os";
+import { resolve } from "node:path";
 import type { Restore } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import { planRestore, type RestorePlan, type RestoreRequest, restore } from "../../engine/restore.js";
+import { type ClusterRequest, planCluster, restoreCluster } from "../../engine/restoreCluster.js";
+import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandRun, type Options, withSite } from "../context.js";
 import { choiceFlag, countFlag, isSet, listFlag, textFlag } from "../flags.js";
@@ -10,17 +13,20 @@ import { bytesText, countText, durationText } from "../text.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
-function requestOf(args: string[], options: Options): RestoreRequest {
-  const mode = choiceFlag(options, "mode", ["full", "merge", "pitr"] as const) ?? "full";
-  if (mode === "pitr")
-    throw usage("point-in-time recovery is not part of this version", "use --mode full or --mode merge");
-  const isDryRun = isSet(options, "dryRun");
+function reasonIn(options: Options): string {
   const reason = textFlag(options, "reason")?.trim() ?? "";
-  if (reason === "" && !isDryRun)
+  if (reason === "" && !isSet(options, "dryRun"))
     throw usage(
       "--reason is missing: every restore records why it was made",
       'add --reason "why", or look first with --dry-run',
     );
+  return reason;
+}
+
+type Mode = "full" | "merge" | "pitr";
+
+function databaseRequest(args: string[], options: Options, mode: Mode): RestoreRequest {
+  const reason = reasonIn(options);
   const onConflict = choiceFlag({ "on-conflict": options.onConflict }, "on-conflict", [
     "skip",
     "overwrite",
@@ -31,15 +37,93 @@ function requestOf(args: string[], options: Options): RestoreRequest {
   const inPlace = isSet(options, "inPlace");
   if (inPlace && mode === "merge")
     throw usage("--in-place works with --mode full only", "leave it out: a merge is always in place");
+  for (const flag of ["delta", "start"])
+    if (isSet(options, flag))
+      throw usage(`--${flag} works with --into-dir only`, "add --into-dir DIR, or leave it out");
+  if (listFlag(options, "tablespace").length > 0)
+    throw usage("--tablespace works with --into-dir only", "add --into-dir DIR, or leave it out");
   return {
     reference: args[0] ?? "latest",
-    mode,
+    mode: mode === "merge" ? "merge" : "full",
+    to: targetIn(options, mode),
     intoDatabase: textFlag(options, "intoDb") ?? null,
     inPlace,
     onConflict: onConflict ?? "skip",
     tables: listFlag(options, "tables"),
     reason,
     jobs: countFlag(options, "jobs", 1, 64) ?? Math.max(4, availableParallelism()),
+  };
+}
+
+/** A moment is reached from files and WAL; --mode pitr alone means the end of the WAL. */
+function targetIn(options: Options, mode: Mode): string | null {
+  const to = textFlag(options, "to");
+  if (mode === "pitr") {
+    if (to !== undefined) return to;
+    throw usage(
+      "--mode pitr needs --to",
+      "give a time with its zone (2026-11-20T13:59:30Z), an LSN, the name of a restore point, or latest",
+    );
+  }
+  if (mode === "full" && to !== undefined)
+    throw usage("--to works with --mode pitr and --mode merge", "add --mode pitr");
+  return to ?? null;
+}
+
+function clusterRequest(args: string[], options: Options, mode: Mode): ClusterRequest {
+  if (mode === "merge")
+    throw usage(
+      "--mode merge does not go into a directory",
+      "leave out --into-dir: it adds rows to a database",
+    );
+  for (const [flag, name] of [
+    ["intoDb", "into-db"],
+    ["inPlace", "in-place"],
+    ["onConflict", "on-conflict"],
+    ["tables", "tables"],
+  ] as const)
+    if (options[flag] !== undefined && options[flag] !== false)
+      throw usage(`--${name} and --into-dir exclude each other`, "leave one of them out");
+  return {
+    reference: args[0] ?? "latest",
+    directory: resolve(textFlag(options, "intoDir") ?? ""),
+    to: targetIn(options, mode),
+    delta: isSet(options, "delta"),
+    start: isSet(options, "start"),
+    tablespaces: Object.fromEntries(listFlag(options, "tablespace").map(spaceIn)),
+    reason: reasonIn(options),
+  };
+}
+
+function spaceIn(text: string): [name: string, place: string] {
+  const at = text.indexOf("=");
+  if (at > 0 && at < text.length - 1) return [text.slice(0, at), text.slice(at + 1)];
+  throw usage(`--tablespace cannot be "${text}"`, "write it as --tablespace NAME=/DIRECTORY");
+}
+
+interface Action {
+  plan(site: Site): Promise<RestorePlan>;
+  restore(site: Site, confirm: (plan: RestorePlan) => Promise<void>): Promise<Restore>;
+}
+
+function actionOf(args: string[], options: Options): Action {
+  const mode = choiceFlag(options, "mode", ["full", "merge", "pitr"] as const) ?? "full";
+  if (textFlag(options, "intoDir") !== undefined) {
+    const request = clusterRequest(args, options, mode);
+    return {
+      plan: (site) => planCluster(site, request),
+      restore: (site, confirm) => restoreCluster(site, request, confirm),
+    };
+  }
+  const request = databaseRequest(args, options, mode);
+  if (mode === "pitr" && request.intoDatabase === null && !request.inPlace)
+    throw usage(
+      "--mode pitr needs a place",
+      "add --into-dir DIR for the whole cluster, or --into-db NAME for one database beside the live one",
+    );
+  return {
+    plan: (site) => planRestore(site, request),
+    restore: (site, confirm) => restore(site, request, confirm),
   };
 }
 
@@ -50,6 +134,14 @@ const planText = (plan: RestorePlan): string =>
     ...plan.warnings.map((warning) => `  Note: ${warning}`),
     plan.overwrites === null ? "  Nothing is overwritten." : `  This overwrites ${plan.overwrites}.`,
   ].join("\n");
+
+function whatText({ rowsRestored, metadata }: Restore): string {
+  if (typeof metadata.bytes !== "number") return `${countText(rowsRestored)} rows`;
+  const files = `${bytesText(metadata.bytes)} in ${countText(Number(metadata.files))} files`;
+  if (typeof metadata.replayedLsn !== "string") return files;
+  const last = typeof metadata.lastCommitAt === "string" ? `, last commit ${metadata.lastCommitAt}` : "";
+  return `${files}, WAL replayed to ${metadata.replayedLsn}${last},`;
+}
 
 const MOST_TABLES = 25;
 
@@ -66,7 +158,7 @@ function doneText(done: Restore, columns: number): string {
     columns,
   );
   return [
-    `${done.target} is restored: ${countText(done.rowsRestored)} rows in ${durationText(done.durationMs ?? 0)}`,
+    `${done.target} is restored: ${whatText(done)} in ${durationText(done.durationMs ?? 0)}`,
     ...(touched.length === 0 ? [] : [table]),
     ...(touched.length > MOST_TABLES
       ? [`... and ${touched.length - MOST_TABLES} more tables (--json shows all)`]
@@ -76,14 +168,14 @@ function doneText(done: Restore, columns: number): string {
 }
 
 export const run: CommandRun = (context, args, options) => {
-  const request = requestOf(args, options);
+  const action = actionOf(args, options);
   return withSite(context, async (site) => {
     if (isSet(options, "dryRun")) {
-      const plan = await planRestore(site, request);
+      const plan = await action.plan(site);
       context.output.answer(plan, planText(plan));
       return 0;
     }
-    const done = await restore(site, request, async (plan) => {
+    const done = await action.restore(site, async (plan) => {
       if (plan.overwrites === null) return;
       if (context.isInteractive && textFlag(options, "confirm") === undefined)
         for (const line of planText(plan).split("\n")) context.output.report.info(line);

@@ -143,6 +143,7 @@ async function bringBack(site: Site, say: DemoRequest["say"]): Promise<Restore> 
       reference: "latest",
       mode: "full",
       intoDatabase: null,
+      to: null,
       inPlace: false,
       onConflict: "skip",
       tables: [],

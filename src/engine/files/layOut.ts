@@ -9,8 +9,9 @@ import { fetchRuns } from "./fetchRuns.js";
 import { OpenFiles } from "./openFiles.js";
 import { type Places, spaceIn } from "./places.js";
 import { WantedRuns } from "./runs.js";
+import { LEFT_OUT } from "./settingsFiles.js";
 import { removeStrangers } from "./strangers.js";
-import { CONTROL_FILE, markTarget, unmarkTarget } from "./target.js";
+import { CONTROL_FILE, type Mark, markTarget } from "./target.js";
 
 export interface LayOutRequest {
   chain: OpenedChain;
@@ -19,7 +20,8 @@ export interface LayOutRequest {
   delta: boolean;
   /** Whose the files shall be, when that is not who runs this. */
   owner: { uid: number; gid: number } | null;
-  restoreId: string;
+  /** Stays there until the caller says that all is done. */
+  mark: Mark;
   /** What is to stand beside the files before the cluster can start: labels and recovery settings. */
   finishing(): Promise<void>;
 }
@@ -40,11 +42,10 @@ interface Placed {
 const FLUSHES = 8;
 const UNFINISHED_CONTROL = `${CONTROL_FILE}.jbackup`;
 
-/** A cluster's files, whole and durable. It cannot be started before the very last of them, pg_control, is in its place. */
+/** A cluster's files, whole and durable. It cannot be started before the very last of them, pg_control, is in its place. The mark stays. */
 export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOut> {
-  const { chain, places } = request;
-  const backupId = chain.sources[0]?.found.manifest.body.backupId ?? "";
-  await markTarget(places.directory, { backupId, restoreId: request.restoreId });
+  const { places } = request;
+  await markTarget(places.directory, request.mark);
   await rm(join(places.directory, CONTROL_FILE), { force: true });
   site.step("target-marked");
   const prepared = await prepare(site, request);
@@ -57,8 +58,6 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
   site.step("settings-written");
   await rename(join(places.directory, UNFINISHED_CONTROL), join(places.directory, CONTROL_FILE));
   await flushFolder(dirname(join(places.directory, CONTROL_FILE)));
-  await unmarkTarget(places.directory);
-  await flushFolder(places.directory);
   const bytes = prepared.files.reduce(
     (sum, { record }) => sum + record.size,
     prepared.control?.record.size ?? 0,
@@ -93,6 +92,7 @@ async function prepare(site: Site, request: LayOutRequest): Promise<Prepared> {
   let done = 0;
   for await (const { record, tags } of chain.map()) {
     site.signal.throwIfAborted();
+    if (LEFT_OUT.has(record.path)) continue;
     if (record.kind === "dir") await makeFolderOf(record, places, owner, prepared.folders);
     else {
       await prepareFile(site, request, record, tags, prepared);

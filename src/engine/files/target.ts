@@ -1,7 +1,9 @@
-import { lstat, mkdir, open, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
+import { syncDirectory } from "../../sys/atomicFile.js";
 import { freeBytesAt } from "../../sys/hiddenFile.js";
+import { isAlive, type ProcessMark } from "../../sys/processes.js";
 
 /** Stands in a directory from the first moment to the last: what holds it is no cluster yet. */
 const MARK = "jbackup-restore.json";
@@ -11,6 +13,9 @@ export const CONTROL_FILE = "global/pg_control";
 export interface Mark {
   backupId: string;
   restoreId: string;
+  /** Who restores, and with what: a killed run may have left a server running. */
+  process: ProcessMark;
+  binDirectory: string | null;
 }
 
 export interface TargetState {
@@ -120,16 +125,21 @@ export async function markTarget(directory: string, mark: Mark): Promise<void> {
   await writeFile(join(directory, MARK), `${JSON.stringify(mark)}\n`, { mode: 0o600 });
 }
 
-export const unmarkTarget = (directory: string): Promise<void> => rm(join(directory, MARK), { force: true });
+export async function unmarkTarget(directory: string): Promise<void> {
+  await rm(join(directory, MARK), { force: true });
+  await syncDirectory(directory);
+}
+
+/** Two restores into one directory would make a mixture of it. */
+export function refuseBusy(directory: string, { mark }: TargetState): void {
+  if (mark === null || !isAlive(mark.process)) return;
+  throw new JBackupError(
+    "target_refused",
+    `another restore (process ${mark.process.pid}) is filling ${directory}`,
+    {
+      hint: "wait for it to end, or end it",
+    },
+  );
+}
 
 export const isMark = (path: string): boolean => path === MARK;
-
-/** Where a link leads, or null when it is none. */
-export async function linkAt(path: string): Promise<string | null> {
-  try {
-    return (await lstat(path)).isSymbolicLink() ? await readlink(path) : null;
-  } catch (error) {
-    if (isMissing(error)) return null;
-    throw error;
-  }
-}

@@ -1,26 +1,34 @@
 import type { Restore } from "../../domain/backup.js";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
+import type { RestorePlan } from "../../domain/restorePlan.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
-import type { Outcome, Prepared } from "./outcome.js";
+import type { Outcome } from "./outcome.js";
 
 export const JOB = "restore";
+
+export interface Recording {
+  plan: RestorePlan;
+  mode: Restore["mode"];
+  reason: string;
+  targetTime: string | null;
+}
 
 /** Who, why, when, what, how many rows and how long: recorded whatever happens. */
 export async function recorded(
   site: Site,
   run: RunContext,
-  { plan: planned, request }: Prepared,
-  work: () => Promise<Outcome>,
+  { plan: planned, mode, reason, targetTime }: Recording,
+  work: (restoreId: string) => Promise<Outcome>,
 ): Promise<Restore> {
   const started: Restore = {
     id: site.newId(),
     backupId: planned.backupId,
-    mode: request.mode,
+    mode,
     status: "in_progress",
     target: planned.target,
-    targetTime: null,
+    targetTime,
     tenantIds: [],
     rowsRestored: 0,
     startedAt: run.startedAt.toISOString(),
@@ -29,7 +37,7 @@ export async function recorded(
     tables: [],
     warnings: planned.warnings,
     error: null,
-    reason: request.reason,
+    reason,
     initiatedBy: run.by,
     jobId: run.id,
     metadata: { way: planned.way },
@@ -47,7 +55,7 @@ export async function recorded(
     };
   };
   try {
-    const outcome = await work();
+    const outcome = await work(started.id);
     const done = end({
       status: "completed",
       tables: outcome.tables,

@@ -1,0 +1,88 @@
+import { isJBackupError, JBackupError } from "../domain/errors.js";
+import type { ManifestBody } from "../domain/manifest.js";
+import { type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
+import { type FoundBackup, findBackup, idsInStorages } from "./findBackup.js";
+import type { Site } from "./site.js";
+
+export const isPhysical = ({ kind, method }: Pick<ManifestBody, "kind" | "method">): boolean =>
+  kind === "full" && method === "physical";
+
+/** Every physical backup there is, newest first, as far as it can be found. */
+export async function* physicalBackups(site: Site): AsyncGenerator<FoundBackup> {
+  for (const id of await candidateIds(site)) {
+    try {
+      const found = await findBackup(site, id);
+      if (isPhysical(found.manifest.body)) yield found;
+    } catch (error) {
+      // one bad backup must not hide the good ones
+      if (!isJBackupError(error)) throw error;
+      site.report.warn(`backup ${id} is passed over: ${error.message}`);
+    }
+  }
+}
+
+async function candidateIds(site: Site): Promise<string[]> {
+  try {
+    const known = await site.catalog.backups({ kind: "full", status: ["completed", "verified"] });
+    const physical = known.filter(({ method }) => method === "physical");
+    if (physical.length > 0) return physical.map(({ id }) => id);
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(`the catalog cannot be read (${error.message}); looking into the storages instead`);
+  }
+  return idsInStorages(site);
+}
+
+/** The physical backup that a reference means; `latest` is the newest of them. */
+export async function findPhysical(site: Site, reference: string): Promise<FoundBackup> {
+  if (reference === "latest") {
+    for await (const found of physicalBackups(site)) return found;
+    throw new JBackupError("not_found", "there is no physical backup yet", {
+      hint: "make one with jbackup backup full",
+    });
+  }
+  const found = await findBackup(site, reference);
+  if (isPhysical(found.manifest.body)) return found;
+  throw new JBackupError("usage", `${found.manifest.body.label} is no physical backup`, {
+    hint: "only those come back as files, or at a moment in time: jbackup list --kind full shows the methods",
+  });
+}
+
+export const lsnNumber = (lsn: string): bigint => {
+  const [high = "0", low = "0"] = lsn.split("/");
+  return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`);
+};
+
+const endTimeOf = (body: ManifestBody): string => String(body.metadata.endTime ?? body.finishedAt);
+
+/** Whether a recovery to the target can begin from this backup: it must have ended before. */
+function endsBefore(body: ManifestBody, target: RecoveryTarget): boolean {
+  if (target.kind === "time") return Date.parse(endTimeOf(body)) <= target.at.getTime();
+  if (target.kind === "lsn") return lsnNumber(body.endLsn ?? "0/0") <= lsnNumber(target.lsn);
+  return true;
+}
+
+/** The newest backup from which the target can be reached. */
+export async function chooseBase(
+  site: Site,
+  reference: string,
+  target: RecoveryTarget,
+): Promise<FoundBackup> {
+  let oldest: FoundBackup | null = null;
+  const candidates = reference === "latest" ? physicalBackups(site) : [await findPhysical(site, reference)];
+  for await (const found of candidates) {
+    if (endsBefore(found.manifest.body, target)) return found;
+    oldest = found;
+  }
+  if (oldest === null)
+    throw new JBackupError("not_found", "there is no physical backup to recover from", {
+      hint: "make one with jbackup backup full",
+    });
+  const { body } = oldest.manifest;
+  const nearest = target.kind === "lsn" ? `LSN ${body.endLsn}` : endTimeOf(body);
+  throw new JBackupError(
+    "target_refused",
+    `${targetText(target)} is before the end of ${reference === "latest" ? "the oldest backup" : body.label}`,
+    { hint: `the earliest moment that can be reached from it is ${nearest}`, details: { nearest } },
+  );
+}

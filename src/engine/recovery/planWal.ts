@@ -1,0 +1,62 @@
+import { JBackupError } from "../../domain/errors.js";
+import type { PhysicalFacts } from "../../domain/physical.js";
+import { type RecoveryTarget, targetText } from "../../domain/recoveryTarget.js";
+import { lsnText, parseLsn } from "../../domain/wal.js";
+import { holeText, pathFrom, type WalPath } from "../../domain/walCoverage.js";
+import type { Site } from "../site.js";
+import { fetchWalFile } from "../wal/fetchFile.js";
+import { loadInventory } from "../wal/inventory.js";
+import { openWalReader } from "../wal/walStore.js";
+import type { WalSource } from "./recover.js";
+
+export interface PlannedWal extends WalSource {
+  path: WalPath;
+}
+
+/** The WAL from a backup to a target. Refused here, before anything is touched, when the target cannot be reached. */
+export async function planWal(site: Site, facts: PhysicalFacts, target: RecoveryTarget): Promise<PlannedWal> {
+  refuseFuture(site, target);
+  const reader = await openWalReader(site, facts.server.systemId);
+  const inventory = await loadInventory(site, reader, facts.walSegmentBytes);
+  const path = pathFrom(inventory, {
+    timeline: facts.timeline,
+    startLsn: parseLsn(facts.startLsn),
+    endLsn: parseLsn(facts.endLsn),
+    endsSegment: facts.takenOn === "primary",
+  });
+  refuseUnreached(target, path, facts);
+  const pieces = inventory.stored.filter(({ file }) => file.kind === "piece");
+  return {
+    path,
+    files: path.files,
+    get: (name) =>
+      fetchWalFile(reader, name, facts.walSegmentBytes, async (segment) =>
+        pieces.filter(({ file }) => file.name.startsWith(segment)),
+      ),
+  };
+}
+
+function refuseFuture(site: Site, target: RecoveryTarget): void {
+  if (target.kind !== "time" || target.at.getTime() <= site.clock.now().getTime()) return;
+  throw new JBackupError("target_refused", `${targetText(target)} is in the future`, {
+    hint: "give a moment that has passed, or latest",
+  });
+}
+
+function refuseUnreached(target: RecoveryTarget, path: WalPath, facts: PhysicalFacts): void {
+  const isBeyond =
+    (target.kind === "lsn" && parseLsn(target.lsn) > path.endLsn) ||
+    (target.kind === "time" && target.at.getTime() > (path.until ?? new Date(facts.endTime)).getTime());
+  if (!isBeyond && !(target.kind === "latest" && path.hole !== null)) return;
+  const until = (path.until ?? new Date(facts.endTime)).toISOString();
+  const nearest =
+    target.kind === "lsn" ? `LSN ${lsnText(path.endLsn)}` : `${until} (LSN ${lsnText(path.endLsn)})`;
+  const why =
+    path.hole === null
+      ? "the WAL that is stored ends before"
+      : `WAL is missing (${holeText(path.hole)}), and nothing behind it can be reached`;
+  throw new JBackupError("target_refused", `${targetText(target)} cannot be reached: ${why}`, {
+    hint: `the last moment that can be reached is ${nearest}; jbackup wal status shows what is stored`,
+    details: { nearest: until, nearestLsn: lsnText(path.endLsn) },
+  });
+}

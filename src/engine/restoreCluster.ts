@@ -1,0 +1,222 @@
+import { rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Restore } from "../domain/backup.js";
+import { parseTarget, type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
+import type { RestorePlan } from "../domain/restorePlan.js";
+import type { RestoredCluster, RestoredSettings } from "../postgres/postgres.js";
+import { ownMark } from "../sys/processes.js";
+import { chooseBase, findPhysical } from "./bases.js";
+import { type OpenedChain, openChain } from "./files/chain.js";
+import { type DirectoryWish, type InspectedTarget, inspectTarget } from "./files/inspectTarget.js";
+import { type LaidOut, layOut } from "./files/layOut.js";
+import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
+import { unmarkTarget } from "./files/target.js";
+import { checkCluster, startForGood } from "./recovery/checkCluster.js";
+import { type PlannedWal, planWal } from "./recovery/planWal.js";
+import { recover } from "./recovery/recover.js";
+import { binDirectoryFor, privateDirectory, sizedOptions } from "./recovery/serverFor.js";
+import type { Outcome } from "./restore/outcome.js";
+import { JOB, recorded } from "./restore/record.js";
+import { withRun } from "./run.js";
+import type { Site } from "./site.js";
+
+export interface ClusterRequest extends DirectoryWish {
+  reference: string;
+  /** Null: the cluster as it was at the end of the backup. */
+  to: string | null;
+  /** Leave the server running on it. */
+  start: boolean;
+  reason: string;
+}
+
+interface Prepared {
+  request: ClusterRequest;
+  chain: OpenedChain;
+  target: RecoveryTarget | null;
+  inspected: InspectedTarget;
+  /** Null when no server is needed. */
+  binDirectory: string | null;
+  wal: PlannedWal | null;
+  plan: RestorePlan;
+}
+
+export const planCluster = async (site: Site, request: ClusterRequest): Promise<RestorePlan> =>
+  (await prepare(site, request)).plan;
+
+/** Brings a physical backup back as files, at its end or at a moment after it. */
+export async function restoreCluster(
+  site: Site,
+  request: ClusterRequest,
+  confirm: (plan: RestorePlan) => Promise<void>,
+): Promise<Restore> {
+  const { plan } = await prepare(site, request);
+  await confirm(plan);
+  return withRun(site, JOB, async (run) => {
+    await run.settleKilled();
+    // whatever was true before the confirmation may have changed meanwhile
+    const prepared = await prepare(site, request);
+    return recorded(
+      site,
+      run,
+      {
+        plan: prepared.plan,
+        mode: prepared.target === null ? "full" : "pitr",
+        reason: request.reason,
+        targetTime: prepared.target?.kind === "time" ? prepared.target.at.toISOString() : null,
+      },
+      (restoreId) => carryOut(site, prepared, restoreId),
+    );
+  });
+}
+
+/** Everything is known, and refused if it must be, before anything is touched. */
+async function prepare(site: Site, request: ClusterRequest): Promise<Prepared> {
+  const target = request.to === null ? null : parseTarget(request.to);
+  const found =
+    target === null
+      ? await findPhysical(site, request.reference)
+      : await chooseBase(site, request.reference, target);
+  const chain = await openChain(site, found);
+  const needsServer = target !== null || request.start;
+  const binDirectory = needsServer ? await binDirectoryFor(site, chain.facts) : null;
+  const wal = target === null ? null : await planWal(site, chain.facts, target);
+  const inspected = await inspectTarget(request, chain.facts);
+  const plan = planOf(request, chain, target, inspected, wal);
+  return { request, chain, target, inspected, binDirectory, wal, plan };
+}
+
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(bytes < 1e9 ? 2 : 1)} GB`;
+
+function planOf(
+  request: ClusterRequest,
+  { label, facts, sources }: OpenedChain,
+  target: RecoveryTarget | null,
+  { isDelta, overwrites, places }: InspectedTarget,
+  wal: PlannedWal | null,
+): RestorePlan {
+  const body = sources[0]?.found.manifest.body;
+  const spaces = [...places.tablespaces.values()];
+  return {
+    backupId: body?.backupId ?? "",
+    label,
+    createdAt: body?.createdAt ?? "",
+    mode: target === null ? "full" : "pitr",
+    way: isDelta ? "delta" : "directory",
+    target: request.directory,
+    overwrites: overwrites ? request.directory : null,
+    steps: [
+      isDelta
+        ? `compare ${gigabytes(facts.bytes)} in ${facts.files} files with what is in ${request.directory}, and write what differs`
+        : `write ${gigabytes(facts.bytes)} in ${facts.files} files into ${request.directory}`,
+      ...(spaces.length === 0 ? [] : [`the tablespaces go to ${spaces.join(", ")}`]),
+      ...(target === null || wal === null
+        ? []
+        : [
+            `replay ${wal.files.length} files of WAL up to ${targetText(target)}, on a server that nobody else reaches`,
+            "make sure that it was reached, and promote",
+          ]),
+      request.start ? "start the server" : "leave it stopped: start it with pg_ctl when you are ready",
+    ],
+    rawBytes: facts.bytes,
+    storages: sources[0]?.found.storages.map(({ name }) => name) ?? [],
+    warnings: body?.warnings ?? [],
+  };
+}
+
+async function carryOut(site: Site, prepared: Prepared, restoreId: string): Promise<Outcome> {
+  const { chain, inspected, request, target, binDirectory } = prepared;
+  const { directory } = request;
+  const { unprivilegedOwner } = await site.clusters();
+  const isRoot = process.getuid?.() === 0;
+  // whoever owned the directory before will want to run the server on it
+  const before = inspected.state.owner;
+  const owner = isRoot
+    ? before !== null && before.uid !== 0
+      ? before
+      : ((await unprivilegedOwner()) ?? null)
+    : null;
+  const laid = await layOut(site, {
+    chain,
+    places: inspected.places,
+    delta: inspected.isDelta,
+    owner,
+    mark: {
+      backupId: prepared.plan.backupId,
+      restoreId,
+      process: ownMark(),
+      binDirectory,
+    },
+    finishing: () =>
+      writeSettingsFiles({ facts: chain.facts, directory, owner, isRecovery: target !== null }),
+  });
+  site.step("files-restored");
+  const metadata: Record<string, unknown> = { ...laid, timeline: chain.facts.timeline };
+  if (binDirectory !== null) {
+    const server = {
+      dataDirectory: directory,
+      privateDirectory: privateDirectory(site),
+      binDirectory,
+      environment: { path: site.environment.path, home: site.environment.home },
+      owner,
+    };
+    try {
+      Object.assign(metadata, await bringUp(site, prepared, server));
+    } finally {
+      await rm(server.privateDirectory, { recursive: true, force: true });
+    }
+  }
+  await unmarkTarget(directory);
+  const warnings = [...keptText(laid), ...adoptText(request)];
+  if (binDirectory !== null && request.start) {
+    await startForGood(site, { directory, binDirectory, owner });
+    site.step("started");
+  }
+  return { tables: [], rowsRestored: 0, warnings, metadata };
+}
+
+/** First alone, to recover and to look at it; nobody reaches the server meanwhile. */
+async function bringUp(
+  site: Site,
+  { chain, target, wal, request }: Prepared,
+  server: Omit<RestoredSettings, "options" | "superuser" | "signal">,
+): Promise<Record<string, unknown>> {
+  const { facts } = chain;
+  let cluster: RestoredCluster;
+  const metadata: Record<string, unknown> = {};
+  if (target !== null && wal !== null) {
+    const spool = join(dirname(request.directory), `.${restoredName(request.directory)}-jbackup-wal`);
+    const recovered = await recover(site, {
+      facts,
+      target,
+      wal,
+      spool,
+      server,
+      options: sizedOptions(),
+    });
+    cluster = recovered.cluster;
+    metadata.replayedLsn = recovered.replayedLsn;
+    metadata.lastCommitAt = recovered.lastCommitAt;
+  } else {
+    const { startRestored } = await site.clusters();
+    cluster = await startRestored({
+      ...server,
+      options: { ...sizedOptions(), ...leastSettings(facts) },
+      superuser: facts.superuser,
+      signal: site.signal,
+    });
+  }
+  try {
+    return { ...metadata, ...(await checkCluster(site, cluster)) };
+  } finally {
+    await cluster.stop("fast");
+  }
+}
+
+const restoredName = (directory: string): string => directory.slice(directory.lastIndexOf("/") + 1);
+
+const keptText = ({ keptBytes }: LaidOut): string[] =>
+  keptBytes === 0 ? [] : [`${gigabytes(keptBytes)} were there already and right`];
+
+const adoptText = ({ directory }: ClusterRequest): string[] => [
+  `archiving is off in ${directory}/postgresql.auto.conf, so that it cannot mix with the old cluster's archive: remove those lines when this cluster takes over`,
+];

@@ -1,0 +1,102 @@
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
+import { epochKey, walKey } from "../../domain/wal.js";
+import type { SealedObject } from "../../format/format.js";
+import type { Storage } from "../../storage/storage.js";
+import type { Site } from "../site.js";
+import type { Epoch } from "./epoch.js";
+
+export interface WalObject {
+  name: string;
+  mark: string;
+  epoch: Epoch;
+  sealed: SealedObject;
+}
+
+/** Objects that a storage may be behind before it is left out: it gets them later, from another storage. */
+const BEHIND_MOST = 12;
+const PARALLEL = 4;
+
+/** One storage's own pace: others never wait for it. */
+export class Lane {
+  readonly storage: Storage;
+  readonly #site: Site;
+  readonly #systemId: string;
+  readonly #epochs = new Map<string, Promise<void>>();
+  #waiting = 0;
+  #active = 0;
+  #wake: (() => void)[] = [];
+
+  constructor(site: Site, storage: Storage, systemId: string) {
+    this.#site = site;
+    this.storage = storage;
+    this.#systemId = systemId;
+  }
+
+  get isBehind(): boolean {
+    return this.#waiting >= BEHIND_MOST;
+  }
+
+  async put(object: WalObject): Promise<void> {
+    this.#waiting++;
+    try {
+      while (this.#active >= PARALLEL) await new Promise<void>((resolve) => this.#wake.push(resolve));
+      this.#active++;
+      try {
+        await this.#epochReady(object.epoch);
+        await this.#putOnce(object);
+      } finally {
+        this.#active--;
+        this.#wake.shift()?.();
+      }
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  /** Nobody could open an object whose key is not there. */
+  #epochReady(epoch: Epoch): Promise<void> {
+    const known = this.#epochs.get(epoch.id);
+    if (known) return known;
+    const stored = this.storage.put(
+      epochKey(this.#systemId, epoch.id),
+      this.#site.storage.bytesBody([epoch.manifest]),
+      { signal: this.#site.signal },
+    );
+    this.#epochs.set(epoch.id, stored);
+    stored.catch(() => this.#epochs.delete(epoch.id)); // tried again with the next object
+    return stored;
+  }
+
+  async #putOnce({ name, mark, sealed }: WalObject): Promise<void> {
+    const key = walKey(this.#systemId, name);
+    try {
+      await this.storage.put(key, this.#site.storage.bytesBody(sealed.chunks, sealed.sha256), {
+        signal: this.#site.signal,
+      });
+    } catch (error) {
+      if (!isJBackupError(error, "object_exists")) throw error;
+      await this.#refuseOther(name, mark, key);
+    }
+  }
+
+  /** It was stored before, by another process or an earlier try. The same content is fine; any other never is. */
+  async #refuseOther(name: string, mark: string, key: string): Promise<void> {
+    const opening = await openingOf(this.#site, this.storage, key);
+    const claim = this.#site.format.readWalClaim(opening, this.#site.config.site, name);
+    if (claim.mark === mark) return;
+    throw new JBackupError("conflict", `storage ${this.storage.name} holds ${name} with other content`, {
+      hint: "two clusters archive into one place, or one went back in time without a new timeline: give each a site of its own",
+      details: { storage: this.storage.name, key },
+    });
+  }
+}
+
+/** The beginning of an object; short ones are shorter. */
+export async function openingOf(site: Site, storage: Storage, key: string): Promise<Buffer> {
+  const facts = await storage.stat(key);
+  const end = Math.min(facts?.bytes ?? 0, site.format.OPENING_BYTES);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of storage.get(key, { range: { start: 0, end }, signal: site.signal }))
+    chunks.push(chunk);
+  return Buffer.concat(chunks);
+}

@@ -1,0 +1,289 @@
+import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import { epochKey, parseWalKey, type WalFile, walFolder, walKey } from "../../domain/wal.js";
+import type { Storage } from "../../storage/storage.js";
+import { raiseAlert } from "../alert.js";
+import { tooFewCopies } from "../replicate.js";
+import type { Site } from "../site.js";
+import { identities, sealingKeys, trustedSigners } from "../siteKeys.js";
+import { storagesForReading, storagesForWriting } from "../useStorages.js";
+import { currentEpoch } from "./epoch.js";
+import { Lane, type WalObject } from "./lanes.js";
+
+/** Puts WAL into every storage. */
+export interface WalWriter {
+  /**
+   * Resolves when the content is durable in as many storages as minCopies says; slower ones go on by themselves, and one
+   * that fails or falls too far behind is told to `onMissed`. The same content again is fine, other content is refused.
+   */
+  put(name: string, content: Buffer): Promise<void>;
+  remove(names: string[]): Promise<void>;
+  /** Until the slower storages have what they were given. */
+  settled(): Promise<void>;
+  /** Files that a storage did not take, by storage. */
+  readonly missed: Map<string, { names: Set<string>; error: Error }>;
+  readonly storages: string[];
+}
+
+const EPOCH_LOOK_MS = 60_000;
+
+export async function openWalWriter(site: Site, systemId: string): Promise<WalWriter> {
+  const keys = await sealingKeys(site);
+  const { usable, lost } = await storagesForWriting(site);
+  const lanes = usable.map((storage) => new Lane(site, storage, systemId));
+  const markKey = site.format.markKey(keys.signing);
+  const missed: WalWriter["missed"] = new Map(
+    [...lost].map(([name, error]) => [name, { names: new Set(), error }]),
+  );
+  const running = new Set<Promise<unknown>>();
+  let epoch = await currentEpoch(site, keys, systemId);
+  let lookedAt = site.clock.monotonicMs();
+
+  async function seal(name: string, content: Buffer): Promise<WalObject> {
+    if (site.clock.monotonicMs() - lookedAt > EPOCH_LOOK_MS) {
+      epoch = await currentEpoch(site, keys, systemId);
+      lookedAt = site.clock.monotonicMs();
+    }
+    const used = epoch;
+    const kept = site.format.withoutTail(content);
+    const mark = site.format.walMark(markKey, name, kept);
+    const sealed = await site.format.sealObject(once(kept), {
+      dataKey: used.dataKey,
+      context: site.format.walContext(site.config.site, used.id, name, mark),
+      compression: site.config.compression,
+    });
+    return { name, mark, epoch: used, sealed };
+  }
+
+  const miss = (storage: string, name: string, error: Error): void => {
+    const known = missed.get(storage) ?? { names: new Set(), error };
+    known.names.add(name);
+    missed.set(storage, { names: known.names, error });
+  };
+
+  return {
+    missed,
+    storages: usable.map(({ name }) => name),
+    async put(name, content) {
+      const object = await seal(name, content);
+      for (const storage of lost.keys()) miss(storage, name, lost.get(storage) as Error);
+      const puts = lanes.map(async (lane) => {
+        const { name: storage } = lane.storage;
+        if (lane.isBehind) {
+          miss(
+            storage,
+            name,
+            new JBackupError("storage_unavailable", `storage ${storage} is too far behind`),
+          );
+          throw missed.get(storage)?.error;
+        }
+        try {
+          await lane.put(object);
+        } catch (error) {
+          if (!isJBackupError(error, "conflict")) miss(storage, name, error as Error);
+          throw error;
+        }
+      });
+      for (const put of puts) {
+        running.add(put);
+        put.catch(() => undefined).finally(() => running.delete(put)); // kept in `missed`
+      }
+      await enough(site, puts, missed);
+    },
+    async remove(names) {
+      for (const { storage } of lanes)
+        for (const name of names) await storage.delete(walKey(systemId, name)).catch(() => undefined); // a piece too many harms nobody
+    },
+    async settled() {
+      await Promise.allSettled(running);
+    },
+  };
+}
+
+async function* once(content: Buffer): AsyncGenerator<Buffer> {
+  yield content;
+}
+
+/** As soon as enough copies are durable; an object with other content under the same name stops everything. */
+async function enough(site: Site, puts: Promise<void>[], missed: WalWriter["missed"]): Promise<void> {
+  let stored = 0;
+  await new Promise<void>((resolve, reject) => {
+    let ended = 0;
+    for (const put of puts)
+      put
+        .then(
+          () => {
+            stored++;
+            if (stored >= site.config.minCopies) resolve();
+          },
+          (error: unknown) => {
+            if (isJBackupError(error, "conflict")) reject(error);
+          },
+        )
+        .finally(() => {
+          if (++ended === puts.length && stored < site.config.minCopies)
+            reject(
+              tooFewCopies(
+                site.config.minCopies,
+                stored,
+                new Map([...missed].map(([name, { error }]) => [name, error])),
+              ),
+            );
+        });
+  });
+}
+
+export interface WalEntry {
+  file: WalFile;
+  storedBytes: number;
+  modifiedAt: Date;
+  storages: string[];
+}
+
+/** Reads WAL from whichever storage has it. */
+export interface WalReader {
+  /** The content, without the zeros at its end; null when surely no storage has it. */
+  get(name: string): Promise<Buffer | null>;
+  list(): Promise<WalEntry[]>;
+  /** Storages that cannot be read now: what only they hold is not known. */
+  readonly unread: Map<string, Error>;
+}
+
+export async function openWalReader(site: Site, systemId: string): Promise<WalReader> {
+  const { usable, lost } = await storagesForReading(site);
+  const unread = new Map(lost);
+  const keysOf = new Map<string, Promise<Buffer>>();
+  const told = new Set<string>();
+
+  const keyOf = (epochId: string): Promise<Buffer> => {
+    const known = keysOf.get(epochId);
+    if (known) return known;
+    const opened = openEpoch(site, usable, systemId, epochId);
+    keysOf.set(epochId, opened);
+    return opened;
+  };
+
+  async function open(storage: Storage, name: string): Promise<Buffer> {
+    const stored = await site.storage.readAll(storage, walKey(systemId, name), {
+      maxBytes: OBJECT_MAX_BYTES,
+    });
+    const claim = site.format.readWalClaim(
+      stored.subarray(0, site.format.OPENING_BYTES),
+      site.config.site,
+      name,
+    );
+    const context = site.format.walContext(site.config.site, claim.epochId, name, claim.mark);
+    const chunks: Buffer[] = [];
+    const source = site.storage.bytesBody([stored]);
+    for await (const chunk of site.format.openSealed(source, await keyOf(claim.epochId), context))
+      chunks.push(chunk);
+    return Buffer.concat(chunks);
+  }
+
+  return {
+    unread,
+    async get(name) {
+      const problems: [storage: string, error: JBackupError][] = [...lost].map(([storage, error]) => [
+        storage,
+        error instanceof JBackupError ? error : new JBackupError("storage_unavailable", reasonOf(error)),
+      ]);
+      for (const storage of usable) {
+        try {
+          return await open(storage, name);
+        } catch (error) {
+          site.signal.throwIfAborted();
+          if (!isJBackupError(error)) throw error;
+          if (isJBackupError(error, "no_key", "secret_unavailable")) throw error;
+          if (isJBackupError(error, "object_missing")) continue;
+          problems.push([storage.name, error]);
+          await alertBad(site, storage.name, name, error, told);
+        }
+      }
+      if (problems.length === 0) return null;
+      // "not there" is never concluded from a storage that could not be asked
+      const why = problems.map(([storage, error]) => `${storage}: ${error.message}`).join("; ");
+      throw new JBackupError(
+        problems[0]?.[1].code ?? "storage_unavailable",
+        `${name} cannot be read (${why})`,
+        {
+          hint: "jbackup storages check shows what is wrong with each storage",
+        },
+      );
+    },
+    async list() {
+      const found = new Map<string, WalEntry>();
+      for (const storage of usable) {
+        try {
+          for await (const { key, bytes, modifiedAt } of storage.list(`${walFolder(systemId)}/`)) {
+            const parsed = parseWalKey(key);
+            if (parsed === null) continue;
+            const { file } = parsed;
+            const known = found.get(file.name);
+            if (known === undefined)
+              found.set(file.name, { file, storedBytes: bytes, modifiedAt, storages: [storage.name] });
+            else known.storages.push(storage.name);
+          }
+        } catch (error) {
+          site.signal.throwIfAborted();
+          unread.set(storage.name, error as Error);
+        }
+      }
+      if (unread.size >= site.config.storages.length)
+        throw new JBackupError(
+          "storage_unavailable",
+          `no storage can be listed (${[...unread].map(([name, error]) => `${name}: ${reasonOf(error)}`).join("; ")})`,
+          { hint: "jbackup storages check shows what is wrong with each storage" },
+        );
+      return [...found.values()].sort((a, b) => (a.file.name < b.file.name ? -1 : 1));
+    },
+  };
+}
+
+/** The largest segment that PostgreSQL can be made with, and room for the seal. */
+const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
+
+async function openEpoch(site: Site, storages: Storage[], systemId: string, id: string): Promise<Buffer> {
+  const signers = await trustedSigners(site);
+  let problem: unknown = new JBackupError("object_missing", `no storage holds the WAL key ${id}`);
+  for (const storage of storages) {
+    try {
+      const bytes = await site.storage.readAll(storage, epochKey(systemId, id), {
+        maxBytes: site.format.MANIFEST_MAX_BYTES,
+      });
+      const { body, keys } = site.format.readManifest(bytes, {
+        signers,
+        expect: { site: site.config.site, backupId: id },
+      });
+      if (body.kind !== "wal" || body.metadata.systemId !== systemId)
+        throw new JBackupError("manifest_foreign", `the WAL key ${id} belongs to another cluster`);
+      return await site.format.unwrapDataKey(keys, await identities(site), {
+        backupId: id,
+        commitment: body.keyCommitment,
+      });
+    } catch (error) {
+      if (!isJBackupError(error) || isJBackupError(error, "no_key", "secret_unavailable")) throw error;
+      problem = isJBackupError(error, "object_missing") ? problem : error;
+    }
+  }
+  throw problem;
+}
+
+async function alertBad(
+  site: Site,
+  storage: string,
+  name: string,
+  error: JBackupError,
+  told: Set<string>,
+): Promise<void> {
+  if (told.has(`${storage}/${name}`)) return;
+  told.add(`${storage}/${name}`);
+  site.report.warn(`storage ${storage}: ${error.message}; trying the next storage`);
+  if (!isJBackupError(error, "object_corrupt", "object_truncated", "container_foreign")) return;
+  await raiseAlert(site, {
+    type: "INTEGRITY_FAILURE",
+    severity: "error",
+    fingerprint: `bad_wal:${storage}:${name}`,
+    message: `storage ${storage} has no good copy of ${name}: ${error.message}`,
+    hint: "the other storages were used instead; look at this one with jbackup storages check",
+    storage,
+  });
+}
