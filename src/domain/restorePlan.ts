@@ -41,10 +41,13 @@ export interface RestoreFacts {
     label: string;
     createdAt: string;
     database: string;
-    tables: number;
-    rows: number;
+    /** Null where only the cluster's files are known. */
+    tables: number | null;
+    rows: number | null;
     rawBytes: number;
   };
+  /** For files: the moment at which a scratch server is brought up on them. */
+  moment: string | null;
   target: string;
   targetExists: boolean;
   storages: string[];
@@ -57,8 +60,15 @@ const wayOf = (request: RestoreRequest, facts: RestoreFacts): DatabaseWay => {
   return facts.targetExists ? "swap" : "new";
 };
 
-const stepsOf = (way: DatabaseWay, request: RestoreRequest, { backup, target }: RestoreFacts): string[] => {
-  const fetch = `fetch and open ${backup.label} (database ${backup.database}, ${backup.tables} tables, ${backup.rows} rows)`;
+const stepsOf = (
+  way: DatabaseWay,
+  request: RestoreRequest,
+  { backup, target, moment }: RestoreFacts,
+): string[] => {
+  const fetch =
+    moment === null
+      ? `fetch and open ${backup.label} (database ${backup.database}, ${backup.tables} tables, ${backup.rows} rows)`
+      : `bring ${backup.label} up on a scratch server as of ${moment}, and dump database ${backup.database} from it`;
   const check = `check that every table has as many rows as were recorded`;
   const beside = `restore it beside, with ${request.jobs} jobs, into a database that nobody else can enter`;
   switch (way) {

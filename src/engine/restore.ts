@@ -1,15 +1,15 @@
 import type { Restore } from "../domain/backup.js";
 import { JBackupError } from "../domain/errors.js";
-import { planRestore as plan, type RestorePlan, type RestoreRequest } from "../domain/restorePlan.js";
-import type { DumpFacts, Postgres, Session, TableRows } from "../postgres/postgres.js";
-import { openHiddenFile } from "../sys/hiddenFile.js";
-import { findBackup } from "./findBackup.js";
+import { parseTarget } from "../domain/recoveryTarget.js";
+import type { RestorePlan, RestoreRequest } from "../domain/restorePlan.js";
+import type { Postgres, Session } from "../postgres/postgres.js";
+import { chooseBase, isPhysical } from "./bases.js";
+import { type FoundBackup, findBackup } from "./findBackup.js";
 import { lockOnServer } from "./lock.js";
-import { type OpenedBackup, openBackup } from "./openBackup.js";
-import { restoreBeside, restoreInPlace } from "./restore/load.js";
-import type { Outcome, Prepared } from "./restore/outcome.js";
+import { planFromDump } from "./restore/fromDump.js";
+import { planFromFiles } from "./restore/fromFiles.js";
+import type { Planned, Target } from "./restore/outcome.js";
 import { JOB, recorded } from "./restore/record.js";
-import { requireSpace, temporaryDirectory } from "./restore/space.js";
 import { withRun } from "./run.js";
 import type { Site } from "./site.js";
 
@@ -26,7 +26,7 @@ export async function planRestore(site: Site, request: RestoreRequest): Promise<
   }
 }
 
-/** Brings a logical backup back. Until the last step the target is as it was; after it, all of it is there. */
+/** Brings a backup back as a database of a running server. Until the last step the target is as it was; after it, all of it is there. */
 export async function restore(
   site: Site,
   request: RestoreRequest,
@@ -35,18 +35,18 @@ export async function restore(
   const postgres = await site.postgres();
   const admin = await postgres.admin();
   try {
-    const prepared = await prepare(site, request, postgres, admin);
-    await confirm(prepared.plan);
+    const planned = await prepare(site, request, postgres, admin);
+    await confirm(planned.plan);
     return await withRun(site, JOB, async (run) => {
       await lockOnServer(site, admin, JOB);
       await run.settleKilled();
       site.signal.throwIfAborted();
-      await sweepBefore(site, postgres, admin, prepared.plan.target);
+      await sweepBefore(site, postgres, admin, planned.plan.target);
       return recorded(
         site,
         run,
-        { plan: prepared.plan, mode: request.mode, reason: request.reason, targetTime: null },
-        () => carryOut(site, prepared, postgres, admin),
+        { plan: planned.plan, mode: request.mode, reason: request.reason, targetTime: planned.targetTime },
+        () => planned.carryOut(),
       );
     });
   } finally {
@@ -59,45 +59,27 @@ async function prepare(
   request: RestoreRequest,
   postgres: Postgres,
   admin: Session,
-): Promise<Prepared> {
-  const found = await findBackup(site, request.reference);
+): Promise<Planned> {
+  const found = await backupFor(site, request);
   const { body } = found.manifest;
-  if (body.kind !== "full" || body.method !== "logical") {
-    throw new JBackupError("usage", `${body.label} is no logical full backup`, {
+  if (body.kind !== "full")
+    throw new JBackupError("usage", `${body.label} is no full backup`, {
       hint: "choose one with jbackup list --kind full",
     });
-  }
-  const backup = await openBackup(site, found);
-  const facts = backup.contents.detail.logical as DumpFacts;
-  const recordedRows = backup.contents.detail.tables as TableRows[];
-  const target = request.intoDatabase ?? postgres.database;
-  const targetExists = await postgres.restoring.exists(admin, target);
-  refuseTarget(request, target, targetExists, postgres.database);
-  const warnings = await postgres.restoring.checkTarget(admin, facts);
-  await requireSpace(site, admin, backup.entry("database.pgdump").bytes, facts.database.bytes);
-  return {
-    request,
-    backup,
-    facts,
-    recordedRows,
-    spacesMissing: warnings.length > 0,
-    plan: plan(request, {
-      backup: {
-        id: body.backupId,
-        label: body.label,
-        createdAt: body.createdAt,
-        database: facts.database.name,
-        tables: recordedRows.length,
-        rows: recordedRows.reduce((sum, { rows }) => sum + rows, 0),
-        rawBytes: body.rawBytes,
-      },
-      target,
-      targetExists,
-      storages: found.storages.map(({ name }) => name),
-      warnings: [...body.warnings, ...warnings],
-    }),
-  };
+  const name = request.intoDatabase ?? postgres.database;
+  const exists = await postgres.restoring.exists(admin, name);
+  refuseTarget(request, name, exists, postgres.database);
+  const target: Target = { name, exists, postgres, admin };
+  return isPhysical(body)
+    ? planFromFiles(site, request, found, target)
+    : planFromDump(site, request, found, target);
 }
+
+/** A moment is reached from the files of a physical backup only. */
+const backupFor = (site: Site, request: RestoreRequest): Promise<FoundBackup> =>
+  request.to === null
+    ? findBackup(site, request.reference)
+    : chooseBase(site, request.reference, parseTarget(request.to));
 
 const LONGEST_NAME = 63;
 
@@ -142,46 +124,4 @@ async function sweepBefore(site: Site, postgres: Postgres, admin: Session, targe
     site.report.info(`dropped ${name}, left half-restored by a run that was killed`);
   if (await postgres.restoring.reopen(admin, target))
     site.report.info(`opened ${target} to connections again: a killed run had closed it`);
-}
-
-async function carryOut(
-  site: Site,
-  prepared: Prepared,
-  postgres: Postgres,
-  admin: Session,
-): Promise<Outcome> {
-  const { plan: planned, facts, backup } = prepared;
-  const created = await postgres.restoring.createMissingRoles(admin, facts.roles, await globalsOf(backup));
-  if (created.length > 0) site.report.info(`created the missing roles ${created.join(", ")}`);
-  const archive = await openHiddenFile(temporaryDirectory(site));
-  try {
-    await archive.write(fetched(site, prepared));
-    site.report.progressEnd();
-    site.step("fetched");
-    const outcome =
-      planned.way === "in-place"
-        ? await restoreInPlace(site, prepared, postgres, archive.path)
-        : await restoreBeside(site, prepared, postgres, admin, archive.path);
-    if (created.length > 0) outcome.warnings.push(`created the missing roles ${created.join(", ")}`);
-    return outcome;
-  } finally {
-    await archive.close();
-  }
-}
-
-async function globalsOf(backup: OpenedBackup): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of backup.read(backup.entry("globals.sql"))) chunks.push(chunk);
-  return Buffer.concat(chunks).toString("utf8");
-}
-
-async function* fetched(site: Site, { backup, plan: planned }: Prepared): AsyncGenerator<Buffer> {
-  const entry = backup.entry("database.pgdump");
-  let done = 0;
-  for await (const chunk of backup.read(entry)) {
-    site.signal.throwIfAborted();
-    done += chunk.length;
-    site.report.progress({ task: `fetching ${planned.label}`, done, total: entry.bytes, unit: "bytes" });
-    yield chunk;
-  }
 }

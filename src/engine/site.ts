@@ -64,7 +64,13 @@ export type Format = typeof FormatFront;
 
 export type Clusters = Pick<
   typeof PostgresFront,
-  "startRestored" | "startServer" | "findBinDirectories" | "unprivilegedOwner" | "openPostgres"
+  | "startRestored"
+  | "markScratchCluster"
+  | "sweepScratchClusters"
+  | "startServer"
+  | "findBinDirectories"
+  | "unprivilegedOwner"
+  | "openPostgres"
 >;
 
 export type OpenedStorage =

@@ -21,7 +21,12 @@ export {
   startRestored,
   startServer,
 } from "./restoredCluster.js";
-export { startThrowawayCluster, unprivilegedOwner } from "./scratchCluster.js";
+export {
+  markScratchCluster,
+  startThrowawayCluster,
+  sweepScratchClusters,
+  unprivilegedOwner,
+} from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export { findBinDirectories, type ToolEnvironment } from "./tools.js";
 

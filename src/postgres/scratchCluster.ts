@@ -70,10 +70,7 @@ export async function startScratchCluster(wanted: ScratchSettings): Promise<Scra
 
   await mkdir(directory, { mode: 0o700 });
   await chmod(directory, 0o700);
-  await writeFile(join(directory, "owner.json"), JSON.stringify({ ...ownMark(), binDirectory }), {
-    mode: 0o600,
-  });
-  if (owner) await chown(directory, owner.uid, owner.gid);
+  await markScratchCluster(directory, binDirectory, owner ?? null);
 
   const stop = async (): Promise<void> => {
     try {
@@ -147,6 +144,18 @@ export async function startScratchCluster(wanted: ScratchSettings): Promise<Scra
     },
     stop,
   };
+}
+
+/** Says whose folder it is: when that process is gone, the next run may remove it. */
+export async function markScratchCluster(
+  directory: string,
+  binDirectory: string,
+  owner: { uid: number; gid: number } | null,
+): Promise<void> {
+  await writeFile(join(directory, "owner.json"), JSON.stringify({ ...ownMark(), binDirectory }), {
+    mode: 0o600,
+  });
+  if (owner) await chown(directory, owner.uid, owner.gid);
 }
 
 /** Removes the scratch clusters of runs that died without doing so; answers their folders. */

@@ -136,6 +136,7 @@ describe("a restore plan", () => {
   const facts: RestoreFacts = {
     backup: { id: "i", label: "l", createdAt: "t", database: "shop", tables: 2, rows: 10, rawBytes: 1 },
     target: "shop",
+    moment: null,
     targetExists: true,
     storages: ["local"],
     warnings: [],

@@ -24,6 +24,8 @@ export interface LayOutRequest {
   mark: Mark;
   /** What is to stand beside the files before the cluster can start: labels and recovery settings. */
   finishing(): Promise<void>;
+  /** Nothing of it has to outlast a crash. */
+  isThrowaway?: boolean;
 }
 
 export interface LaidOut {
@@ -161,7 +163,7 @@ async function fetchAll(site: Site, { chain }: LayOutRequest, prepared: Prepared
 }
 
 /** Length, mode, owner, and onto the disk: many files at a time, for each waits for the disk. */
-async function finishFiles({ owner }: LayOutRequest, files: Placed[]): Promise<void> {
+async function finishFiles({ owner, isThrowaway }: LayOutRequest, files: Placed[]): Promise<void> {
   const waiting = files[Symbol.iterator]();
   const worker = async (): Promise<void> => {
     for (const { path, record } of waiting) {
@@ -176,7 +178,7 @@ async function finishFiles({ owner }: LayOutRequest, files: Placed[]): Promise<v
         if (size > record.size) await handle.truncate(record.size);
         await handle.chmod(record.mode);
         if (owner) await handle.chown(owner.uid, owner.gid);
-        await handle.sync();
+        if (!isThrowaway) await handle.sync();
       } finally {
         await handle.close();
       }

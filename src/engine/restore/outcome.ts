@@ -1,14 +1,27 @@
 import type { TableRestore } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import type { RestorePlan, RestoreRequest } from "../../domain/restorePlan.js";
-import type { DumpFacts, TableRows } from "../../postgres/postgres.js";
-import type { OpenedBackup } from "../openBackup.js";
+import type { DumpFacts, Postgres, Session, TableRows } from "../../postgres/postgres.js";
 
-/** Everything that is known before anything is touched. */
+/** The database that will hold what comes back, and ways to its server. */
+export interface Target {
+  name: string;
+  exists: boolean;
+  postgres: Postgres;
+  admin: Session;
+}
+
+/** What will be done, checked as far as it can be without changing anything. */
+export interface Planned {
+  plan: RestorePlan;
+  targetTime: string | null;
+  carryOut(): Promise<Outcome>;
+}
+
+/** A dump at hand in a file, and what is known of it. */
 export interface Prepared {
   plan: RestorePlan;
   request: RestoreRequest;
-  backup: OpenedBackup;
   facts: DumpFacts;
   recordedRows: TableRows[];
   spacesMissing: boolean;

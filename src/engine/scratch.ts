@@ -1,0 +1,126 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { RecoveryTarget } from "../domain/recoveryTarget.js";
+import { Secret } from "../domain/secret.js";
+import type { Postgres, RestoredCluster } from "../postgres/postgres.js";
+import { ownMark } from "../sys/processes.js";
+import type { OpenedChain } from "./files/chain.js";
+import { layOut } from "./files/layOut.js";
+import { placesFor } from "./files/places.js";
+import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
+import { requireRoom, unmarkTarget } from "./files/target.js";
+import { recover, type WalSource } from "./recovery/recover.js";
+import { sizedOptions } from "./recovery/serverFor.js";
+import type { Site } from "./site.js";
+
+export interface ScratchWish {
+  chain: OpenedChain;
+  binDirectory: string;
+  /** A moment after the backup; null: its end. */
+  recovery: { target: RecoveryTarget; wal: WalSource } | null;
+}
+
+/** A throwaway server on a backup's files, which nobody but us reaches. */
+export interface ScratchServer {
+  open(database: string): Promise<Postgres>;
+}
+
+/** Nothing on it must last, so nothing waits for the disk. */
+const THROWAWAY = { fsync: "off", full_page_writes: "off", synchronous_commit: "off" };
+
+/** Brings a backup up, lets the work happen, and removes every trace; what a killed run left goes first. */
+export async function withScratchCluster<Result>(
+  site: Site,
+  { chain, binDirectory, recovery }: ScratchWish,
+  work: (scratch: ScratchServer) => Promise<Result>,
+): Promise<Result> {
+  const { sweepScratchClusters, markScratchCluster, unprivilegedOwner } = await site.clusters();
+  const parent = site.environment.temporaryDirectory;
+  const environment = { path: site.environment.path, home: site.environment.home };
+  for (const swept of await sweepScratchClusters(parent, environment))
+    site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
+  await requireRoom(parent, chain.facts.bytes);
+  const folder = join(parent, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
+  const owner = (await unprivilegedOwner()) ?? null;
+  await mkdir(folder, { mode: 0o700 });
+  let cluster: RestoredCluster | undefined;
+  try {
+    await markScratchCluster(folder, binDirectory, owner);
+    site.step("scratch-made");
+    cluster = await bringUp(site, chain, folder, binDirectory, owner, recovery);
+    site.step("scratch-up");
+    const running = cluster;
+    return await work({ open: (database) => openScratch(site, running, chain, binDirectory, database) });
+  } finally {
+    await cluster?.stop("immediate");
+    await rm(folder, { recursive: true, force: true });
+    site.report.progressEnd();
+  }
+}
+
+async function bringUp(
+  site: Site,
+  chain: OpenedChain,
+  folder: string,
+  binDirectory: string,
+  owner: { uid: number; gid: number } | null,
+  recovery: ScratchWish["recovery"],
+): Promise<RestoredCluster> {
+  const directory = join(folder, "data");
+  const { facts } = chain;
+  const spaces = facts.tablespaces.map(({ oid }) => [oid, join(folder, `space-${oid}`)] as const);
+  await layOut(site, {
+    chain,
+    places: placesFor(directory, new Map(spaces)),
+    delta: false,
+    owner,
+    mark: { backupId: "", restoreId: "", process: ownMark(), binDirectory },
+    finishing: () => writeSettingsFiles({ facts, directory, owner, isRecovery: recovery !== null }),
+    isThrowaway: true,
+  });
+  await unmarkTarget(directory);
+  const server = {
+    dataDirectory: directory,
+    privateDirectory: join(folder, "run"),
+    binDirectory,
+    environment: { path: site.environment.path, home: site.environment.home },
+    owner,
+  };
+  const options = { ...sizedOptions(), ...THROWAWAY };
+  if (recovery !== null) {
+    const { cluster } = await recover(site, {
+      facts,
+      ...recovery,
+      spool: join(folder, "wal"),
+      server,
+      options,
+    });
+    return cluster;
+  }
+  const { startRestored } = await site.clusters();
+  return startRestored({
+    ...server,
+    options: { ...options, ...leastSettings(facts) },
+    superuser: facts.superuser,
+    signal: site.signal,
+  });
+}
+
+async function openScratch(
+  site: Site,
+  cluster: RestoredCluster,
+  { facts }: OpenedChain,
+  binDirectory: string,
+  database: string,
+): Promise<Postgres> {
+  const { openPostgres } = await site.clusters();
+  return openPostgres({
+    url: new Secret(cluster.url(database).reveal()),
+    user: facts.superuser,
+    binDirectory,
+    dataDirectory: "auto",
+    environment: { path: site.environment.path, home: site.environment.home },
+    signal: site.signal,
+  });
+}
