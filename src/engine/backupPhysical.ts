@@ -167,6 +167,7 @@ function filledFrom(work: Work, stopped: StoppedBackup): Filled {
       damagedPages: tally.damagedPages.length,
       takenOn: base.takenOn,
       reader: base.reader,
+      lagSeconds: base.lagSeconds,
       timeline: base.timeline,
       startLsn: base.startLsn,
       endLsn: stopped.endLsn,
@@ -229,6 +230,7 @@ async function remember(work: Work, draft: Backup): Promise<void> {
     systemId: base.cluster.server.systemId,
     timeline: base.timeline,
     startLsn: base.startLsn,
+    damagedPages: work.tally.damagedPages.slice(0, MOST_KEPT),
   });
   site.step("chain-remembered");
   await dropOtherMaps(site, draft.id);

@@ -177,6 +177,31 @@ export async function connect(target: Target, user: string): Promise<Session> {
   };
 }
 
+/** A connection that speaks the replication protocol: no SQL, no settings. */
+export async function connectReplication(
+  target: Target,
+  user: string,
+): Promise<{ client: pg.Client; address: Address }> {
+  const address = addressOf(target, user);
+  const client = new pg.Client({
+    ...(parsed(target) as unknown as pg.ClientConfig),
+    user: address.user,
+    database: address.database,
+    application_name: "jbackup",
+    connectionTimeoutMillis: 15_000,
+    keepAlive: true,
+    replication: "true",
+  } as pg.ClientConfig);
+  client.on("error", () => undefined); // told by the command that runs, or by the next one
+  try {
+    await client.connect();
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw translate(error, address);
+  }
+  return { client, address };
+}
+
 /** The same connection for libpq programs, by variables: nothing of it in argv. */
 export function libpqVariables(target: Target, user: string): Record<string, string> {
   const settings = parsed(target) as ReturnType<typeof parse> & Record<string, unknown>;

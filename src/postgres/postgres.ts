@@ -6,6 +6,7 @@ import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
 import { createMissingRoles } from "./missingRoles.js";
 import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
+import { openReplication } from "./physical/replication.js";
 import * as restoring from "./sideDatabase.js";
 import type { ToolEnvironment } from "./tools.js";
 
@@ -14,7 +15,7 @@ export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
 export type { LogicalDump } from "./logicalDump.js";
 export type { BaseBackup, StoppedBackup } from "./physical/baseBackup.js";
 export type { ChangedPages } from "./physical/changedPages.js";
-export type { SourceFile } from "./physical/sourceFile.js";
+export type { FilePart, SourceFile } from "./physical/sourceFile.js";
 export {
   type RestoredCluster,
   type RestoredSettings,
@@ -93,7 +94,13 @@ export function openPostgres(given: PostgresSettings): Postgres {
     connect: (name) => connect(name === undefined ? target : { ...target, database: name }, given.user),
     admin,
     openDump: () => openLogicalDump(settings),
-    openBaseBackup: (label) => openBaseBackup({ label, dataDirectory: given.dataDirectory, connect: admin }),
+    openBaseBackup: (label) =>
+      openBaseBackup({
+        label,
+        dataDirectory: given.dataDirectory,
+        connect: admin,
+        openReplication: () => openReplication(target, given.user),
+      }),
     restoring: {
       exists: restoring.databaseExists,
       checkTarget: restoring.checkTarget,

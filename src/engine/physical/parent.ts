@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Manifest, StoredObject } from "../../domain/manifest.js";
+import type { PhysicalFacts } from "../../domain/physical.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
@@ -17,6 +18,8 @@ export interface ChainState {
   systemId: string;
   timeline: number;
   startLsn: string;
+  /** What is damaged in blocks that the next backup only refers to is damaged there as well. */
+  damagedPages: PhysicalFacts["damagedPages"];
 }
 
 export interface Parent {
@@ -24,6 +27,8 @@ export interface Parent {
   manifest: Manifest;
   folder: string;
   map: MapReader;
+  /** Numbers of the damaged pages of a file. */
+  damagedIn(path: string): number[];
   /** The id of the backup that a source number of its extents means. */
   sourceId(source: number): string;
   /** Where an object of that backup lies, and what it must be. */
@@ -66,11 +71,14 @@ function parentOf(state: ChainState, found: FoundBackup, map: MapReader): Parent
       ],
     ),
   );
+  const damaged = new Map<string, number[]>();
+  for (const { path, block } of state.damagedPages) damaged.set(path, [...(damaged.get(path) ?? []), block]);
   return {
     state,
     manifest: found.manifest,
     folder: found.folder,
     map,
+    damagedIn: (path) => damaged.get(path) ?? [],
     sourceId: (source) => (source === 0 ? state.backupId : (state.sources[source - 1] ?? "")),
     object: (backupId, name) => {
       const place = places.get(backupId);
@@ -100,9 +108,17 @@ async function newestState(site: Site): Promise<ChainState | null> {
     .sort();
   for (const id of ids.reverse()) {
     if (!names.includes(`${id}.map`)) continue;
-    return JSON.parse(await readFile(chainPath(site, id), "utf8")) as ChainState;
+    return parseState(await readFile(chainPath(site, id), "utf8"));
   }
   return null;
+}
+
+function parseState(text: string): ChainState {
+  try {
+    return JSON.parse(text) as ChainState;
+  } catch (cause) {
+    throw new JBackupError("failed", "what was noted of the last backup is damaged", { cause });
+  }
 }
 
 /** Another host, or a lost home: with a key at hand the newest backup itself can be asked. */
@@ -122,6 +138,7 @@ async function stateFromStorage(site: Site): Promise<ChainState | null> {
       systemId: chain.facts.server.systemId,
       timeline: chain.facts.timeline,
       startLsn: chain.facts.startLsn,
+      damagedPages: chain.facts.damagedPages,
     };
     await writeFileAtomic(mapPath(site, newest.id), chain.rawMap(), { overwrite: true });
     await saveState(site, state);

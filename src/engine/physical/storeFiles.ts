@@ -7,7 +7,7 @@ import {
   type MappedFile,
 } from "../../domain/fileMap.js";
 import type { Archive } from "../../format/format.js";
-import type { BaseBackup, ChangedPages, SourceFile } from "../../postgres/postgres.js";
+import type { BaseBackup, ChangedPages, FilePart, SourceFile } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 import type { KnownFile, MapWriter } from "./mapFile.js";
 import type { Parent } from "./parent.js";
@@ -38,6 +38,8 @@ export interface Tally {
 
 const READERS = 3;
 const PART_BYTES = 2 ** 20;
+/** PostgreSQL counts damage in pages, whatever the size of the blocks that are compared. */
+const PAGE_BYTES = 8192;
 
 /** Several files at a time, so that compression never waits for the disk. */
 export async function storeAll(storing: Storing, base: BaseBackup): Promise<void> {
@@ -78,14 +80,17 @@ export async function storeFile(storing: Storing, file: SourceFile): Promise<voi
   const parts = await file.read(Math.max(PART_BYTES, block), spans);
   if (parts === null) return; // it went: the WAL knows
   const assembling = new FileAssembly(storing, file, block, known);
-  for await (const { offset, bytes, damagedPages } of parts) {
+  let readBytes = 0;
+  for await (const part of parts) {
     storing.site.signal.throwIfAborted();
-    assembling.keepUpTo(offset);
-    await assembling.add(bytes);
-    for (const page of damagedPages) storing.tally.damagedPages.push({ path: file.path, block: page });
-    storing.onRead(bytes.length);
+    assembling.keepUpTo(part.offset);
+    await assembling.add(part);
+    readBytes += part.bytes.length;
+    storing.onRead(part.bytes.length);
   }
-  if (spans !== null) assembling.keepUpTo(file.size);
+  const wantedBytes = spans?.reduce((sum, { start, end }) => sum + end - start, 0);
+  // when less came than was wanted the file has shrunk: it ends where reading did
+  if (readBytes === wantedBytes) assembling.keepUpTo(file.size);
   await assembling.end();
 }
 
@@ -104,6 +109,7 @@ class FileAssembly {
   readonly #known: KnownFile | null;
   readonly #knownExtents: ExtentReader;
   readonly #at: Extent[] = [];
+  readonly #tagBytes: number;
   #tags: Buffer;
   #size = 0;
 
@@ -113,44 +119,40 @@ class FileAssembly {
     this.#block = block;
     this.#known = known;
     this.#knownExtents = new ExtentReader(known?.record.at ?? []);
-    this.#tags = Buffer.alloc(blocksIn(file.size, block) * storing.site.format.FINGERPRINT_BYTES);
+    this.#tagBytes = storing.site.format.FINGERPRINT_BYTES;
+    this.#tags = Buffer.alloc(blocksIn(file.size, block) * this.#tagBytes);
   }
 
   /** What was not read is as the parent has it. */
   keepUpTo(end: number): void {
     if (end <= this.#size || this.#known === null) return;
     this.#refer(this.#size, end);
-    const tagBytes = this.#storing.site.format.FINGERPRINT_BYTES;
-    const first = (this.#size / this.#block) * tagBytes;
-    this.#known.tags.copy(this.#tags, first, first, blocksIn(end, this.#block) * tagBytes);
+    const first = (this.#size / this.#block) * this.#tagBytes;
+    this.#known.tags.copy(this.#tags, first, first, blocksIn(end, this.#block) * this.#tagBytes);
     this.#size = end;
   }
 
-  async add(bytes: Buffer): Promise<void> {
-    const { site, fingerprintKey, tally } = this.#storing;
-    const tagBytes = site.format.FINGERPRINT_BYTES;
-    const tags = site.format.fingerprintsOf(fingerprintKey, bytes, this.#block);
+  async add(part: FilePart): Promise<void> {
+    const { bytes } = part;
+    const tags = this.#fingerprints(bytes);
     const start = this.#size;
-    tags.copy(this.#tags, (start / this.#block) * tagBytes);
     for (let from = 0; from < bytes.length; ) {
       const isKnown = this.#isKnown(start, from, bytes.length, tags);
       let to = from;
       while (to < bytes.length && this.#isKnown(start, to, bytes.length, tags) === isKnown)
         to = Math.min(bytes.length, to + this.#block);
       if (isKnown) this.#refer(start + from, start + to);
-      else {
-        await this.#store(bytes.subarray(from, to));
-        tally.storedBlocks += blocksIn(to - from, this.#block);
-      }
+      else await this.#store(part, from, to, tags);
       from = to;
     }
+    tags.copy(this.#tags, (start / this.#block) * this.#tagBytes);
     this.#size = start + bytes.length;
   }
 
   async end(): Promise<void> {
-    const { map, tally, site } = this.#storing;
+    const { map, tally } = this.#storing;
     const { path, mode } = this.#file;
-    const tagBytes = blocksIn(this.#size, this.#block) * site.format.FINGERPRINT_BYTES;
+    const tagBytes = blocksIn(this.#size, this.#block) * this.#tagBytes;
     const record: MappedFile = {
       kind: "file",
       path,
@@ -166,7 +168,7 @@ class FileAssembly {
 
   #isKnown(start: number, inner: number, length: number, tags: Buffer): boolean {
     if (this.#known === null) return false;
-    const tagBytes = this.#storing.site.format.FINGERPRINT_BYTES;
+    const tagBytes = this.#tagBytes;
     const at = start + inner;
     const here = Math.min(this.#block, length - inner);
     const there = Math.min(this.#block, this.#known.record.size - at);
@@ -179,16 +181,29 @@ class FileAssembly {
   }
 
   #refer(start: number, end: number): void {
-    const { sources, tally } = this.#storing;
+    const { sources, tally, parent } = this.#storing;
+    for (const page of parent?.damagedIn(this.#file.path) ?? [])
+      if (page * PAGE_BYTES >= start && page * PAGE_BYTES < end)
+        tally.damagedPages.push({ path: this.#file.path, block: page });
     for (const extent of this.#knownExtents.between(start, end)) addExtent(this.#at, sources.adopt(extent));
     tally.referencedBlocks += blocksIn(end - start, this.#block);
   }
 
-  async #store(bytes: Buffer): Promise<void> {
+  /** Pages are checked when they are stored: those that the parent has were checked when it stored them. */
+  async #store(part: FilePart, from: number, to: number, tags: Buffer): Promise<void> {
     const { archive, tally } = this.#storing;
+    const bytes = part.bytes.subarray(from, to);
+    const { damaged, hasChanged } = await part.check(from, to);
+    if (hasChanged) this.#fingerprints(bytes).copy(tags, (from / this.#block) * this.#tagBytes);
+    for (const page of damaged) tally.damagedPages.push({ path: this.#file.path, block: page });
     for (const { object, offset, bytes: length } of await archive.addBytes(bytes))
       addExtent(this.#at, [0, packNumber(object), offset, length]);
     tally.storedBytes += bytes.length;
+    tally.storedBlocks += blocksIn(to - from, this.#block);
+  }
+
+  #fingerprints(bytes: Buffer): Buffer {
+    return this.#storing.site.format.fingerprintsOf(this.#storing.fingerprintKey, bytes, this.#block);
   }
 }
 

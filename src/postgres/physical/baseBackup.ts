@@ -1,11 +1,13 @@
-import { join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { Session } from "../connection.js";
 import type { ChangedPages } from "./changedPages.js";
 import { type ClusterFacts, clusterFacts } from "./clusterFacts.js";
 import { isReadableHere } from "./dataDirectory.js";
 import { filesOfDirectory } from "./localFiles.js";
+import type { ReplicationSession } from "./replication.js";
+import { holdWal, isoTime, lagSeconds, requireSameServer, timelineOf } from "./serverState.js";
 import type { BackupFiles } from "./sourceFile.js";
+import { startOnStream } from "./streamedBackup.js";
 import { changedSince, type WalRange } from "./walSummaries.js";
 
 /** A cluster that is being backed up: between start and stop its files may be read while they change. */
@@ -15,6 +17,8 @@ export interface BaseBackup {
   readonly startLsn: string;
   readonly startTime: string;
   readonly takenOn: "primary" | "standby";
+  /** How far behind the standby was; null on a primary. */
+  readonly lagSeconds: number | null;
   readonly reader: "files" | "stream";
   readonly files: BackupFiles;
   /** The pages that changed in a range of WAL, where the server keeps summaries of it; null when it does not. */
@@ -33,8 +37,10 @@ export interface StoppedBackup {
 
 export interface BaseBackupSettings {
   label: string;
-  dataDirectory: string | "auto";
+  /** A path, `auto`: where the server says, if that can be read here, or `stream`: never read here. */
+  dataDirectory: string;
   connect(): Promise<Session>;
+  openReplication(): Promise<ReplicationSession>;
 }
 
 /** Begins a backup. The session stays open until the end: the server gives a backup up when its session goes. */
@@ -42,26 +48,28 @@ export async function openBaseBackup(settings: BaseBackupSettings): Promise<Base
   const session = await settings.connect();
   try {
     const cluster = await clusterFacts(session);
-    const directory = settings.dataDirectory === "auto" ? cluster.dataDirectory : settings.dataDirectory;
-    const isHere = await isReadableHere(directory, cluster.server.systemId, cluster.startedAtSeconds);
-    if (!isHere) throw notHere(directory, settings.dataDirectory === "auto");
-    return await startOnFiles(session, cluster, directory, settings.label);
+    const directory = await directoryHere(cluster, settings.dataDirectory);
+    return directory === null
+      ? await startOnStream(session, cluster, settings.label, settings.openReplication)
+      : await startOnFiles(session, cluster, directory, settings.label);
   } catch (error) {
     await session.close();
     throw error;
   }
 }
 
-const notHere = (directory: string, isFromServer: boolean): JBackupError =>
-  new JBackupError(
+/** The data directory, if its files can be read here; a directory that was named must be the right one. */
+async function directoryHere(cluster: ClusterFacts, wanted: string): Promise<string | null> {
+  if (wanted === "stream") return null;
+  const directory = wanted === "auto" ? cluster.dataDirectory : wanted;
+  if (await isReadableHere(directory, cluster.server.systemId, cluster.startedAtSeconds)) return directory;
+  if (wanted === "auto") return null;
+  throw new JBackupError(
     "environment",
     `the data directory ${directory} cannot be read here, or is not that of the server`,
-    {
-      hint: isFromServer
-        ? "run jbackup on the server's host as a user who may read it, such as postgres"
-        : "check database.dataDirectory in jbackup.yaml, or set it to auto",
-    },
+    { hint: "check database.dataDirectory in jbackup.yaml, or set it to auto" },
   );
+}
 
 async function startOnFiles(
   session: Session,
@@ -79,12 +87,14 @@ async function startOnFiles(
   );
   const startLsn = row?.lsn ?? "";
   const timeline = await timelineOf(session);
+  const lag = await lagSeconds(session);
   return {
     cluster,
     timeline,
     startLsn,
     startTime: isoTime(row?.at ?? ""),
     takenOn: inRecovery ? "standby" : "primary",
+    lagSeconds: lag,
     reader: "files",
     files: filesOfDirectory(directory, cluster.hasPageChecksums ? startLsn : null),
     changedSince: (range, signal) =>
@@ -98,37 +108,6 @@ async function startOnFiles(
   };
 }
 
-/** A slot that lives as long as the session: the server keeps the WAL that the backup needs until it is copied. */
-async function holdWal(session: Session): Promise<void> {
-  const name = `jbackup_base_${process.pid}_${Math.trunc(process.uptime() * 1000)}`;
-  try {
-    await session.rows("select pg_create_physical_replication_slot($1, true, true)", [name]);
-  } catch (error) {
-    if (!/replication slots are in use|max_replication_slots/.test(String((error as Error).message)))
-      throw error;
-    throw new JBackupError("environment", "all replication slots of the server are in use", {
-      cause: error,
-      hint: "raise max_replication_slots, or drop a slot that nobody uses: select * from pg_replication_slots",
-    });
-  }
-}
-
-/** Not by pg_control, which lags behind: by the WAL file that is being written or replayed. */
-async function timelineOf(session: Session): Promise<number> {
-  const [row] = await session.rows<{ timeline: string }>(
-    `select (case when pg_is_in_recovery()
-              then (select coalesce((select received_tli from pg_stat_wal_receiver), min_recovery_end_timeline, 0)
-                      from pg_control_recovery())
-              else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end)::text as timeline`,
-  );
-  const timeline = Number(row?.timeline);
-  if (timeline > 0) return timeline;
-  const [control] = await session.rows<{ timeline: string }>(
-    "select timeline_id::text as timeline from pg_control_checkpoint()",
-  );
-  return Number(control?.timeline);
-}
-
 async function stopBackup(session: Session, major: number): Promise<StoppedBackup> {
   const stop = major >= 15 ? "pg_backup_stop(wait_for_archive => false)" : "pg_stop_backup(false, false)";
   const [row] = await session.rows<Record<string, string>>(
@@ -137,25 +116,3 @@ async function stopBackup(session: Session, major: number): Promise<StoppedBacku
   if (!row?.lsn || !row.label) throw new JBackupError("bug", "PostgreSQL ended the backup without a label");
   return { endLsn: row.lsn, endTime: isoTime(row.at ?? ""), backupLabel: row.label };
 }
-
-async function requireSameServer(
-  session: Session,
-  before: { inRecovery: boolean; timeline: number },
-): Promise<void> {
-  const [row] = await session.rows<{ recovery: string }>("select pg_is_in_recovery()::text as recovery");
-  const isPromoted = before.inRecovery && row?.recovery === "false";
-  const timeline = await timelineOf(session);
-  if (!isPromoted && timeline === before.timeline) return;
-  throw new JBackupError(
-    "failed",
-    isPromoted
-      ? "the standby was promoted while it was backed up"
-      : `the timeline changed from ${before.timeline} to ${timeline} during the backup`,
-    { hint: "run the backup again" },
-  );
-}
-
-const isoTime = (text: string): string =>
-  new Date(`${text.replace(" ", "T").replace(/([+-]\d\d)$/, "$1:00")}`).toISOString();
-
-export const walFolder = (directory: string): string => join(directory, "pg_wal");

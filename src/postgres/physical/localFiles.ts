@@ -1,23 +1,13 @@
 import type { FileHandle } from "node:fs/promises";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import { JBackupError } from "../../domain/errors.js";
 import { openIfThere, readInto, walkDataDirectory } from "./dataDirectory.js";
-import { relationFile } from "./exclusions.js";
-import { PAGE_BYTES, wordsOf, wrongPages } from "./pageChecksum.js";
+import { lsnNumber, segmentNames } from "./lsn.js";
+import { filePart, type PageCheck, pageCheckOf, type ReadAgain } from "./pageCheck.js";
 import type { BackupFiles, ByteSpan, FilePart, SourceFile } from "./sourceFile.js";
 
-/** A page that is being written while it is read looks damaged: it is read again before it is called so. */
-const LOOKS_AGAIN = 5;
-const LOOK_PAUSE_MS = 20;
-const PAGES_PER_SEGMENT = 131_072;
 const CONTROL = "global/pg_control";
-
-const lsnNumber = (lsn: string): bigint => {
-  const [high = "0", low = "0"] = lsn.split("/");
-  return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`);
-};
 
 /** The files of a data directory that this host can read. `checkedFrom`: the start of the backup, when pages have checksums. */
 export function filesOfDirectory(directory: string, checkedFrom: string | null): BackupFiles {
@@ -28,11 +18,10 @@ export function filesOfDirectory(directory: string, checkedFrom: string | null):
     mode,
     size,
     read: async (partBytes, spans) => {
+      if (spans?.length === 0) return noParts();
       const handle = await openIfThere(join(directory, path));
       if (handle === null) return null;
-      const relation = relationFile(path);
-      const check = startLsn === null || relation === null ? null : { startLsn, segment: relation.segment };
-      return readParts(handle, spans ?? [{ start: 0, end: size }], partBytes, check);
+      return readParts(handle, spans ?? [{ start: 0, end: size }], partBytes, pageCheckOf(path, startLsn));
     },
   });
   const sourceAt = async (path: string): Promise<SourceFile> => {
@@ -63,19 +52,7 @@ export function filesOfDirectory(directory: string, checkedFrom: string | null):
   };
 }
 
-function segmentNames(timeline: number, from: bigint, to: bigint, segmentBytes: bigint): string[] {
-  const hex = (value: bigint): string => value.toString(16).toUpperCase().padStart(8, "0");
-  const perLog = 0x1_0000_0000n / segmentBytes;
-  const names: string[] = [];
-  for (let number = from / segmentBytes; number <= (to - 1n) / segmentBytes; number++)
-    names.push(`${hex(BigInt(timeline))}${hex(number / perLog)}${hex(number % perLog)}`);
-  return names;
-}
-
-interface PageCheck {
-  startLsn: bigint;
-  segment: number;
-}
+async function* noParts(): AsyncGenerator<FilePart> {}
 
 async function* readParts(
   handle: FileHandle,
@@ -86,38 +63,18 @@ async function* readParts(
   try {
     const most = spans.reduce((widest, { start, end }) => Math.max(widest, end - start), 1);
     const buffer = Buffer.allocUnsafeSlow(Math.min(partBytes, most));
+    const readAgain: ReadAgain = async (into, at) => {
+      await readInto(handle, into, at);
+    };
     for (const { start, end } of spans) {
       for (let offset = start; offset < end; offset += partBytes) {
         const wanted = Math.min(partBytes, end - offset);
         const read = await readInto(handle, buffer.subarray(0, wanted), offset);
-        const bytes = buffer.subarray(0, read);
-        const damagedPages = check === null ? [] : await damagedIn(handle, bytes, offset, check);
-        if (read > 0) yield { offset, bytes, damagedPages };
+        if (read > 0) yield filePart(offset, buffer.subarray(0, read), check, readAgain);
         if (read < wanted) return; // it has shrunk: the WAL knows
       }
     }
   } finally {
     await handle.close();
   }
-}
-
-async function damagedIn(
-  handle: FileHandle,
-  bytes: Buffer,
-  offset: number,
-  { startLsn, segment }: PageCheck,
-): Promise<number[]> {
-  const words = wordsOf(bytes);
-  const firstPage = offset / PAGE_BYTES;
-  const firstBlock = segment * PAGES_PER_SEGMENT + firstPage;
-  let wrong = wrongPages(words, firstBlock, startLsn);
-  for (let look = 0; wrong.length > 0 && look < LOOKS_AGAIN; look++) {
-    await pause(LOOK_PAUSE_MS);
-    for (const page of wrong) {
-      const into = bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES);
-      await readInto(handle, into, offset + page * PAGE_BYTES);
-    }
-    wrong = wrongPages(words, firstBlock, startLsn);
-  }
-  return wrong.map((page) => firstPage + page);
 }

@@ -2,8 +2,18 @@
 export interface FilePart {
   offset: number;
   bytes: Buffer;
-  /** Numbers of pages of the file whose checksum is wrong, and stayed wrong when they were read again. */
-  damagedPages: number[];
+  /**
+   * Checks the pages of some of the bytes: those that have a wrong checksum are read again, for they may have been in the
+   * middle of being written. To be asked for what is stored only.
+   */
+  check(from: number, to: number): Promise<CheckedPages>;
+}
+
+export interface CheckedPages {
+  /** Numbers of pages of the file whose checksum stayed wrong. */
+  damaged: number[];
+  /** Some of the bytes are no longer what they were before the check. */
+  hasChanged: boolean;
 }
 
 export interface ByteSpan {
