@@ -111,6 +111,7 @@ async function openServer(
     user: environment.user,
     binDirectory: config.database.binDirectory,
     dataDirectory: config.database.dataDirectory,
+    nowMs: () => systemClock.now().getTime(),
     environment: { path: environment.path, home: environment.home },
     signal,
   });

@@ -50,6 +50,20 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/backupFull.js"),
   },
   {
+    usage: "backup wal",
+    summary: "archive the write-ahead log up to now, or follow it",
+    options: [
+      ["--follow", "stream until stopped: seconds are lost at most, instead of minutes"],
+      ["--note <text>", "a remark that list and show repeat"],
+    ],
+    examples: [
+      ["jbackup backup wal", "everything up to now; for cron, every five minutes"],
+      ["jbackup backup wal --follow", "as a service; also for synchronous_standby_names"],
+    ],
+    exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
+    load: () => import("./commands/backupWal.js"),
+  },
+  {
     usage: "restore [backup]",
     summary: "bring a backup back (BACKUP: id, label, beginning of either, or latest)",
     options: [

@@ -13,6 +13,7 @@ import { storagesForWriting, sweepStorages } from "./useStorages.js";
 
 /** pg_dump, sealed once, in all storages; it exists from the moment its manifest does. */
 export async function backupLogical(site: Site, request: BackupRequest): Promise<Backup> {
+  const what = { job: JOB, kind: "full", method: "logical", note: request.note } as const;
   return withRun(site, JOB, async (run) => {
     const keys = await sealingKeys(site);
     const storages = await storagesForWriting(site);
@@ -22,7 +23,7 @@ export async function backupLogical(site: Site, request: BackupRequest): Promise
       await lockOnServer(site, admin, JOB);
       await run.settleKilled();
       await sweepStorages(site, storages.usable);
-      return await recorded(site, run, "logical", request, async (draft) => {
+      return await recorded(site, run, what, async (draft) => {
         const dump = await postgres.openDump();
         site.step("snapshot-taken");
         try {

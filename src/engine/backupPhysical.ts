@@ -23,6 +23,7 @@ export interface PhysicalRequest extends BackupRequest {
 
 /** The cluster's files, read while it runs: what changed since the last backup is stored, the rest is referred to. */
 export async function backupPhysical(site: Site, request: PhysicalRequest): Promise<Backup> {
+  const what = { job: JOB, kind: "full", method: "physical", note: request.note } as const;
   return withRun(site, JOB, async (run) => {
     const keys = await sealingKeys(site);
     const storages = await storagesForWriting(site);
@@ -32,7 +33,7 @@ export async function backupPhysical(site: Site, request: PhysicalRequest): Prom
       await lockOnServer(site, admin, JOB);
       await run.settleKilled();
       await sweepStorages(site, storages.usable);
-      return await recorded(site, run, "physical", request, async (draft) => {
+      return await recorded(site, run, what, async (draft) => {
         site.report.progress({ task: "waiting for a checkpoint", done: 0, total: null, unit: "bytes" });
         const base = await postgres.openBaseBackup(draft.label);
         site.step("backup-started");

@@ -25,7 +25,7 @@ async function fromFile(site: Site): Promise<ChainEnd | null> {
 
 async function fromCatalog(site: Site): Promise<ChainEnd | null> {
   const backups = await site.catalog
-    .backups({ status: ["completed", "verified"], limit: 1 })
+    .backups({ kind: "full", status: ["completed", "verified"], limit: 1 })
     .catch((error: unknown) => {
       if (isJBackupError(error, "catalog_unavailable")) return []; // the file alone will do
       throw error;

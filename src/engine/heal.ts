@@ -19,7 +19,7 @@ const missingIn = (backup: Backup): Copy[] => backup.copies.filter(({ status }) 
  */
 export async function healMissing(site: Site, away: string[]): Promise<void> {
   const backups = await site.catalog
-    .backups({ status: ["completed", "verified"], limit: LOOK_BACK })
+    .backups({ kind: "full", status: ["completed", "verified"], limit: LOOK_BACK })
     .catch((error: unknown) => {
       if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
       throw error;

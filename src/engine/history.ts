@@ -26,7 +26,7 @@ export const listAlerts = (site: Site, filter: AlertFilter): Promise<Alert[]> =>
 
 async function recordFor(site: Site, reference: string): Promise<Backup> {
   if (reference === "latest") {
-    const [latest] = await site.catalog.backups({ limit: 1 });
+    const [latest] = await site.catalog.backups({ kind: "full", limit: 1 });
     if (latest) return latest;
   } else {
     const known = pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));

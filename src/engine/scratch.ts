@@ -120,6 +120,7 @@ async function openScratch(
     user: facts.superuser,
     binDirectory,
     dataDirectory: "auto",
+    nowMs: () => site.clock.now().getTime(),
     environment: { path: site.environment.path, home: site.environment.home },
     signal: site.signal,
   });

@@ -181,13 +181,14 @@ export async function connect(target: Target, user: string): Promise<Session> {
 export async function connectReplication(
   target: Target,
   user: string,
+  applicationName = "jbackup",
 ): Promise<{ client: pg.Client; address: Address }> {
   const address = addressOf(target, user);
   const client = new pg.Client({
     ...(parsed(target) as unknown as pg.ClientConfig),
     user: address.user,
     database: address.database,
-    application_name: "jbackup",
+    application_name: applicationName,
     connectionTimeoutMillis: 15_000,
     keepAlive: true,
     replication: "true",

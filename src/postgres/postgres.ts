@@ -9,6 +9,8 @@ import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
 import * as restoring from "./sideDatabase.js";
 import type { ToolEnvironment } from "./tools.js";
+import { openWalReceiver, type WalReceiver } from "./walReceiver.js";
+import * as walServer from "./walServer.js";
 
 export { passwordIn, type Session } from "./connection.js";
 export type { DatabaseFacts, ServerFacts, TableRows } from "./facts.js";
@@ -30,6 +32,8 @@ export {
 } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export { findBinDirectories, type ToolEnvironment } from "./tools.js";
+export type { TimelineEnd, WalReceiver } from "./walReceiver.js";
+export type { Slot, WalServer } from "./walServer.js";
 
 export interface PostgresSettings {
   url: Secret;
@@ -40,6 +44,8 @@ export interface PostgresSettings {
   dataDirectory: string | "auto";
   environment: ToolEnvironment;
   signal: AbortSignal;
+  /** The wall clock: the server is told when it is answered. */
+  nowMs(): number;
 }
 
 /** The server of a site, as the use cases see it. */
@@ -52,7 +58,22 @@ export interface Postgres {
   openDump(): Promise<LogicalDump>;
   /** Begins a backup of the cluster's files. */
   openBaseBackup(label: string): Promise<BaseBackup>;
+  readonly wal: WalSteps;
   readonly restoring: RestoreSteps;
+}
+
+/** What archiving asks of the server. */
+export interface WalSteps {
+  server(session: Session): Promise<walServer.WalServer>;
+  findSlot: typeof walServer.findSlot;
+  makeSlot: typeof walServer.makeSlot;
+  advanceSlot: typeof walServer.advanceSlot;
+  endOfWal: typeof walServer.endOfWal;
+  heartbeat: typeof walServer.heartbeat;
+  isSynchronous: typeof walServer.isSynchronous;
+  segmentsThere: typeof walServer.segmentsThere;
+  readWalFile: typeof walServer.readWalFile;
+  receiver(applicationName: string): Promise<WalReceiver>;
 }
 
 type Settings = restoring.RestoreSettings;
@@ -101,6 +122,18 @@ export function openPostgres(given: PostgresSettings): Postgres {
         connect: admin,
         openReplication: () => openReplication(target, given.user),
       }),
+    wal: {
+      server: (session) => walServer.walServer(session, given.dataDirectory),
+      findSlot: walServer.findSlot,
+      makeSlot: walServer.makeSlot,
+      advanceSlot: walServer.advanceSlot,
+      endOfWal: walServer.endOfWal,
+      heartbeat: walServer.heartbeat,
+      isSynchronous: walServer.isSynchronous,
+      segmentsThere: walServer.segmentsThere,
+      readWalFile: walServer.readWalFile,
+      receiver: (name) => openWalReceiver(target, given.user, name, given.nowMs),
+    },
     restoring: {
       exists: restoring.databaseExists,
       checkTarget: restoring.checkTarget,

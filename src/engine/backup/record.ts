@@ -13,23 +13,29 @@ export interface BackupRequest {
   note: string | null;
 }
 
+export interface Recorded extends BackupRequest {
+  job: string;
+  kind: Backup["kind"];
+  method: Backup["method"];
+}
+
 /** The backup's record says what happened, however it ends. */
 export async function recorded(
   site: Site,
   run: RunContext,
-  method: NonNullable<Backup["method"]>,
-  request: BackupRequest,
+  what: Recorded,
   work: (draft: Backup) => Promise<Backup>,
 ): Promise<Backup> {
-  const draft = draftOf(site, run, method, request);
+  const { job } = what;
+  const draft = draftOf(site, run, what);
   await site.catalog.saveBackups([draft]);
   site.step("recorded");
   try {
     const done = await work(draft);
     await site.catalog.saveBackups([done]);
     site.step("catalogued");
-    await resolveAlert(site, `failed:${JOB}`, `backup ${done.label} succeeded`);
-    await resolveAlert(site, `interrupted:${JOB}`, `backup ${done.label} succeeded`);
+    await resolveAlert(site, `failed:${job}`, `backup ${done.label} succeeded`);
+    await resolveAlert(site, `interrupted:${job}`, `backup ${done.label} succeeded`);
     await healMissing(
       site,
       done.copies.filter(({ status }) => status === "missing").map(({ storage }) => storage),
@@ -45,7 +51,7 @@ export async function recorded(
       await raiseAlert(site, {
         type: "BACKUP_FAILURE",
         severity: "critical",
-        fingerprint: `failed:${JOB}`,
+        fingerprint: `failed:${job}`,
         message: `backup ${draft.label} failed: ${reasonOf(error)}`,
         hint: error instanceof JBackupError ? (error.hint ?? null) : null,
         backupId: draft.id,
@@ -55,11 +61,11 @@ export async function recorded(
   }
 }
 
-function draftOf(site: Site, run: RunContext, method: Backup["method"], request: BackupRequest): Backup {
+function draftOf(site: Site, run: RunContext, { kind, method, note }: Recorded): Backup {
   return {
     id: site.newId(),
-    label: labelOf("full", run.startedAt),
-    kind: "full",
+    label: labelOf(kind, run.startedAt),
+    kind,
     method,
     tenantId: null,
     status: "in_progress",
@@ -72,7 +78,7 @@ function draftOf(site: Site, run: RunContext, method: Backup["method"], request:
     checksum: null,
     parentId: null,
     copies: [],
-    note: request.note,
+    note,
     createdBy: run.by,
     jobId: run.id,
     warnings: [],

@@ -31,12 +31,15 @@ const ADOPT = [
   "synchronous_standby_names = ''",
   "primary_conninfo = ''",
   "primary_slot_name = ''",
-  "recovery_target_time = ''",
-  "recovery_target_lsn = ''",
-  "recovery_target_name = ''",
-  "recovery_target_xid = ''",
-  "recovery_target = ''",
 ];
+
+/** Targets of an earlier recovery: the server takes no two of them. */
+const withoutTargets = (text: string): string =>
+  text
+    .split("\n")
+    .filter((line) => !/^\s*recovery_target(_time|_lsn|_name|_xid)?\b/.test(line))
+    .join("\n")
+    .trimEnd();
 
 interface Finishing {
   facts: PhysicalFacts;
@@ -55,7 +58,7 @@ export async function writeSettingsFiles({ facts, directory, owner, isRecovery }
   await write("backup_label", facts.backupLabel);
   if (isRecovery) await write("recovery.signal", "");
   const auto = await textOf(join(directory, "postgresql.auto.conf"));
-  await write("postgresql.auto.conf", `${auto.trimEnd()}\n${ADOPT.join("\n")}\n`);
+  await write("postgresql.auto.conf", `${withoutTargets(auto)}\n${ADOPT.join("\n")}\n`);
   if (facts.hasOwnConfiguration) return;
   await write("postgresql.conf", configurationFor(facts));
   await write(

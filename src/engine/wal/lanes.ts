@@ -21,13 +21,15 @@ export class Lane {
   readonly storage: Storage;
   readonly #site: Site;
   readonly #systemId: string;
+  readonly #signal: AbortSignal;
   readonly #epochs = new Map<string, Promise<void>>();
   #waiting = 0;
   #active = 0;
   #wake: (() => void)[] = [];
 
-  constructor(site: Site, storage: Storage, systemId: string) {
+  constructor(site: Site, storage: Storage, systemId: string, signal: AbortSignal) {
     this.#site = site;
+    this.#signal = signal;
     this.storage = storage;
     this.#systemId = systemId;
   }
@@ -60,7 +62,7 @@ export class Lane {
     const stored = this.storage.put(
       epochKey(this.#systemId, epoch.id),
       this.#site.storage.bytesBody([epoch.manifest]),
-      { signal: this.#site.signal },
+      { signal: this.#signal },
     );
     this.#epochs.set(epoch.id, stored);
     stored.catch(() => this.#epochs.delete(epoch.id)); // tried again with the next object
@@ -71,7 +73,7 @@ export class Lane {
     const key = walKey(this.#systemId, name);
     try {
       await this.storage.put(key, this.#site.storage.bytesBody(sealed.chunks, sealed.sha256), {
-        signal: this.#site.signal,
+        signal: this.#signal,
       });
     } catch (error) {
       if (!isJBackupError(error, "object_exists")) throw error;

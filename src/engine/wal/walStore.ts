@@ -21,21 +21,27 @@ export interface WalWriter {
   settled(): Promise<void>;
   /** Files that a storage did not take, by storage. */
   readonly missed: Map<string, { names: Set<string>; error: Error }>;
-  readonly storages: string[];
+  /** What one copy of everything that was put takes. */
+  readonly storedBytes: number;
 }
 
 const EPOCH_LOOK_MS = 60_000;
 
-export async function openWalWriter(site: Site, systemId: string): Promise<WalWriter> {
+export async function openWalWriter(
+  site: Site,
+  systemId: string,
+  signal: AbortSignal = site.signal,
+): Promise<WalWriter> {
   const keys = await sealingKeys(site);
   const { usable, lost } = await storagesForWriting(site);
-  const lanes = usable.map((storage) => new Lane(site, storage, systemId));
+  const lanes = usable.map((storage) => new Lane(site, storage, systemId, signal));
   const markKey = site.format.markKey(keys.signing);
   const missed: WalWriter["missed"] = new Map(
     [...lost].map(([name, error]) => [name, { names: new Set(), error }]),
   );
   const running = new Set<Promise<unknown>>();
   let epoch = await currentEpoch(site, keys, systemId);
+  let storedBytes = 0;
   let lookedAt = site.clock.monotonicMs();
 
   async function seal(name: string, content: Buffer): Promise<WalObject> {
@@ -62,9 +68,12 @@ export async function openWalWriter(site: Site, systemId: string): Promise<WalWr
 
   return {
     missed,
-    storages: usable.map(({ name }) => name),
+    get storedBytes() {
+      return storedBytes;
+    },
     async put(name, content) {
       const object = await seal(name, content);
+      storedBytes += object.sealed.bytes;
       for (const storage of lost.keys()) miss(storage, name, lost.get(storage) as Error);
       const puts = lanes.map(async (lane) => {
         const { name: storage } = lane.storage;

@@ -1,0 +1,117 @@
+import type { Backup } from "../domain/backup.js";
+import { JBackupError } from "../domain/errors.js";
+import { lsnText, parseLsn, walFolder } from "../domain/wal.js";
+import type { Postgres, Session } from "../postgres/postgres.js";
+import { type BackupRequest, recorded } from "./backup/record.js";
+import { lockOnServer } from "./lock.js";
+import { type RunContext, withRun } from "./run.js";
+import type { Site } from "./site.js";
+import { type Archiving, archiveUpTo } from "./wal/archiving.js";
+import { follow } from "./wal/follow.js";
+import { healMissed, noteMissed } from "./wal/missed.js";
+import { openWalWriter } from "./wal/walStore.js";
+
+export const WAL_JOB = "backup-wal";
+
+export interface WalRequest extends BackupRequest {
+  /** Go on until stopped. */
+  follow: boolean;
+}
+
+/** The name of the slot, and of the receiver for synchronous_standby_names. */
+export const slotName = (site: Site): string =>
+  `jbackup_${site.config.site.toLowerCase().replace(/[^a-z0-9_]/g, "_")}`.slice(0, 63);
+
+/** Archives the WAL up to now, or for as long as it is let. */
+export async function archiveWal(site: Site, request: WalRequest): Promise<Backup> {
+  return withRun(site, WAL_JOB, async (run) => {
+    const postgres = await site.postgres();
+    const session = await postgres.admin();
+    try {
+      await lockOnServer(site, session, WAL_JOB);
+      await run.settleKilled();
+      return await recordedRun(site, run, request, postgres, session);
+    } finally {
+      await session.close();
+    }
+  });
+}
+
+async function recordedRun(
+  site: Site,
+  run: RunContext,
+  request: WalRequest,
+  postgres: Postgres,
+  session: Session,
+): Promise<Backup> {
+  const what = { job: WAL_JOB, kind: "wal", method: null, note: request.note } as const;
+  return recorded(site, run, what, async (draft) => {
+    const server = await postgres.wal.server(session);
+    const writer = await openWalWriter(
+      site,
+      server.systemId,
+      request.follow ? lateSignal(site) : site.signal,
+    );
+    const archiving: Archiving = {
+      site,
+      postgres,
+      session,
+      server,
+      writer,
+      slot: slotName(site),
+      tally: { segments: 0, pieces: 0, walBytes: 0, from: null, to: null, timeline: 0 },
+    };
+    await healMissed(site, server.systemId, [...writer.missed.keys()]);
+    try {
+      if (request.follow) await follow(archiving);
+      else await archiveUpTo(archiving, await postgres.wal.endOfWal(session, server));
+      await writer.settled();
+    } finally {
+      await noteMissed(site, writer);
+    }
+    return finished(site, draft, archiving);
+  });
+}
+
+/** What was received when the end was asked for still gets the time to be stored. */
+function lateSignal(site: Site): AbortSignal {
+  const late = new AbortController();
+  const abort = (): void => {
+    setTimeout(() => late.abort(site.signal.reason), LAST_PIECE_MS).unref();
+  };
+  if (site.signal.aborted) abort();
+  else site.signal.addEventListener("abort", abort, { once: true });
+  return late.signal;
+}
+
+const LAST_PIECE_MS = 7_000;
+
+function finished(site: Site, draft: Backup, { server, writer, tally }: Archiving): Backup {
+  const finishedAt = site.clock.now();
+  if (tally.to === null) throw new JBackupError("bug", "the archiving ended without a position");
+  return {
+    ...draft,
+    status: "completed",
+    finishedAt: finishedAt.toISOString(),
+    durationMs: finishedAt.getTime() - Date.parse(draft.createdAt),
+    rawBytes: tally.walBytes,
+    storedBytes: writer.storedBytes,
+    copies: site.config.storages.map(({ name, kind }) => ({
+      storage: name,
+      kind,
+      status: writer.missed.has(name) ? "missing" : "stored",
+      path: walFolder(server.systemId),
+      bytes: writer.missed.has(name) ? 0 : writer.storedBytes,
+      verifiedAt: null,
+    })),
+    metadata: {
+      systemId: server.systemId,
+      timeline: tally.timeline,
+      fromLsn: lsnText(tally.from ?? tally.to),
+      toLsn: lsnText(tally.to),
+      segments: tally.segments,
+      pieces: tally.pieces,
+      lagBytes: Number(tally.to - (tally.from ?? parseLsn(lsnText(tally.to)))),
+    },
+  };
+}

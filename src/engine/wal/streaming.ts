@@ -1,0 +1,83 @@
+import { type Lsn, segmentAt, segmentStart } from "../../domain/wal.js";
+import type { TimelineEnd, WalReceiver } from "../../postgres/postgres.js";
+import type { Archiving } from "./archiving.js";
+import type { Shipper } from "./shipper.js";
+
+/** Streams into the shipper until the position is durable, the timeline ends, or the signal comes. */
+export interface Stream {
+  /** Fails when the connection does. */
+  ended: Promise<TimelineEnd>;
+  receiver: WalReceiver;
+  report(): void;
+  stop(): void;
+}
+
+const REPORT_EVERY_MS = 2_000;
+const WATCH_EVERY_MS = 5;
+
+export async function startStream(
+  { postgres, slot, server }: Archiving,
+  shipper: Shipper,
+  timeline: number,
+): Promise<Stream> {
+  const receiver = await postgres.wal.receiver(slot);
+  const report = (): void => receiver.report({ written: shipper.received, flushed: shipper.durable });
+  let isPaused = false;
+  const watch = setInterval(() => {
+    if (isPaused && !shipper.isFull) {
+      isPaused = false;
+      receiver.resume();
+    }
+  }, WATCH_EVERY_MS);
+  const reporting = setInterval(report, REPORT_EVERY_MS);
+  const stop = (): void => {
+    clearInterval(watch);
+    clearInterval(reporting);
+    receiver.close();
+  };
+  const from = segmentStart(segmentAt(shipper.received, server.segmentBytes), server.segmentBytes);
+  const ended = receiver
+    .stream({
+      slot,
+      timeline,
+      from,
+      onData: (at, bytes) => {
+        shipper.take(at, bytes);
+        if (shipper.isFull && !isPaused) {
+          isPaused = true;
+          receiver.pause();
+        }
+      },
+      onAsked: report,
+    })
+    .finally(stop);
+  ended.catch(() => undefined); // whoever waits for it is told
+  return { ended, receiver, report, stop };
+}
+
+/** For one pass: everything up to a position, then the connection is given back. */
+export async function streamUpTo(
+  archiving: Archiving,
+  shipper: Shipper,
+  timeline: number,
+  to: Lsn,
+): Promise<void> {
+  const stream = await startStream(archiving, shipper, timeline);
+  try {
+    let hasEnded = false;
+    const ended = stream.ended.then(() => {
+      hasEnded = true;
+    });
+    while (shipper.durable < to && !hasEnded) {
+      archiving.site.signal.throwIfAborted();
+      if (shipper.failure !== null) throw shipper.failure;
+      if (shipper.received >= to) shipper.shipPiece();
+      await Promise.race([ended, pause(WATCH_EVERY_MS)]);
+    }
+    stream.report();
+  } finally {
+    stream.stop();
+  }
+}
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
