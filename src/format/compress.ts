@@ -1,9 +1,9 @@
 import { promisify } from "node:util";
 import * as zlib from "node:zlib";
 import type { Codec, Compression } from "../domain/config.js";
+import { zstdCompress } from "./zstdPool.js";
 
 /** Each call runs on a thread of its own in libuv's pool: start several and they compress at the same time. */
-const zstdCompress = promisify(zlib.zstdCompress);
 const zstdDecompress = promisify(zlib.zstdDecompress);
 const gzip = promisify(zlib.gzip);
 const gunzip = promisify(zlib.gunzip);
@@ -72,10 +72,10 @@ export class FrameCompressor {
 
 async function compress(raw: Buffer, { codec, level }: Compression): Promise<Buffer | undefined> {
   if (raw.length === 0 || codec === "none") return undefined;
+  if (codec === "zstd") return zstdCompress(raw, level);
   // room for the usual output at once: every further chunk costs a trip to the thread and back, unused room costs memory
   const chunkSize = Math.max(1024, Math.ceil(raw.length / 2));
-  if (codec === "gzip") return gzip(raw, { level: Math.min(level, 9), chunkSize });
-  return zstdCompress(raw, { params: { [zlib.constants.ZSTD_c_compressionLevel]: level }, chunkSize });
+  return gzip(raw, { level: Math.min(level, 9), chunkSize });
 }
 
 /**

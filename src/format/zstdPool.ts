@@ -1,0 +1,35 @@
+import * as zlib from "node:zlib";
+
+/** More than any input of one call can come to, so that a stream never waits for its reader. */
+const HELD_MOST_BYTES = 16 * 2 ** 20;
+/** Memory for results, given out in slices: a fresh megabyte for every result costs its page faults. */
+const RESULT_BYTES = 2 ** 20;
+
+const idle = new Map<number, zlib.ZstdCompress[]>();
+
+/**
+ * Compresses on a thread of libuv's pool, each call one whole zstd frame. Contexts are kept and used again: making one for
+ * every megabyte costs as much as compressing it at a quick level. There are as many as calls at one time.
+ */
+export function zstdCompress(raw: Buffer, level: number): Promise<Buffer> {
+  const stream = idle.get(level)?.pop() ?? newStream(level);
+  return new Promise((resolve, reject) => {
+    stream.once("error", reject);
+    stream.write(raw, (error) => {
+      if (error) return; // told by the event; the stream is not used again
+      stream.removeListener("error", reject);
+      // without a length only the first of several pieces would come
+      const packed = (stream.read(stream.readableLength) as Buffer | null) ?? Buffer.alloc(0);
+      idle.set(level, [...(idle.get(level) ?? []), stream]);
+      resolve(packed);
+    });
+  });
+}
+
+const newStream = (level: number): zlib.ZstdCompress =>
+  zlib.createZstdCompress({
+    params: { [zlib.constants.ZSTD_c_compressionLevel]: level },
+    flush: zlib.constants.ZSTD_e_end,
+    chunkSize: RESULT_BYTES,
+    readableHighWaterMark: HELD_MOST_BYTES,
+  } as zlib.ZstdOptions);
