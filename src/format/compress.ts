@@ -17,6 +17,7 @@ export interface PackedFrame {
 const QUICK_LEVEL = 1;
 /** What the quick level may cost in size before the configured one is used. */
 const QUICK_MAY_COST = 1.02;
+const OLDER_COUNT = 0.7;
 const TRIALS_APART = { least: 4, most: 64 };
 
 /**
@@ -28,6 +29,8 @@ export class FrameCompressor {
   readonly #compression: Compression;
   readonly #hasChoice: boolean;
   #isQuickEnough = false;
+  /** What the trials came to, the older ones counting less and less: one unusual frame among many decides nothing. */
+  readonly #tried = { quick: 0, strong: 0 };
   #trialsApart = TRIALS_APART.least;
   #untilTrial = 0;
 
@@ -59,7 +62,9 @@ export class FrameCompressor {
       compress(raw, { codec, level: QUICK_LEVEL }),
     ]);
     if (strong === undefined || quick === undefined) return strong;
-    const isQuickEnough = quick.length <= strong.length * QUICK_MAY_COST;
+    this.#tried.quick = this.#tried.quick * OLDER_COUNT + quick.length;
+    this.#tried.strong = this.#tried.strong * OLDER_COUNT + strong.length;
+    const isQuickEnough = this.#tried.quick <= this.#tried.strong * QUICK_MAY_COST;
     // content that keeps its nature is asked less and less often
     this.#trialsApart =
       isQuickEnough === this.#isQuickEnough

@@ -7,11 +7,13 @@ import { lsnNumber, segmentNames } from "./lsn.js";
 import { filePart, type PageCheck, pageCheckOf, type ReadAgain } from "./pageCheck.js";
 import type { BackupFiles, ByteSpan, FilePart, SourceFile } from "./sourceFile.js";
 
+const SMALLEST_BYTES = 2 ** 20;
 const CONTROL = "global/pg_control";
 
 /** The files of a data directory that this host can read. `checkedFrom`: the start of the backup, when pages have checksums. */
 export function filesOfDirectory(directory: string, checkedFrom: string | null): BackupFiles {
   const warnings: string[] = [];
+  const buffers = new BufferPool();
   const startLsn = checkedFrom === null ? null : lsnNumber(checkedFrom);
   const sourceOf = (path: string, mode: number, size: number): SourceFile => ({
     path,
@@ -21,7 +23,13 @@ export function filesOfDirectory(directory: string, checkedFrom: string | null):
       if (spans?.length === 0) return noParts();
       const handle = await openIfThere(join(directory, path));
       if (handle === null) return null;
-      return readParts(handle, spans ?? [{ start: 0, end: size }], partBytes, pageCheckOf(path, startLsn));
+      return readParts(
+        handle,
+        buffers,
+        spans ?? [{ start: 0, end: size }],
+        partBytes,
+        pageCheckOf(path, startLsn),
+      );
     },
   });
   const sourceAt = async (path: string): Promise<SourceFile> => {
@@ -56,13 +64,14 @@ async function* noParts(): AsyncGenerator<FilePart> {}
 
 async function* readParts(
   handle: FileHandle,
+  buffers: BufferPool,
   spans: ByteSpan[],
   partBytes: number,
   check: PageCheck | null,
 ): AsyncGenerator<FilePart> {
+  const most = spans.reduce((widest, { start, end }) => Math.max(widest, end - start), 1);
+  const buffer = buffers.take(Math.min(partBytes, most));
   try {
-    const most = spans.reduce((widest, { start, end }) => Math.max(widest, end - start), 1);
-    const buffer = Buffer.allocUnsafeSlow(Math.min(partBytes, most));
     const readAgain: ReadAgain = async (into, at) => {
       await readInto(handle, into, at);
     };
@@ -75,6 +84,23 @@ async function* readParts(
       }
     }
   } finally {
+    buffers.giveBack(buffer);
     await handle.close();
+  }
+}
+
+/** Memory for reading, used again for file after file. */
+class BufferPool {
+  readonly #spare: Buffer[] = [];
+
+  take(bytes: number): Buffer {
+    const at = this.#spare.findIndex((buffer) => buffer.length >= bytes);
+    return at === -1
+      ? Buffer.allocUnsafeSlow(Math.max(bytes, SMALLEST_BYTES))
+      : (this.#spare.splice(at, 1)[0] as Buffer);
+  }
+
+  giveBack(buffer: Buffer): void {
+    this.#spare.push(buffer);
   }
 }
