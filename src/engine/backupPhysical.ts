@@ -3,6 +3,7 @@ import { reasonOf } from "../domain/errors.js";
 import type { PhysicalFacts } from "../domain/physical.js";
 import type { Archive } from "../format/format.js";
 import type { BaseBackup, StoppedBackup } from "../postgres/postgres.js";
+import type { Storage } from "../storage/storage.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, storeArchive } from "./backup/storeArchive.js";
@@ -37,7 +38,7 @@ export async function backupPhysical(site: Site, request: PhysicalRequest): Prom
         site.report.progress({ task: "waiting for a checkpoint", done: 0, total: null, unit: "bytes" });
         const base = await postgres.openBaseBackup(draft.label);
         site.step("backup-started");
-        const work = await beginWork(site, draft, base, request);
+        const work = await beginWork(site, draft, base, storages.usable, request);
         try {
           const done = await storeArchive(site, draft, keys, storages, {
             expectedBytes: base.cluster.bytes,
@@ -76,9 +77,10 @@ async function beginWork(
   site: Site,
   draft: Backup,
   base: BaseBackup,
+  storages: Storage[],
   { fresh }: PhysicalRequest,
 ): Promise<Work> {
-  const parent = await findParent(site, { fresh, systemId: base.cluster.server.systemId });
+  const parent = await findParent(site, { fresh, systemId: base.cluster.server.systemId, storages });
   return {
     site,
     base,
@@ -114,6 +116,7 @@ async function fill(work: Work, archive: Archive): Promise<Filled> {
     archive,
     changed: parent?.state.timeline === base.timeline ? changed : null,
     onRead: (bytes) => {
+      base.requireAlive();
       read += bytes;
       site.report.progress({
         task: parent === null ? "reading files" : "reading what changed",

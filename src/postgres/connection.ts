@@ -119,6 +119,10 @@ export interface Session {
   readonly client: pg.Client;
   readonly address: Address;
   close(): Promise<void>;
+  /** Throws when the connection is known to be gone. */
+  requireAlive(): void;
+  /** Cuts the connection, whatever it is doing. */
+  abort: () => void;
 }
 
 /**
@@ -174,6 +178,12 @@ export async function connect(target: Target, user: string): Promise<Session> {
       }
     },
     close: () => client.end().catch(() => undefined),
+    requireAlive: () => {
+      if (lost !== undefined) throw translate(lost, address);
+    },
+    abort: () => {
+      (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+    },
   };
 }
 

@@ -119,6 +119,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       openBaseBackup({
         label,
         dataDirectory: given.dataDirectory,
+        signal: given.signal,
         connect: admin,
         openReplication: () => openReplication(target, given.user),
       }),

@@ -2,11 +2,13 @@ import { readdir, readFile } from "node:fs/promises";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Manifest, StoredObject } from "../../domain/manifest.js";
 import type { PhysicalFacts } from "../../domain/physical.js";
+import type { Storage } from "../../storage/storage.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import type { Site } from "../site.js";
 import { chainFolder, chainPath, type MapReader, mapPath, openMap } from "./mapFile.js";
+import { requireWholeParent } from "./parentCopies.js";
 
 /** What the next backup must know of the newest one. It lies beside the map: this host may have no key to open the backup itself. */
 export interface ChainState {
@@ -38,7 +40,7 @@ export interface Parent {
 /** The backup to build on; null, with the reason told, when everything is to be stored anew. */
 export async function findParent(
   site: Site,
-  wanted: { fresh: boolean; systemId: string },
+  wanted: { fresh: boolean; systemId: string; storages: Storage[] },
 ): Promise<Parent | null> {
   if (wanted.fresh) return null;
   try {
@@ -48,6 +50,7 @@ export async function findParent(
     if (site.clock.now().getTime() - Date.parse(state.since) > site.config.rebaseEveryMs)
       return fresh(site, "rebaseEvery has passed");
     const found = await findBackup(site, state.backupId);
+    await requireWholeParent(site, wanted.storages, { folder: found.folder, body: found.manifest.body });
     return parentOf(state, found, await openMap(site, mapPath(site, state.backupId)));
   } catch (error) {
     site.signal.throwIfAborted();

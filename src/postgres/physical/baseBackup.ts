@@ -25,6 +25,8 @@ export interface BaseBackup {
   changedSince(range: WalRange, signal: AbortSignal): Promise<ChangedPages | null>;
   /** Ends the backup on the server. After it the WAL that it needs is there to be read. */
   stop(): Promise<StoppedBackup>;
+  /** Throws when the server has gone away: what is read from then on is worth nothing. */
+  requireAlive(): void;
   /** Ends everything, whatever state it is in. */
   close(): Promise<void>;
 }
@@ -39,6 +41,7 @@ export interface BaseBackupSettings {
   label: string;
   /** A path, `auto`: where the server says, if that can be read here, or `stream`: never read here. */
   dataDirectory: string;
+  signal: AbortSignal;
   connect(): Promise<Session>;
   openReplication(): Promise<ReplicationSession>;
 }
@@ -46,16 +49,25 @@ export interface BaseBackupSettings {
 /** Begins a backup. The session stays open until the end: the server gives a backup up when its session goes. */
 export async function openBaseBackup(settings: BaseBackupSettings): Promise<BaseBackup> {
   const session = await settings.connect();
+  // nothing is lost with it: the server gives the backup up, and the slot
+  settings.signal.addEventListener("abort", session.abort, { once: true });
   try {
     const cluster = await clusterFacts(session);
     const directory = await directoryHere(cluster, settings.dataDirectory);
     return directory === null
-      ? await startOnStream(session, cluster, settings.label, settings.openReplication)
+      ? await startOnStream(session, cluster, settings.label, () => cutOnAbort(settings))
       : await startOnFiles(session, cluster, directory, settings.label);
   } catch (error) {
     await session.close();
+    settings.signal.throwIfAborted();
     throw error;
   }
+}
+
+async function cutOnAbort({ openReplication, signal }: BaseBackupSettings): Promise<ReplicationSession> {
+  const replication = await openReplication();
+  signal.addEventListener("abort", () => void replication.close(), { once: true });
+  return replication;
 }
 
 /** The data directory, if its files can be read here; a directory that was named must be the right one. */
@@ -102,8 +114,10 @@ async function startOnFiles(
     stop: async () => {
       const stopped = await stopBackup(session, major);
       await requireSameServer(session, { inRecovery, timeline });
+      requireStartOn(timeline, stopped.backupLabel);
       return stopped;
     },
+    requireAlive: () => session.requireAlive(),
     close: () => session.close(),
   };
 }
@@ -115,4 +129,15 @@ async function stopBackup(session: Session, major: number): Promise<StoppedBacku
   );
   if (!row?.lsn || !row.label) throw new JBackupError("bug", "PostgreSQL ended the backup without a label");
   return { endLsn: row.lsn, endTime: isoTime(row.at ?? ""), backupLabel: row.label };
+}
+
+/** On a standby the backup begins at its last restart point, which may lie on an older timeline than its newest WAL. */
+function requireStartOn(timeline: number, label: string): void {
+  const started = Number(/^START TIMELINE: (\d+)$/m.exec(label)?.[1] ?? timeline);
+  if (started === timeline) return;
+  throw new JBackupError(
+    "failed",
+    `the backup would begin on timeline ${started} and end on timeline ${timeline}`,
+    { hint: "run CHECKPOINT on the standby, then run the backup again" },
+  );
 }

@@ -48,7 +48,8 @@ export async function clusterFacts(session: Session): Promise<ClusterFacts> {
             (select setting from pg_settings where name = 'wal_segment_size') as segment,
             current_setting('data_checksums') as checksums,
             (select rolname from pg_roles where oid = 10) as superuser,
-            (select sum(pg_database_size(oid))::text from pg_database) as bytes,
+            (select sum(pg_database_size(oid))::text from pg_database
+              where has_database_privilege(oid, 'connect') or pg_has_role('pg_read_all_stats', 'member')) as bytes,
             coalesce(current_setting('summarize_wal', true), 'off') as summarize,
             current_setting('wal_level') as level`,
   );
@@ -59,7 +60,7 @@ export async function clusterFacts(session: Session): Promise<ClusterFacts> {
     });
   const tablespaces = await session.rows<{ oid: string; name: string; location: string }>(
     `select oid::text as oid, spcname as name, pg_tablespace_location(oid) as location
-       from pg_tablespace where pg_tablespace_location(oid) <> '' order by oid`,
+       from pg_tablespace where pg_tablespace_location(oid) like '/%' order by oid`,
   );
   const settings = await session.rows<{ name: string; setting: string }>(
     "select name, setting from pg_settings where name = any($1) order by name",

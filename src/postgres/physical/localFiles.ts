@@ -2,13 +2,12 @@ import type { FileHandle } from "node:fs/promises";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
-import { openIfThere, readInto, walkDataDirectory } from "./dataDirectory.js";
+import { CONTROL, openIfThere, readControl, readInto, walkDataDirectory } from "./dataDirectory.js";
 import { lsnNumber, segmentNames } from "./lsn.js";
-import { filePart, type PageCheck, pageCheckOf, type ReadAgain } from "./pageCheck.js";
+import { filePart, inMemory, type PageCheck, pageCheckOf, type ReadAgain } from "./pageCheck.js";
 import type { BackupFiles, ByteSpan, FilePart, SourceFile } from "./sourceFile.js";
 
 const SMALLEST_BYTES = 2 ** 20;
-const CONTROL = "global/pg_control";
 
 /** The files of a data directory that this host can read. `checkedFrom`: the start of the backup, when pages have checksums. */
 export function filesOfDirectory(directory: string, checkedFrom: string | null): BackupFiles {
@@ -44,7 +43,10 @@ export function filesOfDirectory(directory: string, checkedFrom: string | null):
       for (const folder of walked.folders) yield { ...folder, isFolder: true as const };
       for (const { path, mode, size } of walked.files) if (path !== CONTROL) yield sourceOf(path, mode, size);
     },
-    control: () => sourceAt(CONTROL),
+    control: async () => {
+      const { mode } = await stat(join(directory, CONTROL));
+      return inMemory(CONTROL, mode, await readControl(directory));
+    },
     async *wal({ timeline, startLsn: from, endLsn, segmentBytes }) {
       const names = segmentNames(timeline, lsnNumber(from), lsnNumber(endLsn), BigInt(segmentBytes));
       const there = new Set(await readdir(join(directory, "pg_wal")));

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { relationFile } from "./exclusions.js";
 import { PAGE_BYTES, wordsOf, wrongPages } from "./pageChecksum.js";
-import type { CheckedPages, FilePart } from "./sourceFile.js";
+import type { CheckedPages, FilePart, SourceFile } from "./sourceFile.js";
 
 /** A page that is being written while it is read looks damaged: it is read again before it is called so. */
 const LOOKS_AGAIN = 5;
@@ -34,6 +34,17 @@ export const filePart = (
   bytes,
   check: async (from, to) =>
     check === null ? NOTHING_WRONG : checkPages(bytes.subarray(from, to), offset + from, check, readAgain),
+});
+
+/** A file that is small and known already. */
+export const inMemory = (path: string, mode: number, content: Buffer): SourceFile => ({
+  path,
+  mode: mode & 0o777,
+  size: content.length,
+  read: async () =>
+    (async function* () {
+      if (content.length > 0) yield filePart(0, content, null, async () => undefined);
+    })(),
 });
 
 async function checkPages(

@@ -48,6 +48,7 @@ export async function startOnStream(
         await requireSameServer(session, { inRecovery, timeline });
         return { endLsn: end.lsn, endTime: await clockOf(session), backupLabel: files.backupLabel() };
       },
+      requireAlive: () => session.requireAlive(),
       close: async () => {
         await replication.close();
         await session.close();

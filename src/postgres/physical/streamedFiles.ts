@@ -1,9 +1,9 @@
 import { JBackupError } from "../../domain/errors.js";
-import { filePart, pageCheckOf, type ReadAgain } from "./pageCheck.js";
+import { CONTROL } from "./dataDirectory.js";
+import { filePart, inMemory, pageCheckOf, type ReadAgain } from "./pageCheck.js";
 import type { BackupFiles, FilePart, SourceFile } from "./sourceFile.js";
 import type { TarEntry } from "./tar.js";
 
-const CONTROL = "global/pg_control";
 const LABEL = "backup_label";
 const SMALL_BYTES = 2 ** 20;
 
@@ -95,16 +95,6 @@ async function smallContent(entry: TarEntry): Promise<Buffer> {
   await entry.readInto(content);
   return content;
 }
-
-export const inMemory = (path: string, mode: number, content: Buffer): SourceFile => ({
-  path,
-  mode: mode & 0o777,
-  size: content.length,
-  read: async () =>
-    (async function* () {
-      if (content.length > 0) yield filePart(0, content, null, async () => undefined);
-    })(),
-});
 
 async function* partsOf(
   source: Pick<TarEntry, "size" | "readInto">,

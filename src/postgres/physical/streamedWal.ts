@@ -1,10 +1,9 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { JBackupError } from "../../domain/errors.js";
 import { lsnNumber, lsnText, segmentNames } from "./lsn.js";
-import { filePart } from "./pageCheck.js";
+import { filePart, inMemory } from "./pageCheck.js";
 import type { ReplicationEvent, ReplicationSession } from "./replication.js";
 import type { BackupFiles, FilePart, SourceFile } from "./sourceFile.js";
-import { inMemory } from "./streamedFiles.js";
 
 type WalRange = Parameters<BackupFiles["wal"]>[0];
 
