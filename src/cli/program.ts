@@ -85,8 +85,17 @@ async function runProgram(argv: string[], context: CommandContext): Promise<Exit
   }
 }
 
+/** PostgreSQL runs some commands itself, and gives every code a meaning of its own. */
+function failureExit(argv: string[]): number | undefined {
+  const words = wordsIn(argv).join(" ");
+  const spec = COMMANDS.find(
+    ({ usage, failureExit: exit }) => exit !== undefined && words.startsWith(usage.replace(/ <.*/, "")),
+  );
+  return spec?.failureExit;
+}
+
 /** One command line from words to exit code: whatever happens is told, once, and the reason of a stop counts before its effects. */
-export async function execute(argv: string[], context: CommandContext): Promise<ExitCode> {
+export async function execute(argv: string[], context: CommandContext): Promise<number> {
   const { output, signal, version } = context;
   try {
     return await runProgram(argv, context);
@@ -94,7 +103,7 @@ export async function execute(argv: string[], context: CommandContext): Promise<
     const reason = signal.aborted ? signal.reason : error;
     const failure = asJBackupError(reason, version);
     output.fail(failure, reason === error || error instanceof JBackupError ? undefined : error);
-    return failure.exitCode;
+    return failureExit(argv) ?? failure.exitCode;
   } finally {
     output.report.progressEnd();
   }

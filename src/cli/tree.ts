@@ -8,6 +8,8 @@ export interface CommandSpec {
   options?: [flags: string, description: string][];
   examples: [command: string, what: string][];
   exits: ExitCode[];
+  /** For commands that PostgreSQL runs: every failure ends with this code, because it reads others as something else. */
+  failureExit?: number;
   load: () => Promise<{ run: CommandRun }>;
 }
 
@@ -18,6 +20,7 @@ export interface CommandGroup {
 
 export const GROUPS: CommandGroup[] = [
   { name: "backup", summary: "back up the database" },
+  { name: "wal", summary: "the write-ahead log: for PostgreSQL's own settings, and what is stored of it" },
   { name: "keys", summary: "the keys that seal, open and sign backups" },
   { name: "catalog", summary: "the index of what was done" },
   { name: "storages", summary: "the places where backups are kept" },
@@ -62,6 +65,32 @@ export const COMMANDS: CommandSpec[] = [
     ],
     exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
     load: () => import("./commands/backupWal.js"),
+  },
+  {
+    usage: "wal push <path>",
+    summary: "archive one file of the WAL (for archive_command)",
+    examples: [["archive_command = 'jbackup wal push %p'", "in postgresql.conf"]],
+    exits: [0, 1],
+    failureExit: 1,
+    load: () => import("./commands/walPush.js"),
+  },
+  {
+    usage: "wal fetch <name> <path>",
+    summary: "bring one file of the WAL back (for restore_command)",
+    examples: [["restore_command = 'jbackup wal fetch %f %p'", "in postgresql.conf of a standby"]],
+    exits: [0, 1],
+    failureExit: 126,
+    load: () => import("./commands/walFetch.js"),
+  },
+  {
+    usage: "wal status",
+    summary: "how far back and how far on a recovery can go, and whether anything is missing",
+    examples: [
+      ["jbackup wal status", "window, holes, slot, pg_wal"],
+      ["jbackup wal status --json | jq .window", "for monitoring"],
+    ],
+    exits: [0, 1, 2, 4],
+    load: () => import("./commands/walStatus.js"),
   },
   {
     usage: "restore [backup]",

@@ -4,6 +4,7 @@ import { lsnText, parseLsn, walFolder } from "../domain/wal.js";
 import type { Postgres, Session } from "../postgres/postgres.js";
 import { type BackupRequest, recorded } from "./backup/record.js";
 import { lockOnServer } from "./lock.js";
+import { requireOwnSystem } from "./ownSystem.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { type Archiving, archiveUpTo } from "./wal/archiving.js";
@@ -47,6 +48,7 @@ async function recordedRun(
   const what = { job: WAL_JOB, kind: "wal", method: null, note: request.note } as const;
   return recorded(site, run, what, async (draft) => {
     const server = await postgres.wal.server(session);
+    await requireOwnSystem(site, server.systemId);
     const writer = await openWalWriter(
       site,
       server.systemId,

@@ -8,6 +8,7 @@ import { raiseAlert, resolveAlert } from "./alert.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, storeArchive } from "./backup/storeArchive.js";
 import { lockOnServer } from "./lock.js";
+import { requireOwnSystem } from "./ownSystem.js";
 import { dropOtherMaps, type MapWriter, writeMap } from "./physical/mapFile.js";
 import { findParent, type Parent, saveState } from "./physical/parent.js";
 import { Sources } from "./physical/sources.js";
@@ -37,23 +38,15 @@ export async function backupPhysical(site: Site, request: PhysicalRequest): Prom
       return await recorded(site, run, what, async (draft) => {
         site.report.progress({ task: "waiting for a checkpoint", done: 0, total: null, unit: "bytes" });
         const base = await postgres.openBaseBackup(draft.label);
-        site.step("backup-started");
-        const work = await beginWork(site, draft, base, storages.usable, request);
         try {
-          const done = await storeArchive(site, draft, keys, storages, {
-            expectedBytes: base.cluster.bytes,
-            fill: (archive) => fill(work, archive),
-          });
-          await remember(work, draft).catch((error: unknown) =>
-            site.report.warn(
-              `what this backup holds could not be noted for the next one: ${reasonOf(error)}`,
-            ),
+          site.step("backup-started");
+          return await carryOut(site, draft, base, storages.usable, request, (work) =>
+            storeArchive(site, draft, keys, storages, {
+              expectedBytes: base.cluster.bytes,
+              fill: (archive) => fill(work, archive),
+            }),
           );
-          await tellDamage(work, done);
-          return done;
         } finally {
-          await work.map.discard();
-          await work.parent?.map.close();
           await base.close();
         }
       });
@@ -61,6 +54,28 @@ export async function backupPhysical(site: Site, request: PhysicalRequest): Prom
       await admin.close();
     }
   });
+}
+
+async function carryOut(
+  site: Site,
+  draft: Backup,
+  base: BaseBackup,
+  storages: Storage[],
+  request: PhysicalRequest,
+  store: (work: Work) => Promise<Backup>,
+): Promise<Backup> {
+  const work = await beginWork(site, draft, base, storages, request);
+  try {
+    const done = await store(work);
+    await remember(work, draft).catch((error: unknown) =>
+      site.report.warn(`what this backup holds could not be noted for the next one: ${reasonOf(error)}`),
+    );
+    await tellDamage(work, done);
+    return done;
+  } finally {
+    await work.map.discard();
+    await work.parent?.map.close();
+  }
 }
 
 interface Work {
@@ -80,6 +95,7 @@ async function beginWork(
   storages: Storage[],
   { fresh }: PhysicalRequest,
 ): Promise<Work> {
+  await requireOwnSystem(site, base.cluster.server.systemId);
   const parent = await findParent(site, { fresh, systemId: base.cluster.server.systemId, storages });
   return {
     site,

@@ -9,6 +9,7 @@ import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
 import * as restoring from "./sideDatabase.js";
 import type { ToolEnvironment } from "./tools.js";
+import { walHealth } from "./walHealth.js";
 import { openWalReceiver, type WalReceiver } from "./walReceiver.js";
 import * as walServer from "./walServer.js";
 
@@ -32,6 +33,7 @@ export {
 } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export { findBinDirectories, type ToolEnvironment } from "./tools.js";
+export type { WalHealth } from "./walHealth.js";
 export type { TimelineEnd, WalReceiver } from "./walReceiver.js";
 export type { Slot, WalServer } from "./walServer.js";
 
@@ -73,6 +75,7 @@ export interface WalSteps {
   isSynchronous: typeof walServer.isSynchronous;
   segmentsThere: typeof walServer.segmentsThere;
   readWalFile: typeof walServer.readWalFile;
+  health: typeof walHealth;
   receiver(applicationName: string): Promise<WalReceiver>;
 }
 
@@ -133,6 +136,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       isSynchronous: walServer.isSynchronous,
       segmentsThere: walServer.segmentsThere,
       readWalFile: walServer.readWalFile,
+      health: walHealth,
       receiver: (name) => openWalReceiver(target, given.user, name, given.nowMs),
     },
     restoring: {

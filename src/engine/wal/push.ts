@@ -1,0 +1,136 @@
+import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
+import { isHistoryName, isSegmentName, parseWalFile } from "../../domain/wal.js";
+import { raiseAlert } from "../alert.js";
+import { requireOwnSystem } from "../ownSystem.js";
+import type { Site } from "../site.js";
+import { noteMissed } from "./missed.js";
+import { readSegmentHeader, systemIdBeside } from "./segmentHeader.js";
+import { openWalWriter, type WalWriter } from "./walStore.js";
+
+/** Other finished files that are pushed along: PostgreSQL asks for one at a time. */
+const ALONG_MOST = 24;
+const PARALLEL = 4;
+
+const doneFolder = (site: Site): string => join(site.config.home, "wal-pushed", site.config.site);
+
+/** Archives one file for PostgreSQL, and the next ones with it. Returns when that one is durable in enough storages. */
+export async function pushWal(site: Site, path: string): Promise<void> {
+  const name = basename(path);
+  if (isBackupHistory(name)) return; // tells where a base backup began: ours know that by themselves
+  const file = parseWalFile(name);
+  if (file === null || file.kind === "piece")
+    throw new JBackupError("usage", `${name} is no file of the WAL`, {
+      hint: "archive_command = 'jbackup wal push %p'",
+    });
+  if (await wasPushed(site, name, path)) return;
+  const content = await contentOf(path);
+  const systemId = await systemOf(path, name, content);
+  await requireOwnSystem(site, systemId);
+  const writer = await openWalWriter(site, systemId);
+  try {
+    const [asked] = await Promise.allSettled([
+      put(site, writer, name, content),
+      pushAlong(site, writer, dirname(path), name, systemId),
+    ]);
+    if (asked.status === "rejected") throw asked.reason;
+    await writer.settled();
+  } finally {
+    await noteMissed(site, writer);
+  }
+}
+
+const isBackupHistory = (name: string): boolean => /^[0-9A-F]{24}\.[0-9A-F]{8}\.backup$/.test(name);
+
+async function contentOf(path: string): Promise<Buffer> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    throw new JBackupError("failed", `cannot read ${path}: ${(error as Error).message}`, {
+      cause: error,
+      hint: "archive_command is run by the server in its data directory: archive_command = 'jbackup wal push %p'",
+    });
+  }
+}
+
+async function systemOf(path: string, name: string, content: Buffer): Promise<string> {
+  if (isHistoryName(name)) {
+    const beside = await systemIdBeside(path);
+    if (beside !== null) return beside;
+    throw new JBackupError(
+      "failed",
+      `there is no pg_control beside ${path} that says which cluster it is of`,
+    );
+  }
+  const header = readSegmentHeader(content);
+  if (header !== null && (content.length === header.segmentBytes || name.endsWith(".partial")))
+    return header.systemId;
+  throw new JBackupError("object_corrupt", `${path} is not a whole WAL segment`, {
+    hint: "look at the disk that holds pg_wal; PostgreSQL keeps the file and asks again",
+  });
+}
+
+async function put(site: Site, writer: WalWriter, name: string, content: Buffer): Promise<void> {
+  try {
+    await writer.put(name, content);
+  } catch (error) {
+    if (isJBackupError(error, "conflict"))
+      await raiseAlert(site, {
+        type: "SECURITY",
+        severity: "critical",
+        fingerprint: `wal_conflict:${name}`,
+        message: error.message,
+        hint: error.hint ?? null,
+      });
+    throw error;
+  }
+}
+
+/** What is ready too goes at the same time; the calls that PostgreSQL makes for it find it done. */
+async function pushAlong(
+  site: Site,
+  writer: WalWriter,
+  folder: string,
+  asked: string,
+  systemId: string,
+): Promise<void> {
+  const ready = (await readyFiles(folder)).filter((name) => name !== asked).slice(0, ALONG_MOST);
+  const waiting = ready[Symbol.iterator]();
+  const worker = async (): Promise<void> => {
+    for (const name of waiting) {
+      const content = await readFile(join(folder, name)).catch(() => null); // asked for later, then told
+      if (content === null || readSegmentHeader(content)?.systemId !== systemId) continue;
+      await writer.put(name, content);
+      await mkdir(doneFolder(site), { recursive: true, mode: 0o700 });
+      await writeFile(join(doneFolder(site), name), "", { mode: 0o600 });
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, worker));
+}
+
+async function readyFiles(folder: string): Promise<string[]> {
+  try {
+    return (await readdir(join(folder, "archive_status")))
+      .filter((name) => name.endsWith(".ready"))
+      .map((name) => name.slice(0, -".ready".length))
+      .filter(isSegmentName)
+      .sort();
+  } catch (error) {
+    if (["ENOENT", "EACCES", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
+    throw error;
+  }
+}
+
+/** Pushed along with an earlier one, and not written to since. */
+async function wasPushed(site: Site, name: string, path: string): Promise<boolean> {
+  const mark = join(doneFolder(site), name);
+  try {
+    const [pushed, file] = await Promise.all([stat(mark), stat(path)]);
+    await rm(mark, { force: true });
+    return file.mtimeMs <= pushed.mtimeMs;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  }
+}

@@ -1,0 +1,172 @@
+import { isJBackupError, reasonOf } from "../../domain/errors.js";
+import type { ManifestBody } from "../../domain/manifest.js";
+import { lsnText, parseLsn } from "../../domain/wal.js";
+import { holesOf, holeText, pathFrom, stretchesOf, type WalBase } from "../../domain/walCoverage.js";
+import type { WalHealth } from "../../postgres/postgres.js";
+import { raiseAlert, resolveAlert } from "../alert.js";
+import { slotName } from "../archiveWal.js";
+import { physicalBackups } from "../bases.js";
+import { knownSystem } from "../ownSystem.js";
+import type { Site } from "../site.js";
+import { loadInventory } from "./inventory.js";
+import { openWalReader } from "./walStore.js";
+
+export interface Moment {
+  at: string;
+  lsn: string;
+}
+
+export interface WalStatus {
+  systemId: string | null;
+  /** The moments that can be reached without a gap, up to the newest; null while there is no base or no WAL. */
+  window: { from: Moment; to: Moment } | null;
+  bases: { id: string; label: string; from: Moment; to: Moment; hole: string | null }[];
+  timelines: { timeline: number; from: string; to: string; until: string }[];
+  holes: { timeline: number; from: string; to: string }[];
+  segments: number;
+  storedBytes: number;
+  /** Null when the server cannot be asked. */
+  server: WalHealth | null;
+  serverError: string | null;
+  /** Storages that could not be read: what only they hold is missing above. */
+  unread: string[];
+  warnings: string[];
+}
+
+const USUAL_SEGMENT_BYTES = 16 * 2 ** 20;
+
+/** What is stored, what can be reached with it, and how the server is doing. Needs neither the server nor a private key. */
+export async function walStatus(site: Site): Promise<WalStatus> {
+  const bodies: ManifestBody[] = [];
+  for await (const { manifest } of physicalBackups(site)) bodies.push(manifest.body);
+  const { server, serverError, systemId: liveSystem } = await askServer(site);
+  const systemId = liveSystem ?? bodies[0]?.server?.systemId ?? (await knownSystem(site));
+  const status = await storedStatus(site, systemId, bodies);
+  const told = { ...status, server, serverError, warnings: warningsOf(status, server) };
+  await raiseAlerts(site, told);
+  return told;
+}
+
+async function askServer(
+  site: Site,
+): Promise<{ server: WalHealth | null; serverError: string | null; systemId: string | null }> {
+  try {
+    const postgres = await site.postgres();
+    const session = await postgres.admin();
+    try {
+      const { systemId, walDirectory } = await postgres.wal.server(session);
+      const server = await postgres.wal.health(session, slotName(site), walDirectory);
+      return { server, serverError: null, systemId };
+    } finally {
+      await session.close();
+    }
+  } catch (error) {
+    if (!isJBackupError(error)) throw error;
+    return { server: null, serverError: error.message, systemId: null };
+  }
+}
+
+type Stored = Omit<WalStatus, "server" | "serverError" | "warnings">;
+
+async function storedStatus(site: Site, systemId: string | null, all: ManifestBody[]): Promise<Stored> {
+  if (systemId === null)
+    return {
+      systemId,
+      window: null,
+      bases: [],
+      timelines: [],
+      holes: [],
+      segments: 0,
+      storedBytes: 0,
+      unread: [],
+    };
+  const bodies = all.filter(({ server }) => server?.systemId === systemId);
+  const segmentBytes = Number(bodies[0]?.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
+  const reader = await openWalReader(site, systemId);
+  const inventory = await loadInventory(site, reader, segmentBytes);
+  const stretches = stretchesOf(inventory);
+  const bases = bodies.map((body) => {
+    const path = pathFrom(inventory, baseOf(body));
+    const end = String(body.metadata.endTime ?? body.finishedAt);
+    return {
+      id: body.backupId,
+      label: body.label,
+      from: { at: end, lsn: body.endLsn ?? "0/0" },
+      to: { at: path.until?.toISOString() ?? end, lsn: lsnText(path.endLsn) },
+      hole: path.hole === null ? null : holeText(path.hole),
+    };
+  });
+  const newest = bases[0];
+  const joined = bases.filter(({ to, hole }) => hole === null && to.lsn === newest?.to.lsn);
+  const oldest = joined.at(-1) ?? newest;
+  return {
+    systemId,
+    window: newest && oldest ? { from: oldest.from, to: newest.to } : null,
+    bases,
+    timelines: stretches.map(({ timeline, from, to, until }) => ({
+      timeline,
+      from: lsnText(from),
+      to: lsnText(to),
+      until: until.toISOString(),
+    })),
+    holes: holesOf(stretches).map(({ timeline, from, to }) => ({
+      timeline,
+      from: lsnText(from),
+      to: lsnText(to),
+    })),
+    segments: inventory.stored.filter(({ file }) => file.kind === "segment").length,
+    storedBytes: inventory.stored.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+    unread: [...reader.unread].map(([name, error]) => `${name}: ${reasonOf(error)}`),
+  };
+}
+
+const baseOf = (body: ManifestBody): WalBase => ({
+  timeline: body.timeline ?? 1,
+  startLsn: parseLsn(body.startLsn ?? "0/0"),
+  endLsn: parseLsn(body.endLsn ?? "0/0"),
+  endsSegment: body.metadata.takenOn !== "standby",
+});
+
+/** A hole counts when a base before it would need what is missing. */
+export const isBroken = ({ bases }: Pick<WalStatus, "bases">): boolean =>
+  bases.some(({ hole }) => hole !== null);
+
+const FULL = { warn: 60, critical: 80 };
+
+function warningsOf({ bases }: Stored, server: WalHealth | null): string[] {
+  const filled = server?.pgWal.filledPercent ?? 0;
+  return [
+    ...bases.flatMap(({ label, hole }) =>
+      hole === null ? [] : [`from ${label} nothing behind ${hole} can be reached`],
+    ),
+    ...(filled >= FULL.warn ? [`pg_wal has used ${filled} % of what it may`] : []),
+    ...(server !== null && server.slot === null
+      ? ["there is no replication slot yet: jbackup backup wal makes it"]
+      : []),
+    ...(server?.slot?.status === "lost" ? ["the replication slot has lost WAL that was not stored"] : []),
+  ];
+}
+
+async function raiseAlerts(site: Site, { bases, server }: WalStatus): Promise<void> {
+  const broken = bases.filter(({ hole }) => hole !== null);
+  if (broken.length > 0)
+    await raiseAlert(site, {
+      type: "WAL_GAP",
+      severity: "critical",
+      fingerprint: "wal_hole",
+      message: `WAL is missing: ${broken[0]?.hole}`,
+      hint: "make a new base: jbackup backup full",
+    });
+  else await resolveAlert(site, "wal_hole", "no WAL is missing");
+  const filled = server?.pgWal.filledPercent;
+  if (filled === undefined || filled === null) return;
+  if (filled >= FULL.warn)
+    await raiseAlert(site, {
+      type: "STORAGE_CAPACITY",
+      severity: filled >= FULL.critical ? "critical" : "warning",
+      fingerprint: "pg_wal_full",
+      message: `pg_wal has used ${filled} % of what it may`,
+      hint: "run jbackup backup wal and look at what it says; the slot is never dropped by itself",
+    });
+  else await resolveAlert(site, "pg_wal_full", "pg_wal has room again");
+}

@@ -1,0 +1,70 @@
+import { statfs } from "node:fs/promises";
+import type { Session } from "./connection.js";
+
+export interface WalHealth {
+  /** Null when there is no such slot. */
+  slot: { name: string; isActive: boolean; lagBytes: number; status: string } | null;
+  /** What archive_command does, where one is set. */
+  archiver: {
+    lastArchived: string | null;
+    lastArchivedAt: string | null;
+    failures: number;
+    lastFailed: string | null;
+    lastFailedAt: string | null;
+  } | null;
+  pgWal: { bytes: number; limitBytes: number | null; filledPercent: number | null };
+}
+
+/** How the server is doing with the WAL that it keeps for us. */
+export async function walHealth(
+  session: Session,
+  slot: string,
+  walDirectory: string | null,
+): Promise<WalHealth> {
+  const [row] = await session.rows<Record<string, string | null>>(
+    `with here as (select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end as lsn)
+     select s.slot_name as name, s.active::text as active, s.wal_status as status,
+            (here.lsn - s.restart_lsn)::bigint::text as lag,
+            (select setting::bigint * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size' and setting::bigint >= 0)::text as most,
+            current_setting('archive_mode') as mode,
+            case when pg_has_role(current_user, 'pg_monitor', 'member') then (select sum(size) from pg_ls_waldir()) end::text as bytes
+       from here left join pg_replication_slots s on s.slot_name = $1`,
+    [slot],
+  );
+  const lagBytes = Number(row?.lag ?? 0);
+  const bytes = Number(row?.bytes ?? 0);
+  const most = row?.most === null || row?.most === undefined ? null : Number(row.most);
+  const free = walDirectory === null ? null : await freeBytes(walDirectory);
+  const limitBytes = most ?? (free === null ? null : bytes + free);
+  const used = most === null ? bytes : lagBytes;
+  return {
+    slot: row?.name
+      ? { name: row.name, isActive: row.active === "true", lagBytes, status: row.status ?? "unknown" }
+      : null,
+    archiver: row?.mode === "off" ? null : await archiver(session),
+    pgWal: {
+      bytes,
+      limitBytes,
+      filledPercent: limitBytes === null || limitBytes === 0 ? null : Math.round((used / limitBytes) * 100),
+    },
+  };
+}
+
+async function freeBytes(directory: string): Promise<number> {
+  const facts = await statfs(directory);
+  return facts.bavail * facts.bsize;
+}
+
+async function archiver(session: Session): Promise<WalHealth["archiver"]> {
+  const [row] = await session.rows<Record<string, string | null>>(
+    `select last_archived_wal as archived, last_archived_time::text as archived_at, failed_count::text as failures,
+            last_failed_wal as failed, last_failed_time::text as failed_at from pg_stat_archiver`,
+  );
+  return {
+    lastArchived: row?.archived ?? null,
+    lastArchivedAt: row?.archived_at ?? null,
+    failures: Number(row?.failures ?? 0),
+    lastFailed: row?.failed ?? null,
+    lastFailedAt: row?.failed_at ?? null,
+  };
+}
