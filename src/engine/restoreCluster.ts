@@ -146,8 +146,8 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
       process: ownMark(),
       binDirectory,
     },
-    finishing: () =>
-      writeSettingsFiles({ facts: chain.facts, directory, owner, isRecovery: target !== null }),
+    finishing: (files) =>
+      writeSettingsFiles({ facts: chain.facts, directory, owner, isRecovery: target !== null, files }),
   });
   site.step("files-restored");
   const metadata: Record<string, unknown> = { ...laid, timeline: chain.facts.timeline };

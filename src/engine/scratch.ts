@@ -76,7 +76,8 @@ async function bringUp(
     delta: false,
     owner,
     mark: { backupId: "", restoreId: "", process: ownMark(), binDirectory },
-    finishing: () => writeSettingsFiles({ facts, directory, owner, isRecovery: recovery !== null }),
+    finishing: (files) =>
+      writeSettingsFiles({ facts, directory, owner, isRecovery: recovery !== null, files }),
     isThrowaway: true,
   });
   await unmarkTarget(directory);

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { FileRecord, MappedFile } from "../../domain/fileMap.js";
 import type { Site } from "../site.js";
+import type { ListedFile } from "./backupManifest.js";
 import type { OpenedChain } from "./chain.js";
 import { addDifferences } from "./compare.js";
 import { fetchRuns } from "./fetchRuns.js";
@@ -23,7 +24,7 @@ export interface LayOutRequest {
   /** Stays there until the caller says that all is done. */
   mark: Mark;
   /** What is to stand beside the files before the cluster can start: labels and recovery settings. */
-  finishing(): Promise<void>;
+  finishing(files: ListedFile[]): Promise<void>;
   /** Nothing of it has to outlast a crash. */
   isThrowaway?: boolean;
 }
@@ -55,7 +56,8 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
   await fetchAll(site, request, prepared);
   await finishFiles(request, [...prepared.files, ...(prepared.control ? [prepared.control] : [])]);
   site.step("files-written");
-  await request.finishing();
+  const all = [...prepared.files, ...(prepared.control ? [prepared.control] : [])];
+  await request.finishing(all.map(({ record }) => record));
   await Promise.all([...prepared.folders].map(flushFolder));
   site.step("settings-written");
   await rename(join(places.directory, UNFINISHED_CONTROL), join(places.directory, CONTROL_FILE));

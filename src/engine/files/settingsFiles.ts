@@ -1,6 +1,7 @@
 import { chown, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { PhysicalFacts } from "../../domain/physical.js";
+import { backupManifest, type ListedFile } from "./backupManifest.js";
 
 /** What a server in recovery must have at least as many of as the server that wrote the WAL. */
 const LEAST = [
@@ -47,11 +48,16 @@ interface Finishing {
   owner: { uid: number; gid: number } | null;
   /** Archive recovery follows: without it the server only makes the backup consistent. */
   isRecovery: boolean;
+  /** What was laid out. */
+  files: ListedFile[];
 }
 
-export async function writeSettingsFiles({ facts, directory, owner, isRecovery }: Finishing): Promise<void> {
+export async function writeSettingsFiles(finishing: Finishing): Promise<void> {
+  const { facts, directory, owner, isRecovery, files } = finishing;
+  const written: ListedFile[] = [];
   const write = async (name: string, text: string): Promise<void> => {
     const path = join(directory, name);
+    written.push({ path: name, size: Buffer.byteLength(text) });
     await writeFile(path, text, { mode: 0o600, flush: true });
     if (owner) await chown(path, owner.uid, owner.gid);
   };
@@ -59,14 +65,16 @@ export async function writeSettingsFiles({ facts, directory, owner, isRecovery }
   if (isRecovery) await write("recovery.signal", "");
   const auto = await textOf(join(directory, "postgresql.auto.conf"));
   await write("postgresql.auto.conf", `${withoutTargets(auto)}\n${ADOPT.join("\n")}\n`);
-  if (facts.hasOwnConfiguration) return;
-  await write("postgresql.conf", configurationFor(facts));
-  await write(
-    "pg_hba.conf",
-    "# Written by jbackup: only the operating system's own users, each as himself.\nlocal all all peer\n",
-  );
-  await write("pg_ident.conf", "");
+  if (!facts.hasOwnConfiguration) {
+    await write("postgresql.conf", configurationFor(facts));
+    await write("pg_hba.conf", ACCESS);
+    await write("pg_ident.conf", "");
+  }
+  await write("backup_manifest", backupManifest(facts, [...files, ...written]));
 }
+
+const ACCESS =
+  "# Written by jbackup: only the operating system's own users, each as himself.\nlocal all all peer\n";
 
 const configurationFor = (facts: PhysicalFacts): string =>
   [
