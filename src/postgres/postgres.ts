@@ -123,7 +123,8 @@ export function openPostgres(given: PostgresSettings): Postgres {
         label,
         dataDirectory: given.dataDirectory,
         signal: given.signal,
-        connect: admin,
+        // rights on functions are granted in one database: the one that database.url names
+        connect: () => connect(target, given.user),
         openReplication: () => openReplication(target, given.user),
       }),
     wal: {

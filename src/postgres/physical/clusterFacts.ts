@@ -84,7 +84,7 @@ export async function clusterFacts(session: Session): Promise<ClusterFacts> {
 
 const denied = (what: string): JBackupError =>
   new JBackupError("postgres_denied", `the role in database.url ${what}`, {
-    hint: "use a superuser, or: alter role NAME replication; grant pg_read_all_settings to NAME; and grant execute on the backup functions (see the README)",
+    hint: "use a superuser, or: alter role NAME replication; grant pg_read_all_settings to NAME; and grant execute on the functions that begin and end a backup",
   });
 
 /** Asked first, so that nothing has begun when something is missing. */
@@ -103,6 +103,13 @@ async function requireRights(session: Session): Promise<void> {
         and p.proname in ('pg_backup_start', 'pg_backup_stop', 'pg_start_backup', 'pg_stop_backup')
         and not has_function_privilege(p.oid, 'execute')`,
   );
-  if (functions.length > 0)
-    throw denied(`may not execute ${functions.map(({ name }) => name).join(" and ")}`);
+  if (functions.length === 0) return;
+  const names = functions.map(({ name }) => name);
+  throw new JBackupError(
+    "postgres_denied",
+    `the role in database.url may not execute ${names.join(" and ")}`,
+    {
+      hint: `grant execute on function ${names.join(", ")} to NAME, in the database that database.url names`,
+    },
+  );
 }
