@@ -51,20 +51,15 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
   async function bring(name: string): Promise<void> {
     const content = await settings.get(name);
     if (isStopped) return;
-    if (content === null) {
-      await writeFile(place("none", name), "");
-      await own(place("none", name));
-      return;
-    }
     const unfinished = join(directory, `~${name}`);
     const file = await open(unfinished, "w", 0o600);
     try {
-      for (const chunk of content) await file.write(chunk);
+      for (const chunk of content ?? []) await file.write(chunk);
     } finally {
       await file.close();
     }
     await own(unfinished);
-    await rename(unfinished, place("have", name));
+    await rename(unfinished, place(content === null ? "none" : "have", name));
   }
 
   const start = (name: string): Promise<void> => {
