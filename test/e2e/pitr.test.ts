@@ -174,7 +174,11 @@ describe("a moment in time", () => {
         ...(process.getuid?.() === 0 ? { uid, gid } : {}),
         cwd: "/",
       });
-      await query(server.url(), "alter system reset all");
+      await query(
+        server.url(),
+        "alter system set port = 5432",
+        `alter system set unix_socket_directories = '${server.socketDirectory}'`,
+      );
     }
   });
 });

@@ -85,8 +85,11 @@ async function storedStatus(site: Site, systemId: string | null, all: ManifestBo
   const reader = await openWalReader(site, systemId);
   const inventory = await loadInventory(site, reader, segmentBytes);
   const stretches = stretchesOf(inventory);
+  // a hole at the very beginning of a timeline shows on the way to it only
+  const holes = holesOf(stretches);
   const bases = bodies.map((body) => {
     const path = pathFrom(inventory, baseOf(body));
+    if (path.hole !== null && !holes.some(({ to }) => to === path.hole?.to)) holes.push(path.hole);
     const end = String(body.metadata.endTime ?? body.finishedAt);
     return {
       id: body.backupId,
@@ -109,7 +112,7 @@ async function storedStatus(site: Site, systemId: string | null, all: ManifestBo
       to: lsnText(to),
       until: until.toISOString(),
     })),
-    holes: holesOf(stretches).map(({ timeline, from, to }) => ({
+    holes: holes.map(({ timeline, from, to }) => ({
       timeline,
       from: lsnText(from),
       to: lsnText(to),
