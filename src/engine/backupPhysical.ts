@@ -108,6 +108,7 @@ async function beginWork(
     tally: {
       files: 0,
       bytes: 0,
+      readBytes: 0,
       storedBytes: 0,
       storedBlocks: 0,
       referencedBlocks: 0,
@@ -126,17 +127,15 @@ async function fill(work: Work, archive: Archive): Promise<Filled> {
           { timeline: base.timeline, fromLsn: parent.state.startLsn, toLsn: base.startLsn },
           site.signal,
         );
-  let read = 0;
   const storing: Storing = {
     ...work,
     archive,
     changed: parent?.state.timeline === base.timeline ? changed : null,
-    onRead: (bytes) => {
+    onRead: () => {
       base.requireAlive();
-      read += bytes;
       site.report.progress({
         task: parent === null ? "reading files" : "reading what changed",
-        done: Math.min(Math.max(read, tally.bytes), base.cluster.bytes),
+        done: Math.min(Math.max(tally.readBytes, tally.bytes), base.cluster.bytes),
         total: base.cluster.bytes,
         unit: "bytes",
       });
@@ -180,6 +179,7 @@ function filledFrom(work: Work, stopped: StoppedBackup): Filled {
     ],
     metadata: {
       clusterBytes: tally.bytes,
+      readBytes: tally.readBytes,
       files: tally.files,
       incremental: parent !== null,
       blocksStored: tally.storedBlocks,

@@ -23,13 +23,15 @@ export interface Storing {
   /** Null: every file is read whole. */
   changed: ChangedPages | null;
   tally: Tally;
-  onRead(bytes: number): void;
+  onRead(): void;
 }
 
 export interface Tally {
   files: number;
   /** What the cluster comes to. */
   bytes: number;
+  /** Of files, to find out what changed: all of them, or much less where the server keeps summaries of its WAL. */
+  readBytes: number;
   storedBytes: number;
   storedBlocks: number;
   referencedBlocks: number;
@@ -86,7 +88,8 @@ export async function storeFile(storing: Storing, file: SourceFile): Promise<voi
     assembling.keepUpTo(part.offset);
     await assembling.add(part);
     readBytes += part.bytes.length;
-    storing.onRead(part.bytes.length);
+    storing.tally.readBytes += part.bytes.length;
+    storing.onRead();
   }
   const wantedBytes = spans?.reduce((sum, { start, end }) => sum + end - start, 0);
   // when less came than was wanted the file has shrunk: it ends where reading did
