@@ -9,6 +9,18 @@ export const BACKUP_STEPS = [
   "manifest-stored",
   "catalogued",
 ];
+export const PHYSICAL_STEPS = [
+  "recorded",
+  "backup-started",
+  "object-stored",
+  "files-read",
+  "backup-stopped",
+  "map-stored",
+  "settled",
+  "manifest-stored",
+  "chain-remembered",
+  "catalogued",
+];
 export const SWAP_STEPS = [
   "restore-recorded",
   "fetched",
