@@ -2,7 +2,7 @@ import type { Backup } from "../domain/backup.js";
 import { reasonOf } from "../domain/errors.js";
 import type { PhysicalFacts } from "../domain/physical.js";
 import type { Archive } from "../format/format.js";
-import type { BaseBackup, StoppedBackup } from "../postgres/postgres.js";
+import type { BaseBackup, ChangedPages, StoppedBackup } from "../postgres/postgres.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
@@ -120,17 +120,11 @@ async function beginWork(
 /** Files, then pg_control, then the WAL between start and stop, then the map of it all. */
 async function fill(work: Work, archive: Archive): Promise<Filled> {
   const { site, base, parent, tally } = work;
-  const changed =
-    parent === null
-      ? null
-      : await base.changedSince(
-          { timeline: base.timeline, fromLsn: parent.state.startLsn, toLsn: base.startLsn },
-          site.signal,
-        );
+  const changed = await changesSince(work);
   const storing: Storing = {
     ...work,
     archive,
-    changed: parent?.state.timeline === base.timeline ? changed : null,
+    changed,
     onRead: () => {
       base.requireAlive();
       site.report.progress({
@@ -156,10 +150,22 @@ async function fill(work: Work, archive: Archive): Promise<Filled> {
   for await (const segment of base.files.wal(range)) await storeFile(storing, segment);
   await archive.addEntry(site.format.MAP_ENTRY, work.map.content());
   site.step("map-stored");
-  return filledFrom(work, stopped);
+  const how = changed === null ? "fingerprints" : "summaries";
+  return filledFrom(work, stopped, parent === null ? null : how);
 }
 
-function filledFrom(work: Work, stopped: StoppedBackup): Filled {
+/** Where the server keeps summaries of its WAL, what did not change is not even read. */
+async function changesSince({ site, base, parent }: Work): Promise<ChangedPages | null> {
+  if (parent === null || parent.state.timeline !== base.timeline) return null;
+  const { timeline, startLsn } = base;
+  return base.changedSince({ timeline, fromLsn: parent.state.startLsn, toLsn: startLsn }, site.signal);
+}
+
+function filledFrom(
+  work: Work,
+  stopped: StoppedBackup,
+  comparedBy: "summaries" | "fingerprints" | null,
+): Filled {
   const { base, parent, sources, tally } = work;
   const { server } = base.cluster;
   const physical = physicalFacts(work, stopped);
@@ -182,6 +188,7 @@ function filledFrom(work: Work, stopped: StoppedBackup): Filled {
       readBytes: tally.readBytes,
       files: tally.files,
       incremental: parent !== null,
+      comparedBy,
       blocksStored: tally.storedBlocks,
       blocksReferenced: tally.referencedBlocks,
       damagedPages: tally.damagedPages.length,
