@@ -17,7 +17,7 @@ export interface PackedFrame {
 const QUICK_LEVEL = 1;
 /** What the quick level may cost in size before the configured one is used. */
 const QUICK_MAY_COST = 1.02;
-const OLDER_COUNT = 0.7;
+const OLDER_COUNT = 0.9;
 const TRIALS_APART = { least: 4, most: 64 };
 
 /**

@@ -27,6 +27,15 @@ export interface SealedObject {
 /** Frames that are being compressed at one time: enough for libuv's four threads while the oldest is sealed. */
 const FRAMES_AHEAD = 6;
 
+/** Frames to fill again, by whichever object comes next: fresh megabytes cost page faults and collections of garbage. */
+const spare: Buffer[] = [];
+const SPARE_MOST = 2 * FRAMES_AHEAD;
+
+function takeFrame(bytes: number): Buffer {
+  const at = spare.findIndex((frame) => frame.length === bytes);
+  return at === -1 ? Buffer.allocUnsafeSlow(bytes) : (spare.splice(at, 1)[0] as Buffer);
+}
+
 /**
  * Makes one container. Frames are compressed side by side and sealed in order; a full frame waits until it is
  * known whether more follows, because only the last one carries the last mark.
@@ -39,8 +48,6 @@ export class Sealer {
   readonly #compressor: FrameCompressor;
   readonly #emit: (bytes: Buffer) => void;
   readonly #ahead: { frame: Buffer; packed: Promise<PackedFrame> }[] = [];
-  /** Frames to fill again: fresh megabytes cost page faults. */
-  readonly #spare: Buffer[] = [];
   readonly #sizes: number[] = [];
   #frame: Buffer;
   #filled = 0;
@@ -53,7 +60,7 @@ export class Sealer {
     const header = newHeader(options.compression.codec, this.frameBytes, options.context);
     const keys = objectKeys(options.dataKey, header);
     this.#key = keys.key;
-    this.#frame = Buffer.allocUnsafeSlow(this.frameBytes);
+    this.#frame = takeFrame(this.frameBytes);
     this.#put(sealHeader(header, keys));
   }
 
@@ -93,7 +100,7 @@ export class Sealer {
   async #nextFrame(): Promise<void> {
     this.#compress();
     if (this.#ahead.length > FRAMES_AHEAD) await this.#sealOldest("middle");
-    this.#frame = this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.frameBytes);
+    this.#frame = takeFrame(this.frameBytes);
     this.#filled = 0;
   }
 
@@ -114,7 +121,7 @@ export class Sealer {
       });
     this.#sealedRawBytes += packed.rawBytes;
     this.#seal(kind, packed, counter);
-    this.#spare.push(oldest.frame); // sealing made a copy
+    if (spare.length < SPARE_MOST) spare.push(oldest.frame); // sealing made a copy
   }
 
   #seal(kind: FrameKind, { bytes, rawBytes, isCompressed }: PackedFrame, counter: number): void {

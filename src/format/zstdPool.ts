@@ -2,8 +2,11 @@ import * as zlib from "node:zlib";
 
 /** More than any input of one call can come to, so that a stream never waits for its reader. */
 const HELD_MOST_BYTES = 16 * 2 ** 20;
-/** Memory for results, given out in slices: a fresh megabyte for every result costs its page faults. */
-const RESULT_BYTES = 2 ** 20;
+/**
+ * Memory for results, given out in slices. Several times the largest input: only where a result has room whatever it comes to
+ * does zstd compress in one pass, without a buffer of its own in between.
+ */
+const RESULT_BYTES = 4 * 2 ** 20;
 
 const idle = new Map<number, zlib.ZstdCompress[]>();
 
