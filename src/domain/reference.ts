@@ -58,9 +58,6 @@ export const noSuchBackup = (reference: string): JBackupError =>
     "not_found",
     reference === "latest" ? "there is no backup yet" : `there is no backup "${reference}"`,
     {
-      hint:
-        reference === "latest"
-          ? "make one with jbackup backup full --logical"
-          : "jbackup list shows what there is",
+      hint: reference === "latest" ? "make one with jbackup backup full" : "jbackup list shows what there is",
     },
   );

@@ -163,7 +163,7 @@ describe("jbackup list", () => {
 
   test("with nothing to show says so, and is [] under --json", async () => {
     expect((await inHistory("list --kind wal")).stdout).toBe(
-      "No backups match. jbackup backup full --logical makes one; jbackup catalog rebuild finds those in the storages.\n",
+      "No backups match. jbackup backup full makes one; jbackup catalog rebuild finds those in the storages.\n",
     );
     expect((await inHistory("list --kind wal --json")).stdout).toBe("[]\n");
   });

@@ -54,7 +54,7 @@ describe("an empty site", () => {
     await expectRefused(site, ["restore", "--reason", "x"], {
       exit: 10,
       message: "there is no backup yet",
-      hint: "make one with jbackup backup full --logical",
+      hint: "make one with jbackup backup full",
     });
   });
 });

@@ -56,7 +56,7 @@ export const run: CommandRun = (context, _args, options) => {
     const { output } = context;
     const text =
       backups.length === 0
-        ? "No backups match. jbackup backup full --logical makes one; jbackup catalog rebuild finds those in the storages."
+        ? "No backups match. jbackup backup full makes one; jbackup catalog rebuild finds those in the storages."
         : tableText(backups, columnsAt(now, output.paint), output.columns, output.paint.bold);
     output.answer(backups, text);
     return 0;

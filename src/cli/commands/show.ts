@@ -1,15 +1,28 @@
+import type { Backup } from "../../domain/backup.js";
 import { type ShownBackup, showBackup } from "../../engine/history.js";
 import { sizesText, statusText } from "../backupText.js";
 import { type CommandContext, type CommandRun, withSiteToRead } from "../context.js";
 import { tableText } from "../table.js";
-import { agoText, bytesText, countText, durationText } from "../text.js";
+import { agoText, bytesText, countedText, countText, durationText } from "../text.js";
 
 const MOST_TABLES = 20;
+
+/** "1.6 GB in 980 files, read by files from a standby, on top of full-20261120-020000". */
+function clusterText({ metadata, parentId }: Backup): string {
+  const size = `${bytesText(Number(metadata.clusterBytes))} in ${countedText(Number(metadata.files), "file")}`;
+  const how = metadata.reader === "stream" ? "streamed" : "read as files";
+  const on = parentId === null ? "stored whole" : `on top of backup ${parentId}`;
+  return `${size}, ${how} from a ${String(metadata.takenOn)}, ${on}`;
+}
+
+const walText = ({ metadata }: Backup): string =>
+  `${String(metadata.startLsn)} to ${String(metadata.endLsn)} on timeline ${String(metadata.timeline)}`;
 
 function shownText(shown: ShownBackup, context: CommandContext): string {
   const { backup } = shown;
   const { paint, columns } = context.output;
   const now = context.clock.now();
+  const isWhole = backup.storedBytes > 0;
   const facts: [string, string | null][] = [
     ["id", backup.id],
     ["status", statusText(backup.status, paint)],
@@ -17,6 +30,8 @@ function shownText(shown: ShownBackup, context: CommandContext): string {
     ["made", `${backup.createdAt} (${agoText(backup.createdAt, now)}) by ${backup.createdBy}`],
     ["took", backup.durationMs === null ? null : durationText(backup.durationMs)],
     ["size", backup.storedBytes === 0 ? null : sizesText(backup)],
+    ["cluster", backup.method === "physical" && isWhole ? clusterText(backup) : null],
+    ["wal", backup.method === "physical" && isWhole ? walText(backup) : null],
     ["checksum", backup.checksum],
     ["note", backup.note],
     ["error", typeof backup.metadata.error === "string" ? backup.metadata.error : null],

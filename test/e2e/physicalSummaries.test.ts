@@ -1,0 +1,86 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { query } from "../support/awkward.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { packagedServer } from "../support/servers.js";
+import { makeSite, type TestSite } from "../support/site.js";
+
+const packaged = await packagedServer();
+const WAL_BLOCK_BYTES = 16_384;
+const WAL_SEGMENT_BYTES = 16 * 2 ** 20;
+
+/** The server's summaries are believed only as far as a backup that reads everything agrees with them. */
+describe.runIf(packaged !== null && packaged.major >= 17)("an increment by WAL summaries", () => {
+  let server: TestPostgres;
+  let site: TestSite;
+  let reading: string;
+
+  beforeAll(async () => {
+    server = await startPostgres({
+      binDirectory: packaged?.binDirectory ?? "",
+      initdb: ["-k"],
+      settings: { wal_level: "replica", full_page_writes: "on", summarize_wal: "on", autovacuum: "off" },
+    });
+    const text = (more: string, folder: string): string =>
+      `site: test\ndatabase: {url: "${server.url()}"${more}}\nstorages:\n  - {name: local, kind: local, path: ${join(folder, "local")}}\n`;
+    site = await makeSite({ url: server.url() });
+    reading = join(site.folder, "reading.yaml");
+    await writeFile(reading, text(", dataDirectory: stream", site.folder));
+    await query(
+      server.url(),
+      "create table rows as select g as id, repeat(md5(g::text), 4) as text from generate_series(1, 100000) g",
+      "create index on rows (id)",
+      "create table emptied as select g as id from generate_series(1, 30000) g",
+      "create table shrunk as select g as id, repeat('x', 100) as text from generate_series(1, 60000) g",
+      "create table rewritten as select g as id from generate_series(1, 30000) g",
+    );
+    await site.json(["backup", "full"]);
+  });
+
+  afterAll(async () => {
+    await site?.remove();
+    await server?.stop();
+  });
+
+  test.each([
+    ["nothing at all", ["checkpoint"]],
+    ["some updates, in place and not", ["update rows set text = 'short' where id % 5003 = 1"]],
+    ["a vacuum that cuts a table's end off", ["delete from shrunk where id > 20000", "vacuum shrunk"]],
+    ["a truncated table", ["truncate emptied", "insert into emptied values (1)"]],
+    ["a table that is written anew", ["vacuum full rewritten", "create index on rewritten (id)"]],
+    ["a table that grows", ["insert into rows select g, md5(g::text) from generate_series(1, 40000) g"]],
+    ["a database that is copied as files", ["create database copied template postgres strategy file_copy"]],
+    [
+      "a database that is copied through the WAL",
+      ["create database logged template postgres strategy wal_log"],
+    ],
+    ["a dropped table and database", ["drop table emptied", "drop database copied"]],
+  ])("after %s holds what one that reads everything holds", async (_, changes) => {
+    for (const change of changes) await query(server.url(), change);
+    const summed = await site.json(["backup", "full"]);
+    expect(summed.metadata).toMatchObject({ incremental: true, comparedBy: "summaries" });
+    const everything = await site.json(["backup", "full", "--config", reading]);
+    expect(everything.metadata).toMatchObject({ incremental: true, reader: "stream" });
+    // its own WAL, pg_control, and what the server itself wrote in between
+    const segments =
+      Math.floor(lsnOf(everything.metadata.endLsn) / WAL_SEGMENT_BYTES) -
+      Math.floor(lsnOf(everything.metadata.startLsn) / WAL_SEGMENT_BYTES) +
+      1;
+    const ownBlocks = (segments * WAL_SEGMENT_BYTES) / WAL_BLOCK_BYTES;
+    expect(everything.metadata.blocksStored - ownBlocks).toBeLessThanOrEqual(3);
+  });
+
+  test("reads little of a cluster that hardly changed", async () => {
+    await query(server.url(), "update rows set text = 'once' where id = 77");
+    const { metadata } = await site.json(["backup", "full"]);
+    expect(metadata.readBytes).toBeLessThan(metadata.clusterBytes / 1.5);
+    const everything = await site.json(["backup", "full", "--config", reading]);
+    expect(everything.metadata.readBytes).toBeGreaterThanOrEqual(everything.metadata.clusterBytes);
+  });
+});
+
+const lsnOf = (lsn: string): number => {
+  const [high = "0", low = "0"] = lsn.split("/");
+  return Number.parseInt(high, 16) * 2 ** 32 + Number.parseInt(low, 16);
+};
