@@ -134,7 +134,6 @@ describe("what is left out", () => {
       `base/${database}/t3_16500`,
       "base/pgsql_tmp/pgsql_tmp1.0",
       "pg_replslot/gone/state",
-      "backup_manifest",
       `pg_tblspc/${space}/PG_99_1/1/1`,
     ];
     const kept = `base/${database}/of-nobody`;
