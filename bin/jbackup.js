@@ -16,12 +16,20 @@ const readPackage = (directory) => JSON.parse(readFileSync(join(directory, "pack
 
 const isNewEnough = (version) => Number.parseInt(version, 10) >= OLDEST;
 
+/** PostgreSQL takes 1 to 125 from restore_command for the end of the archive, and gives up an archive_command above 125. */
+function failureExit(usual) {
+  if (!args.includes("wal")) return usual;
+  if (args.includes("fetch")) return 126;
+  return args.includes("push") ? 1 : usual;
+}
+
 function fail(message, hint) {
+  const exitCode = failureExit(16);
   if (args.includes("--json")) {
-    console.log(JSON.stringify({ error: { code: "environment", message, hint, exitCode: 16 } }));
+    console.log(JSON.stringify({ error: { code: "environment", message, hint, exitCode } }));
   }
   console.error(`Error: ${message}: ${hint}`);
-  process.exit(16);
+  process.exit(exitCode);
 }
 
 /** npm puts it inside jbackup's own folder or beside it; no other folder above is trusted with a program to run. */
@@ -88,7 +96,10 @@ async function start() {
 if (args.length === 1 && args[0] === "--version") {
   console.log(readPackage(root).version);
 } else if (isNewEnough(process.versions.node)) {
-  await start();
+  await start().catch((error) => {
+    console.error(error);
+    process.exit(failureExit(1));
+  });
 } else {
   const program = findBundledNode();
   if (!program) {

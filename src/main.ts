@@ -4,7 +4,7 @@ import type { Openers } from "./cli/context.js";
 import { asJBackupError } from "./cli/failures.js";
 import { globalFlagsIn } from "./cli/globalFlags.js";
 import { Output, processStreams } from "./cli/output.js";
-import { execute } from "./cli/program.js";
+import { execute, failureExit } from "./cli/program.js";
 import { readEnvironment } from "./config/environment.js";
 import { JBackupError } from "./domain/errors.js";
 import { systemClock } from "./sys/clock.js";
@@ -26,12 +26,12 @@ const versionHere = (): string =>
     .version;
 
 /** The first wish to stop aborts the run, which cleans up; a second one, or a clean-up that takes too long, ends it at once. */
-function stopWhenAsked(output: Output, version: string): AbortSignal {
+function stopWhenAsked(output: Output, version: string, argv: string[]): AbortSignal {
   const stopping = new AbortController();
   let askedAtMs = 0;
   const endNow = (reason: JBackupError, why: string): never => {
     output.fail(new JBackupError(reason.code, why, { hint: "the next run sweeps up what this one left" }));
-    process.exit(reason.exitCode);
+    process.exit(failureExit(argv, reason));
   };
   const stop = (reason: JBackupError): void => {
     const nowMs = systemClock.monotonicMs();
@@ -68,14 +68,15 @@ export async function run(argv: string[]): Promise<void> {
     output,
     environment,
     openers,
-    signal: stopWhenAsked(output, version),
+    signal: stopWhenAsked(output, version, argv),
     version,
     clock: systemClock,
     configFile: flags.config,
     isInteractive: !flags.noInput && !flags.json && isTerminal(),
   });
   const lost = await output.flushed();
-  if (lost) output.fail(new JBackupError("failed", `the answer could not be written: ${lost.message}`));
+  const unsaid = lost && new JBackupError("failed", `the answer could not be written: ${lost.message}`);
+  if (unsaid) output.fail(unsaid);
   // idle connections of a client must not keep a finished run alive
-  process.exit(lost && exitCode === 0 ? 1 : exitCode);
+  process.exit(unsaid && exitCode === 0 ? failureExit(argv, unsaid) : exitCode);
 }

@@ -86,12 +86,14 @@ async function runProgram(argv: string[], context: CommandContext): Promise<Exit
 }
 
 /** PostgreSQL runs some commands itself, and gives every code a meaning of its own. */
-function failureExit(argv: string[]): number | undefined {
+export function failureExit(argv: string[], failure: JBackupError): number {
   const words = wordsIn(argv).join(" ");
   const spec = COMMANDS.find(
     ({ usage, failureExit: exit }) => exit !== undefined && words.startsWith(usage.replace(/ <.*/, "")),
   );
-  return spec?.failureExit;
+  if (spec?.failureExit === undefined) return failure.exitCode;
+  // a recovery that is asked to stop knows 143 for an orderly end
+  return spec.failureExit > 125 && failure.exitCode > 125 ? failure.exitCode : spec.failureExit;
 }
 
 /** One command line from words to exit code: whatever happens is told, once, and the reason of a stop counts before its effects. */
@@ -103,7 +105,7 @@ export async function execute(argv: string[], context: CommandContext): Promise<
     const reason = signal.aborted ? signal.reason : error;
     const failure = asJBackupError(reason, version);
     output.fail(failure, reason === error || error instanceof JBackupError ? undefined : error);
-    return failureExit(argv) ?? failure.exitCode;
+    return failureExit(argv, failure);
   } finally {
     output.report.progressEnd();
   }

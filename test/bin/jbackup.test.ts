@@ -97,6 +97,17 @@ describe("on a Node that is new enough", () => {
     expect(status).toBe(16);
   });
 
+  test.each([
+    ["is not built", undefined],
+    ["is broken", 'import "./nothing.js";'],
+    ["fails at once", 'export const run = async () => { throw new Error("x"); };'],
+  ])("where jbackup %s, PostgreSQL neither ends a recovery nor gives up archiving", (_how, main) => {
+    const { jbackup } = install(main);
+    const segment = "000000010000000000000001";
+    expect(call(process.execPath, jbackup, "wal", "fetch", segment, "pg_wal/RECOVERYXLOG").status).toBe(126);
+    expect(call(process.execPath, jbackup, "wal", "push", `pg_wal/${segment}`).status).toBe(1);
+  });
+
   test("--version needs no build", () => {
     const { status, stdout } = call(process.execPath, install(undefined).jbackup, "--version");
     expect([status, stdout]).toEqual([0, `${version()}\n`]);
