@@ -4,6 +4,7 @@ import type { PhysicalFacts } from "../domain/physical.js";
 import type { Archive } from "../format/format.js";
 import type { BaseBackup, ChangedPages, StoppedBackup } from "../postgres/postgres.js";
 import type { Storage } from "../storage/storage.js";
+import { collectGarbageAtOnce } from "../sys/garbage.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, storeArchive } from "./backup/storeArchive.js";
@@ -26,6 +27,7 @@ export interface PhysicalRequest extends BackupRequest {
 /** The cluster's files, read while it runs: what changed since the last backup is stored, the rest is referred to. */
 export async function backupPhysical(site: Site, request: PhysicalRequest): Promise<Backup> {
   const what = { job: JOB, kind: "full", method: "physical", note: request.note } as const;
+  collectGarbageAtOnce();
   return withRun(site, JOB, async (run) => {
     const keys = await sealingKeys(site);
     const storages = await storagesForWriting(site);
