@@ -10,7 +10,7 @@ import { type OpenedChain, openChain } from "./files/chain.js";
 import { type DirectoryWish, type InspectedTarget, inspectTarget } from "./files/inspectTarget.js";
 import { type LaidOut, layOut } from "./files/layOut.js";
 import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
-import { unmarkTarget } from "./files/target.js";
+import { type Mark, unmarkTarget } from "./files/target.js";
 import { checkCluster, startForGood } from "./recovery/checkCluster.js";
 import { type PlannedWal, planWal } from "./recovery/planWal.js";
 import { recover } from "./recovery/recover.js";
@@ -135,6 +135,9 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
       ? before
       : ((await unprivilegedOwner()) ?? null)
     : null;
+  const environment = { path: site.environment.path, home: site.environment.home };
+  await endLeftover(site, inspected.state.mark, { directory, owner, environment });
+  const ownPlace = binDirectory === null ? null : privateDirectory(site);
   const laid = await layOut(site, {
     chain,
     places: inspected.places,
@@ -145,20 +148,15 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
       restoreId,
       process: ownMark(),
       binDirectory,
+      privateDirectory: ownPlace,
     },
     finishing: (files) =>
       writeSettingsFiles({ facts: chain.facts, directory, owner, isRecovery: target !== null, files }),
   });
   site.step("files-restored");
   const metadata: Record<string, unknown> = { ...laid, timeline: chain.facts.timeline };
-  if (binDirectory !== null) {
-    const server = {
-      dataDirectory: directory,
-      privateDirectory: privateDirectory(site),
-      binDirectory,
-      environment: { path: site.environment.path, home: site.environment.home },
-      owner,
-    };
+  if (binDirectory !== null && ownPlace !== null) {
+    const server = { dataDirectory: directory, privateDirectory: ownPlace, binDirectory, environment, owner };
     try {
       Object.assign(metadata, await bringUp(site, prepared, server));
     } finally {
@@ -169,9 +167,28 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
   const warnings = [...keptText(laid), ...adoptText(request)];
   if (binDirectory !== null && request.start) {
     await startForGood(site, { directory, binDirectory, owner });
-    site.step("started");
   }
   return { tables: [], rowsRestored: 0, warnings, metadata };
+}
+
+interface Leftover {
+  directory: string;
+  owner: { uid: number; gid: number } | null;
+  environment: { path: string; home: string };
+}
+
+/** A run that was killed may have left its server running, on files that are about to be written anew. */
+async function endLeftover(
+  site: Site,
+  mark: Mark | null,
+  { directory, owner, environment }: Leftover,
+): Promise<void> {
+  if (mark === null) return;
+  site.report.info(`going on with ${directory}, which a run that was killed left half-restored`);
+  const { stopServer } = await site.clusters();
+  if (mark.binDirectory !== null)
+    await stopServer({ dataDirectory: directory, binDirectory: mark.binDirectory, environment, owner });
+  if (mark.privateDirectory !== null) await rm(mark.privateDirectory, { recursive: true, force: true });
 }
 
 /** First alone, to recover and to look at it; nobody reaches the server meanwhile. */

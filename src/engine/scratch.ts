@@ -75,7 +75,7 @@ async function bringUp(
     places: placesFor(directory, new Map(spaces)),
     delta: false,
     owner,
-    mark: { backupId: "", restoreId: "", process: ownMark(), binDirectory },
+    mark: { backupId: "", restoreId: "", process: ownMark(), binDirectory, privateDirectory: null },
     finishing: (files) =>
       writeSettingsFiles({ facts, directory, owner, isRecovery: recovery !== null, files }),
     isThrowaway: true,

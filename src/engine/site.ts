@@ -68,6 +68,7 @@ export type Clusters = Pick<
   | "markScratchCluster"
   | "sweepScratchClusters"
   | "startServer"
+  | "stopServer"
   | "findBinDirectories"
   | "unprivilegedOwner"
   | "openPostgres"

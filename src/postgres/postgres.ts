@@ -24,6 +24,7 @@ export {
   type RestoredSettings,
   startRestored,
   startServer,
+  stopServer,
 } from "./restoredCluster.js";
 export {
   markScratchCluster,

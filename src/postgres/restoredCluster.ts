@@ -160,6 +160,17 @@ export interface OwnServer {
   logFile: string;
 }
 
+/** Ends a server that a killed run left behind; nothing happens when there is none. */
+export async function stopServer(server: Omit<OwnServer, "logFile">): Promise<void> {
+  const { dataDirectory, binDirectory, environment, owner } = server;
+  if (!(await isRunning(dataDirectory))) return;
+  await runTool(
+    join(binDirectory, "pg_ctl"),
+    ["-D", dataDirectory, "-m", "immediate", "-w", "-t", "60", "-s", "stop"],
+    { environment, owner: owner ?? undefined, directory: "/" },
+  );
+}
+
 /** Starts the server as its own configuration says, and leaves it running. */
 export async function startServer(server: OwnServer): Promise<void> {
   const { dataDirectory, binDirectory, environment, owner, logFile } = server;

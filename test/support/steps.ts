@@ -33,3 +33,16 @@ export const SWAP_STEPS = [
 export const MERGE_STEPS = ["restore-recorded", "fetched", "side-created", "loaded", "checked", "merged"];
 export const IN_PLACE_STEPS = ["restore-recorded", "fetched", "loaded"];
 export const ROTATION_STEPS = ["manifest-rewrapped"];
+export const CLUSTER_STEPS = [
+  "restore-recorded",
+  "target-marked",
+  "files-created",
+  "pack-restored",
+  "files-written",
+  "settings-written",
+  "files-restored",
+  "replaying",
+  "target-reached",
+];
+export const SCRATCH_STEPS = ["scratch-made", "scratch-up"];
+export const WAL_STEPS = ["wal-durable"];

@@ -16,6 +16,7 @@ export interface Mark {
   /** Who restores, and with what: a killed run may have left a server running. */
   process: ProcessMark;
   binDirectory: string | null;
+  privateDirectory: string | null;
 }
 
 export interface TargetState {

@@ -35,6 +35,8 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
   const own = async (path: string): Promise<void> => {
     if (owner) await chown(path, owner.uid, owner.gid);
   };
+  // what a killed run left there would be taken for the truth
+  await rm(directory, { recursive: true, force: true });
   for (const folder of [directory, ...["want", "have", "none"].map((kind) => join(directory, kind))]) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     await chmod(folder, 0o700);

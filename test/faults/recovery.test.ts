@@ -1,0 +1,233 @@
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { chmod, mkdir, mkdtemp, open, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { query } from "../support/awkward.js";
+import { killAt } from "../support/kill.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { serveRestored } from "../support/restored.js";
+import { packagedServer } from "../support/servers.js";
+import { makeSite, type TestSite } from "../support/site.js";
+import { CLUSTER_STEPS, SCRATCH_STEPS, WAL_STEPS } from "../support/steps.js";
+import { canMount, mountSmallDisk } from "../support/tmpfs.js";
+
+let server: TestPostgres;
+let site: TestSite;
+let folder: string;
+let expected: unknown;
+
+const CONTENT =
+  "select count(*)::text as rows, md5(string_agg(id || note, ',' order by id)) as digest from ledger";
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "jbackup-recovery-"));
+  await chmod(folder, 0o755);
+  server = await startPostgres({
+    initdb: ["-k"],
+    settings: { wal_level: "replica", full_page_writes: "on" },
+  });
+  await query(server.url(), "create database shop");
+  await query(
+    server.url("shop"),
+    "create table ledger as select g as id, md5(g::text) as note from generate_series(1, 30000) g; alter table ledger add primary key (id)",
+  );
+  site = await makeSite({
+    url: server.url("shop"),
+    storages: (place) => [
+      `- {name: one, kind: local, path: ${join(place, "one")}}`,
+      `- {name: two, kind: local, path: ${join(place, "two")}}`,
+    ],
+  });
+  await site.json(["backup", "wal"]);
+  await site.json(["backup", "full"]);
+  await query(
+    server.url("shop"),
+    "insert into ledger select g, 'later' from generate_series(30001, 30500) g",
+  );
+  await site.json(["backup", "full"]);
+  await query(server.url("shop"), "insert into ledger values (99999, 'last')");
+  await site.json(["backup", "wal"]);
+  expected = await query(server.url("shop"), CONTENT);
+});
+
+afterAll(async () => {
+  await site?.remove();
+  await server?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+const intoDirectory = (directory: string, ...more: string[]): string[] => [
+  ...["restore", "latest", "--mode", "pitr", "--to", "latest", "--into-dir", directory],
+  ...["--reason", "test", ...more],
+];
+
+async function contentIn(directory: string): Promise<unknown> {
+  const restored = await serveRestored(directory, server.binDirectory);
+  try {
+    return await query(restored.url("shop"), CONTENT);
+  } finally {
+    await restored.stop();
+  }
+}
+
+const refusal = async (
+  ...args: string[]
+): Promise<{ code: number | null; message: string; hint: string }> => {
+  const ran = await site.run(...args, "--json");
+  const { error } = JSON.parse(ran.stdout);
+  return { code: ran.code, message: error.message, hint: error.hint };
+};
+
+describe("a recovery killed at", () => {
+  test.each(CLUSTER_STEPS)("%s never looks finished, and can be run again", async (step) => {
+    const directory = join(folder, `killed-${step}`);
+    await killAt(site, step, intoDirectory(directory));
+    if (step !== "restore-recorded") expect(readdirSync(directory)).toContain("jbackup-restore.json");
+    const done = await site.json(intoDirectory(directory));
+    expect(done.status).toBe("completed");
+    expect(await contentIn(directory)).toEqual(expected);
+    expect(readdirSync(directory)).not.toContain("jbackup-restore.json");
+    const [last, killed] = await site.json(["restores", "--limit", "2"]);
+    expect([last.status, killed.status]).toEqual(["completed", "failed"]);
+    await rm(directory, { recursive: true });
+  });
+
+  test.each(SCRATCH_STEPS)("%s leaves a scratch server that the next run removes", async (step) => {
+    const merge = ["restore", "latest", "--mode", "merge", "--reason", "test"];
+    const before = new Set(await scratchFolders());
+    await killAt(site, step, merge);
+    const left = (await scratchFolders()).filter((name) => !before.has(name));
+    expect(left).toHaveLength(1);
+    await site.json(merge);
+    expect(await scratchFolders()).not.toContain(left[0]);
+  });
+
+  test.each(WAL_STEPS)("archiving killed at %s loses nothing", async (step) => {
+    await query(server.url("shop"), "update ledger set note = 'changed' where id = 1");
+    await killAt(site, step, ["backup", "wal"]);
+    await query(server.url("shop"), "update ledger set note = 'changed again' where id = 2");
+    await site.json(["backup", "wal"]);
+    expected = await query(server.url("shop"), CONTENT);
+    const directory = join(folder, "after-wal-kill");
+    await site.json(intoDirectory(directory));
+    expect(await contentIn(directory)).toEqual(expected);
+    await rm(directory, { recursive: true });
+  });
+});
+
+const scratchFolders = async (): Promise<string[]> =>
+  (await readdir(tmpdir())).filter((name) => name.startsWith("jbackup-scratch-"));
+
+describe("onto a directory that is there", () => {
+  test("only what differs is written, and what does not belong goes", async () => {
+    const directory = join(folder, "delta");
+    const plain = ["restore", "latest", "--into-dir", directory, "--reason", "test"];
+    await site.json(plain);
+    const base = join(directory, "base");
+    const largest = readdirSync(base)
+      .flatMap((oid) => readdirSync(join(base, oid)).map((name) => join(base, oid, name)))
+      .toSorted((a, b) => statSync(b).size - statSync(a).size)[0] as string;
+    const file = await open(largest, "r+");
+    await file.write(Buffer.alloc(100, 1), 0, 100, 8192 * 3 + 50);
+    await file.close();
+    await truncate(join(directory, "global", "pg_filenode.map"), 10);
+    await writeFile(join(base, "stranger"), "not of the cluster");
+    const asked = await refusal(...plain, "--delta");
+    expect(asked.code).toBe(13);
+    expect(asked.hint).toContain("--confirm");
+
+    const done = await site.json([...plain, "--delta", "--confirm", directory]);
+    expect(done.metadata.keptBytes).toBeGreaterThan(done.metadata.bytes * 0.99);
+    expect(done.metadata.keptBytes).toBeLessThan(done.metadata.bytes);
+    expect(existsSync(join(base, "stranger"))).toBe(false);
+    const restored = await serveRestored(directory, server.binDirectory);
+    try {
+      const [row] = await query(restored.url("shop"), "select count(*)::text as rows from ledger");
+      expect(row?.rows).toBe("30500");
+    } finally {
+      await restored.stop();
+    }
+  });
+
+  test.each([
+    ["not empty", "x", (at: string) => writeFile(join(at, "file"), "x"), [], /is not empty/],
+    [
+      "no cluster",
+      "y",
+      (at: string) => writeFile(join(at, "file"), "x"),
+      ["--delta"],
+      /holds files, but no PostgreSQL cluster/,
+    ],
+    [
+      "another cluster",
+      "z",
+      (at: string) => foreignControl(at),
+      ["--delta"],
+      /holds the cluster 72340172838076673/,
+    ],
+  ])("%s is refused", async (_what, name, fill, flags, message) => {
+    const directory = join(folder, `refused-${name}`);
+    await mkdir(directory);
+    await fill(directory);
+    const before = await readdir(directory);
+    const refused = await refusal(...intoDirectory(directory, ...flags));
+    expect(refused.code).toBe(14);
+    expect(refused.message).toMatch(message);
+    expect(await readdir(directory)).toEqual(before);
+  });
+
+  test("a running server is refused", async () => {
+    const refused = await refusal(...intoDirectory(server.dataDirectory, "--delta"));
+    expect(refused).toMatchObject({ code: 14 });
+    expect(refused.message).toMatch(/a PostgreSQL server \(process \d+\) runs on/);
+  });
+
+  test.runIf(canMount)("too little space is refused with the sizes", async () => {
+    using disk = mountSmallDisk("20m");
+    const refused = await refusal(...intoDirectory(join(disk.path, "data")));
+    expect(refused.code).toBe(16);
+    expect(refused.message).toMatch(/needs \d.* GB in .*, where 0.02 GB are free/);
+  });
+});
+
+const foreignControl = async (at: string): Promise<void> => {
+  await mkdir(join(at, "global"));
+  await writeFile(join(at, "global", "pg_control"), Buffer.alloc(8192, 1));
+};
+
+test("server programs of another version are refused before anything is written", async () => {
+  const other = await packagedServer();
+  if (other === null) return;
+  const text = [
+    "site: test",
+    `database: {url: "${server.url("shop")}", binDirectory: "${other.binDirectory}"}`,
+    "storages:",
+    `  - {name: one, kind: local, path: ${join(site.folder, "one")}}`,
+    "",
+  ].join("\n");
+  const file = join(folder, "other.yaml");
+  await writeFile(file, text, { mode: 0o600 });
+  const directory = join(folder, "other-version");
+  const refused = await refusal("--config", file, ...intoDirectory(directory));
+  expect(refused.code).toBe(16);
+  expect(refused.message).toContain(`on this machine are of: ${other.major}`);
+  expect(existsSync(directory)).toBe(false);
+});
+
+test("a copy that is damaged is left for the other storage's, and told", async () => {
+  const backups = join(site.folder, "one", "backups", "full");
+  const packs = (await readdir(backups, { recursive: true })).filter((name) => /data\/\d+\.jbk$/.test(name));
+  for (const pack of packs) {
+    const file = await open(join(backups, pack), "r+");
+    await file.write(Buffer.alloc(64), 0, 64, 5000);
+    await file.close();
+  }
+  const directory = join(folder, "from-the-other");
+  await site.json(intoDirectory(directory));
+  expect(await contentIn(directory)).toEqual(expected);
+  const alerts = await site.json(["alerts"]);
+  expect(
+    alerts.map(({ type, storage }: { type: string; storage: string }) => [type, storage]),
+  ).toContainEqual(["INTEGRITY_FAILURE", "one"]);
+});
