@@ -6,6 +6,7 @@ import type { BaseBackup, ChangedPages, StoppedBackup } from "../postgres/postgr
 import type { Storage } from "../storage/storage.js";
 import { collectGarbageAtOnce } from "../sys/garbage.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
+import { againIfServerReturns } from "./backup/again.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, storeArchive } from "./backup/storeArchive.js";
 import { lockOnServer } from "./lock.js";
@@ -16,8 +17,8 @@ import { Sources } from "./physical/sources.js";
 import { type Storing, storeAll, storeFile, type Tally } from "./physical/storeFiles.js";
 import { withRun } from "./run.js";
 import type { Site } from "./site.js";
-import { sealingKeys } from "./siteKeys.js";
-import { storagesForWriting, sweepStorages } from "./useStorages.js";
+import { type SealingKeys, sealingKeys } from "./siteKeys.js";
+import { storagesForWriting, sweepStorages, type UsableStorages } from "./useStorages.js";
 
 export interface PhysicalRequest extends BackupRequest {
   /** Store everything, whatever the last backup holds. */
@@ -32,30 +33,41 @@ export async function backupPhysical(site: Site, request: PhysicalRequest): Prom
     const keys = await sealingKeys(site);
     const storages = await storagesForWriting(site);
     const postgres = await site.postgres();
-    const admin = await postgres.admin();
-    try {
-      await lockOnServer(site, admin, JOB);
-      await run.settleKilled();
-      await sweepStorages(site, storages.usable);
-      return await recorded(site, run, what, async (draft) => {
-        site.report.progress({ task: "waiting for a checkpoint", done: 0, total: null, unit: "bytes" });
-        const base = await postgres.openBaseBackup(draft.label);
-        try {
-          site.step("backup-started");
-          return await carryOut(site, draft, base, storages.usable, request, (work) =>
-            storeArchive(site, draft, keys, storages, {
-              expectedBytes: base.cluster.bytes,
-              fill: (archive) => fill(work, archive),
-            }),
-          );
-        } finally {
-          await base.close();
-        }
-      });
-    } finally {
-      await admin.close();
-    }
+    await (await postgres.admin()).close(); // a server that is not there at all is not waited for
+    return againIfServerReturns(site, postgres, async () => {
+      const admin = await postgres.admin();
+      try {
+        await lockOnServer(site, admin, JOB);
+        await run.settleKilled();
+        await sweepStorages(site, storages.usable);
+        return await recorded(site, run, what, (draft) => takeBackup(site, draft, keys, storages, request));
+      } finally {
+        await admin.close();
+      }
+    });
   });
+}
+
+async function takeBackup(
+  site: Site,
+  draft: Backup,
+  keys: SealingKeys,
+  storages: UsableStorages,
+  request: PhysicalRequest,
+): Promise<Backup> {
+  site.report.progress({ task: "waiting for a checkpoint", done: 0, total: null, unit: "bytes" });
+  const base = await (await site.postgres()).openBaseBackup(draft.label);
+  try {
+    site.step("backup-started");
+    return await carryOut(site, draft, base, storages.usable, request, (work) =>
+      storeArchive(site, draft, keys, storages, {
+        expectedBytes: base.cluster.bytes,
+        fill: (archive) => fill(work, archive),
+      }),
+    );
+  } finally {
+    await base.close();
+  }
 }
 
 async function carryOut(

@@ -62,14 +62,15 @@ export async function recorded(
 }
 
 function draftOf(site: Site, run: RunContext, { kind, method, note }: Recorded): Backup {
+  const now = site.clock.now(); // a run may begin more than one
   return {
     id: site.newId(),
-    label: labelOf(kind, run.startedAt),
+    label: labelOf(kind, now),
     kind,
     method,
     tenantId: null,
     status: "in_progress",
-    createdAt: run.startedAt.toISOString(),
+    createdAt: now.toISOString(),
     finishedAt: null,
     durationMs: null,
     rawBytes: 0,
