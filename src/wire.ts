@@ -6,6 +6,7 @@ import { JBackupError } from "./domain/errors.js";
 import type { DemoResult } from "./engine/demo/demo.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
+import { startAside } from "./sys/aside.js";
 import { systemClock } from "./sys/clock.js";
 import { uuid7 } from "./sys/ids.js";
 
@@ -68,6 +69,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
       return server;
     },
     clusters: () => import("./postgres/postgres.js"),
+    aside: startAside,
     step: (name) => {
       if (environment.stopAt === name) process.kill(process.pid, "SIGSTOP");
     },

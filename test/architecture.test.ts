@@ -132,12 +132,12 @@ describe("what has one home is named elsewhere", () => {
     bad(
       "src/storage/a.ts",
       'import { execa } from "execa";',
-      "only src/postgres and the secrets of src/config spawn programs (execa, child_process)",
+      "only src/postgres, src/sys/aside.ts and the secrets of src/config spawn programs (execa, child_process)",
     ),
     bad(
       "src/engine/a.ts",
       'import { spawn } from "node:child_process";',
-      "only src/postgres and the secrets of src/config spawn programs (execa, child_process)",
+      "only src/postgres, src/sys/aside.ts and the secrets of src/config spawn programs (execa, child_process)",
     ),
     bad("src/storage/a.ts", "const home = process.env.HOME;", "only src/config reads environment variables"),
     bad("src/storage/a.ts", 'const home = process["env"];', "only src/config reads environment variables"),

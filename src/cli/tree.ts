@@ -77,6 +77,7 @@ export const COMMANDS: CommandSpec[] = [
   {
     usage: "wal fetch <name> <path>",
     summary: "bring one file of the WAL back (for restore_command)",
+    options: [["--ahead", "bring the segments behind it for the next calls; jbackup starts this by itself"]],
     examples: [["restore_command = 'jbackup wal fetch %f %p'", "in postgresql.conf of a standby"]],
     exits: [0, 1],
     failureExit: 126,

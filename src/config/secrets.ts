@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
-import { execa } from "execa";
 import type { LazySecret } from "../domain/config.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
@@ -47,6 +46,7 @@ async function fetchSecret(source: SecretSource, path: string, context: SecretCo
     return text.replace(/\r?\n$/, "");
   }
   const [program = "", ...args] = source.command;
+  const { execa } = await import("execa"); // slow to load, and few need it
   const result = await execa(program, args, {
     reject: false,
     stdin: "ignore",

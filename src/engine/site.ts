@@ -55,6 +55,8 @@ export interface Site {
   postgres(): Promise<Postgres>;
   /** Servers of our own on restored files. */
   clusters(): Promise<Clusters>;
+  /** Starts jbackup once more, on its own. Nobody waits for it, nor hears from it. */
+  aside(args: string[]): void;
   /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */
   step(name: string): void;
   close(): Promise<void>;

@@ -69,9 +69,9 @@ const MODULE_HOMES: (Home & { modules: RegExp })[] = [
     home: /^src\/cli\/(confirm\.ts|wizards(\.ts|\/))/,
   },
   {
-    rule: "only src/postgres and the secrets of src/config spawn programs (execa, child_process)",
+    rule: "only src/postgres, src/sys/aside.ts and the secrets of src/config spawn programs (execa, child_process)",
     modules: /^(execa|child_process)$/,
-    home: /^src\/(postgres\/|config\/[^/]*secret)/i,
+    home: /^src\/(postgres\/|sys\/aside\.ts|config\/[^/]*secret)/i,
   },
   {
     rule: "only src/catalog and migrations know kysely",

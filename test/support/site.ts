@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chown, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const BIN = fileURLToPath(new URL("../../bin/jbackup.js", import.meta.url));
+export const BIN = fileURLToPath(new URL("../../bin/jbackup.js", import.meta.url));
 
 export interface Ran {
   code: number | null;
@@ -39,6 +39,8 @@ export interface SiteOptions {
   storages?: (folder: string) => string[];
   more?: string[];
   environment?: NodeJS.ProcessEnv;
+  /** Whom the commands run as, and who owns the folder; whoever runs the tests by default. */
+  owner?: { uid: number; gid: number } | undefined;
 }
 
 export async function makeSite(options: SiteOptions): Promise<TestSite> {
@@ -66,9 +68,12 @@ export async function makeSite(options: SiteOptions): Promise<TestSite> {
       "",
     ].join("\n"),
   );
+  const { owner } = options;
+  if (owner) for (const path of [folder, configFile]) await chown(path, owner.uid, owner.gid);
   const start = (args: string[], more: NodeJS.ProcessEnv = {}): RunningSite => {
     const child = spawn(process.execPath, [BIN, ...args], {
       env: { ...environment, ...more },
+      ...(owner ? { ...owner, cwd: folder } : {}),
       stdio: ["ignore", "pipe", "pipe"],
     });
     const ran = new Promise<Ran>((resolve, reject) => {

@@ -16,7 +16,7 @@ export interface PlannedWal extends WalSource {
 /** The WAL from a backup to a target. Refused here, before anything is touched, when the target cannot be reached. */
 export async function planWal(site: Site, facts: PhysicalFacts, target: RecoveryTarget): Promise<PlannedWal> {
   refuseFuture(site, target);
-  const reader = await openWalReader(site, facts.server.systemId);
+  const reader = await openWalReader(site, facts.server.systemId, { without: "lost" });
   const inventory = await loadInventory(site, reader, facts.walSegmentBytes);
   const path = pathFrom(inventory, {
     timeline: facts.timeline,

@@ -1,41 +1,56 @@
-import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
-import { JBackupError } from "../../domain/errors.js";
-import {
-  isHistoryName,
-  isSegmentName,
-  parseSegmentName,
-  parseWalKey,
-  segmentName,
-} from "../../domain/wal.js";
-import { writeFileAtomic } from "../../sys/atomicFile.js";
+import { resolve } from "node:path";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { isHistoryName, isSegmentName, parseWalKey } from "../../domain/wal.js";
 import { knownSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
 import { fetchWalFile } from "./fetchFile.js";
-import { readSegmentHeader, systemIdBeside } from "./segmentHeader.js";
+import { readSegmentHeader, systemIdBeside, USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
+import { Spool, writeWhole } from "./spool.js";
 import { openWalReader, type WalEntry, type WalReader } from "./walStore.js";
-
-/** Segments fetched with the one that is asked for: a recovery asks for them next. */
-const AHEAD = 7;
-const STALE_MS = 600_000;
-/** What PostgreSQL makes its segments of unless told otherwise; the content itself says it better. */
-const USUAL_SEGMENT_BYTES = 16 * 2 ** 20;
-
-const spool = (site: Site): string => join(site.config.home, "wal-fetched", site.config.site);
 
 /** One file of the archive for a server in recovery. False when the archive surely has none of that name. */
 export async function fetchWal(site: Site, name: string, path: string): Promise<boolean> {
   if (!isSegmentName(name) && !isHistoryName(name)) return isOtherFile(name);
-  if (await fromSpool(site, name, path)) return true;
-  const systemId =
-    (await systemIdBeside(resolve(path))) ?? (await knownSystem(site)) ?? (await onlySystem(site));
+  const spool = new Spool(site);
+  const beside = await systemIdBeside(resolve(path));
+  if (isSegmentName(name)) {
+    if (await spool.take(name, path, beside)) {
+      await headStart(site, () => spool.notePosition(name));
+      return true;
+    }
+  }
+  const systemId = beside ?? (await knownSystem(site)) ?? (await onlySystem(site));
   const reader = await openWalReader(site, systemId);
   const content = await get(reader, site, systemId, name);
-  if (content === null) return requireSure(reader, name);
-  await writeFileAtomic(path, content, { overwrite: true });
-  if (isSegmentName(name)) await fetchAhead(site, reader, name, segmentBytesOf(content));
+  if (content === null) {
+    await requireSure(site, reader, name);
+    return false;
+  }
+  await writeWhole(path, content);
+  if (isSegmentName(name) && beside !== null)
+    await headStart(site, async () => {
+      await spool.notePosition(name);
+      site.aside(["wal", "fetch", name, resolve(path), "--ahead", "--config", site.config.file]);
+    });
   return true;
+}
+
+/** The file is where the server wants it: what goes wrong with the next ones is told when they are asked for. */
+async function headStart(site: Site, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    site.report.warn(`the next segments are not fetched ahead: ${reasonOf(error)}`);
+  }
+}
+
+/** Brings what a recovery will ask for next, in a process of its own. */
+export async function fetchWalAhead(site: Site, path: string): Promise<void> {
+  const systemId = await systemIdBeside(resolve(path));
+  if (systemId === null) return;
+  const { fetchAhead } = await import("./fetchAhead.js");
+  await fetchAhead(site, systemId);
 }
 
 /** Backup histories and the like are not archived. */
@@ -46,16 +61,24 @@ function isOtherFile(name: string): boolean {
   });
 }
 
-/** PostgreSQL takes "there is none" for the end of the archive and comes up: it is said only when every storage says so. */
-function requireSure(reader: WalReader, name: string): boolean {
-  if (reader.unread.size === 0) return false;
-  const [[storage, error] = ["a storage", new Error("unknown")]] = reader.unread;
+/**
+ * PostgreSQL takes "there is none" for the end of the archive and comes up: it is said only when every storage says so. One
+ * without the site's marker may be a wrong bucket or a disk that is not mounted, and says nothing.
+ */
+async function requireSure(site: Site, reader: WalReader, name: string): Promise<void> {
+  const unsure = new Map([...reader.unread].map(([storage, error]) => [storage, reasonOf(error)]));
+  for (const { name: storage, storage: opened } of await site.storages()) {
+    if (opened === null || unsure.has(storage)) continue;
+    const marker = await site.storage.readSite(opened);
+    if (marker === undefined)
+      unsure.set(storage, `${opened.location} does not look like a storage of this site`);
+  }
+  const [[storage, reason] = []] = unsure;
+  if (storage === undefined) return;
   throw new JBackupError(
     "storage_unavailable",
-    `whether there is ${name} is not known: storage ${storage}: ${error.message}`,
-    {
-      hint: "jbackup storages check shows what is wrong with it",
-    },
+    `whether there is ${name} is not known: storage ${storage}: ${reason}`,
+    { hint: "jbackup storages check shows what is wrong with it" },
   );
 }
 
@@ -63,7 +86,12 @@ const segmentBytesOf = (content: Buffer[]): number =>
   (content[0] && readSegmentHeader(content[0])?.segmentBytes) || USUAL_SEGMENT_BYTES;
 
 async function get(reader: WalReader, site: Site, systemId: string, name: string): Promise<Buffer[] | null> {
-  const found = await fetchWalFile(reader, name, 0, (segment) => piecesOf(site, systemId, segment, reader));
+  const found = await fetchWalFile(reader, name, 0, async (segment) => {
+    const pieces = await piecesOf(site, systemId, segment, reader);
+    // pieces say where the WAL ends, and another storage may know better
+    await requireSure(site, reader, name);
+    return pieces;
+  });
   if (found === null || isHistoryName(name)) return found;
   const bytes = found.reduce((sum, part) => sum + part.length, 0);
   return [...found, Buffer.alloc(Math.max(0, segmentBytesOf(found) - bytes))];
@@ -89,50 +117,6 @@ async function piecesOf(
     }
   }
   return [...found.values()];
-}
-
-async function fetchAhead(site: Site, reader: WalReader, name: string, segmentBytes: number): Promise<void> {
-  const { timeline, number } = parseSegmentName(name, segmentBytes);
-  await sweepSpool(site);
-  await Promise.all(
-    Array.from({ length: AHEAD }, async (_, nth) => {
-      const next = segmentName({ timeline, number: number + BigInt(nth + 1) }, segmentBytes);
-      // only a head start: what goes wrong here is told when it is asked for
-      const whole = await reader.get(next).catch(() => null);
-      if (whole === null) return;
-      const rest = Buffer.alloc(Math.max(0, segmentBytes - whole.length));
-      await writeFileAtomic(join(spool(site), next), [whole, rest], { overwrite: true });
-    }),
-  );
-}
-
-async function fromSpool(site: Site, name: string, path: string): Promise<boolean> {
-  const kept = join(spool(site), name);
-  let content: Buffer;
-  try {
-    const { mtimeMs } = await stat(kept);
-    if (site.clock.now().getTime() - mtimeMs > STALE_MS) return false;
-    content = await readFile(kept);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
-    throw error;
-  }
-  const systemId = await systemIdBeside(resolve(path));
-  const header = readSegmentHeader(content);
-  if (systemId !== null && header?.systemId !== systemId) return false;
-  await writeFileAtomic(path, content, { overwrite: true });
-  await rm(kept, { force: true });
-  return true;
-}
-
-async function sweepSpool(site: Site): Promise<void> {
-  await mkdir(spool(site), { recursive: true, mode: 0o700 });
-  for (const name of await readdir(spool(site))) {
-    const path = join(spool(site), basename(name));
-    const facts = await stat(path).catch(() => null); // another fetch took it
-    if (facts !== null && site.clock.now().getTime() - facts.mtimeMs > STALE_MS)
-      await rm(path, { force: true });
-  }
 }
 
 /** Without a cluster beside the path: there may be just one in the storages. */

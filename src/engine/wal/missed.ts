@@ -36,7 +36,12 @@ export async function noteMissed(site: Site, writer: WalWriter): Promise<void> {
 }
 
 /** Gives storages that work again what they missed. Sealed bytes are copied as they are: no key is needed. */
-export async function healMissed(site: Site, systemId: string, away: string[]): Promise<void> {
+export async function healMissed(
+  site: Site,
+  systemId: string,
+  away: string[],
+  most = Number.POSITIVE_INFINITY,
+): Promise<void> {
   const missed = await readMissed(site);
   if (Object.keys(missed).length === 0) return;
   const opened = (await site.storages()).flatMap(({ storage }) => (storage === null ? [] : [storage]));
@@ -49,7 +54,13 @@ export async function healMissed(site: Site, systemId: string, away: string[]): 
         site: site.config.site,
         createdAt: site.clock.now().toISOString(),
       });
-      for (const file of files) await copyFile(site, systemId, file, others, target);
+      const now = files.slice(0, most);
+      for (const file of now) await copyFile(site, systemId, file, others, target);
+      const left = files.slice(now.length);
+      if (left.length > 0) {
+        missed[name] = left;
+        continue;
+      }
       delete missed[name];
       site.report.info(`storage ${name} now has the ${files.length} WAL files that it missed`);
       await resolveAlert(site, lostFingerprint(name), `storage ${name} has what it missed`);

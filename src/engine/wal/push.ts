@@ -1,17 +1,27 @@
 import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
-import { isHistoryName, isSegmentName, parseWalFile } from "../../domain/wal.js";
+import {
+  isHistoryName,
+  isSegmentName,
+  lsnText,
+  parseSegmentName,
+  parseWalFile,
+  segmentStart,
+} from "../../domain/wal.js";
 import { raiseAlert } from "../alert.js";
 import { requireOwnSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
-import { noteMissed } from "./missed.js";
-import { readSegmentHeader, systemIdBeside } from "./segmentHeader.js";
+import { healMissed, noteMissed } from "./missed.js";
+import { readSegmentHeader, type SegmentHeader, systemIdBeside } from "./segmentHeader.js";
 import { openWalWriter, type WalWriter } from "./walStore.js";
 
 /** Other finished files that are pushed along: PostgreSQL asks for one at a time. */
 const ALONG_MOST = 24;
 const PARALLEL = 4;
+
+/** Copies that a storage missed earlier, made up for by one call. */
+const HEALED_MOST = 8;
 
 const doneFolder = (site: Site): string => join(site.config.home, "wal-pushed", site.config.site);
 
@@ -39,6 +49,7 @@ export async function pushWal(site: Site, path: string): Promise<void> {
   } finally {
     await noteMissed(site, writer);
   }
+  await healMissed(site, systemId, [...writer.missed.keys()], HEALED_MOST);
 }
 
 const isBackupHistory = (name: string): boolean => /^[0-9A-F]{24}\.[0-9A-F]{8}\.backup$/.test(name);
@@ -64,12 +75,24 @@ async function systemOf(path: string, name: string, content: Buffer): Promise<st
     );
   }
   const header = readSegmentHeader(content);
-  if (header !== null && (content.length === header.segmentBytes || name.endsWith(".partial")))
-    return header.systemId;
-  throw new JBackupError("object_corrupt", `${path} is not a whole WAL segment`, {
-    hint: "look at the disk that holds pg_wal; PostgreSQL keeps the file and asks again",
-  });
+  if (header === null || (content.length !== header.segmentBytes && !name.endsWith(".partial")))
+    throw new JBackupError("object_corrupt", `${path} is not a whole WAL segment`, {
+      hint: "look at the disk that holds pg_wal; PostgreSQL keeps the file and asks again",
+    });
+  if (!isNamedRight(header, name))
+    throw new JBackupError(
+      "object_corrupt",
+      `${path} begins at ${lsnText(header.from)}, as no ${name} does`,
+      {
+        hint: "PostgreSQL keeps old segments under names to come: archive only what it asks for with archive_command",
+      },
+    );
+  return header.systemId;
 }
+
+/** A segment that is kept for later use has its new name already, and the old content still. Stored, it would stand in the way. */
+const isNamedRight = ({ from, segmentBytes }: SegmentHeader, name: string): boolean =>
+  segmentStart(parseSegmentName(name.slice(0, 24), segmentBytes).number, segmentBytes) === from;
 
 async function put(site: Site, writer: WalWriter, name: string, content: Buffer): Promise<void> {
   try {
@@ -99,11 +122,15 @@ async function pushAlong(
   const waiting = ready[Symbol.iterator]();
   const worker = async (): Promise<void> => {
     for (const name of waiting) {
-      const content = await readFile(join(folder, name)).catch(() => null); // asked for later, then told
-      if (content === null || readSegmentHeader(content)?.systemId !== systemId) continue;
+      const path = join(folder, name);
+      const print = await printOf(path);
+      const content = await readFile(path).catch(() => null); // asked for later, then told
+      const header = content && readSegmentHeader(content);
+      const isSound = header?.systemId === systemId && content?.length === header.segmentBytes;
+      if (!isSound || !isNamedRight(header, name)) continue;
       await writer.put(name, content);
       await mkdir(doneFolder(site), { recursive: true, mode: 0o700 });
-      await writeFile(join(doneFolder(site), name), "", { mode: 0o600 });
+      await writeFile(join(doneFolder(site), name), print, { mode: 0o600 });
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, worker));
@@ -122,13 +149,19 @@ async function readyFiles(folder: string): Promise<string[]> {
   }
 }
 
-/** Pushed along with an earlier one, and not written to since. */
+/** Changes when the file is written to, or when it is another one of that name. */
+async function printOf(path: string): Promise<string> {
+  const { dev, ino, size, mtimeMs } = await stat(path);
+  return JSON.stringify([dev, ino, size, mtimeMs]);
+}
+
+/** This very file was pushed along with an earlier one. */
 async function wasPushed(site: Site, name: string, path: string): Promise<boolean> {
   const mark = join(doneFolder(site), name);
   try {
-    const [pushed, file] = await Promise.all([stat(mark), stat(path)]);
+    const pushed = await readFile(mark, "utf8");
     await rm(mark, { force: true });
-    return file.mtimeMs <= pushed.mtimeMs;
+    return pushed === (await printOf(path));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
     throw error;

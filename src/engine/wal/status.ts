@@ -9,6 +9,7 @@ import { physicalBackups } from "../bases.js";
 import { knownSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { loadInventory } from "./inventory.js";
+import { USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { openWalReader } from "./walStore.js";
 
 export interface Moment {
@@ -28,12 +29,12 @@ export interface WalStatus {
   /** Null when the server cannot be asked. */
   server: WalHealth | null;
   serverError: string | null;
+  /** Timelines whose histories no key here opens: whether the ones before lead into them is not known. */
+  sealedTimelines: number[];
   /** Storages that could not be read: what only they hold is missing above. */
   unread: string[];
   warnings: string[];
 }
-
-const USUAL_SEGMENT_BYTES = 16 * 2 ** 20;
 
 /** What is stored, what can be reached with it, and how the server is doing. Needs neither the server nor a private key. */
 export async function walStatus(site: Site): Promise<WalStatus> {
@@ -78,6 +79,7 @@ async function storedStatus(site: Site, systemId: string | null, all: ManifestBo
       holes: [],
       segments: 0,
       storedBytes: 0,
+      sealedTimelines: [],
       unread: [],
     };
   const bodies = all.filter(({ server }) => server?.systemId === systemId);
@@ -119,6 +121,7 @@ async function storedStatus(site: Site, systemId: string | null, all: ManifestBo
     })),
     segments: inventory.stored.filter(({ file }) => file.kind === "segment").length,
     storedBytes: inventory.stored.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
+    sealedTimelines: inventory.sealedHistories,
     unread: [...reader.unread].map(([name, error]) => `${name}: ${reasonOf(error)}`),
   };
 }
@@ -136,14 +139,19 @@ export const isBroken = ({ bases }: Pick<WalStatus, "bases">): boolean =>
 
 const FULL = { warn: 60, critical: 80 };
 
-function warningsOf({ bases }: Stored, server: WalHealth | null): string[] {
+function warningsOf({ bases, sealedTimelines }: Stored, server: WalHealth | null): string[] {
   const filled = server?.pgWal.filledPercent ?? 0;
   return [
     ...bases.flatMap(({ label, hole }) =>
       hole === null ? [] : [`from ${label} nothing behind ${hole} can be reached`],
     ),
+    ...(sealedTimelines.length > 0
+      ? [
+          `the histories of timelines ${sealedTimelines.join(", ")} are sealed: where they begin shows with the private key only`,
+        ]
+      : []),
     ...(filled >= FULL.warn ? [`pg_wal has used ${filled} % of what it may`] : []),
-    ...(server !== null && server.slot === null
+    ...(server !== null && server.slot === null && server.archiver === null
       ? ["there is no replication slot yet: jbackup backup wal makes it"]
       : []),
     ...(server?.slot?.status === "lost" ? ["the replication slot has lost WAL that was not stored"] : []),

@@ -157,7 +157,15 @@ export interface WalReader {
   readonly unread: Map<string, Error>;
 }
 
-export async function openWalReader(site: Site, systemId: string): Promise<WalReader> {
+/**
+ * With `without: "lost"` the storages that cannot be read now are left out, as whoever planned with the others alone wants it;
+ * else nothing is said to be missing while one of them might have it.
+ */
+export async function openWalReader(
+  site: Site,
+  systemId: string,
+  { without }: { without?: "lost" } = {},
+): Promise<WalReader> {
   const { usable, lost } = await storagesForReading(site);
   const unread = new Map(lost);
   const keysOf = new Map<string, Promise<Buffer>>();
@@ -191,7 +199,8 @@ export async function openWalReader(site: Site, systemId: string): Promise<WalRe
   return {
     unread,
     async get(name) {
-      const problems: [storage: string, error: JBackupError][] = [...lost].map(([storage, error]) => [
+      const unasked = without === "lost" ? [] : [...lost];
+      const problems: [storage: string, error: JBackupError][] = unasked.map(([storage, error]) => [
         storage,
         error instanceof JBackupError ? error : new JBackupError("storage_unavailable", reasonOf(error)),
       ]);
