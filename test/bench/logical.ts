@@ -1,20 +1,12 @@
 // How long a logical backup and its restore take, against the pipeline that one would write by hand, in the same run:
-//   npm run bench -- [--megabytes 2000] [--rounds 3]
+//   npm run bench:logical -- [--megabytes 2000] [--rounds 3]
+import "./sources.ts";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { registerHooks } from "node:module";
+import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 
-// sources import each other as .js, which is what they become; here they still are .ts
-registerHooks({
-  resolve: (specifier, context, next) => {
-    if (!specifier.startsWith(".") || !specifier.endsWith(".js")) return next(specifier, context);
-    const source = new URL(specifier.replace(/\.js$/, ".ts"), context.parentURL);
-    return existsSync(source) ? next(source.href, context) : next(specifier, context);
-  },
-});
 const { startPostgres } = await import("../support/postgres.js");
 const { makeSite } = await import("../support/site.js");
 const { query } = await import("../support/awkward.js");
