@@ -2,6 +2,7 @@ import type { Environment } from "../config/config.js";
 import { type ExitCode, reasonOf } from "../domain/errors.js";
 import type { DemoResult } from "../engine/demo/demo.js";
 import type { Reporter, Site } from "../engine/site.js";
+import type { WalHome } from "../engine/wal/remembered.js";
 import type { Clock } from "../sys/clock.js";
 import type { Output } from "./output.js";
 
@@ -15,6 +16,8 @@ export interface Openers {
     onSecret(text: string): void;
     version: string;
   }): Promise<Site>;
+  /** Where the configuration is; it is not read. */
+  findConfigFile(request: { file: string | undefined; environment: Environment }): Promise<string>;
   /** Brings the catalog's tables up to date; answers what had to be done. */
   migrateCatalog(request: {
     configFile: string | undefined;
@@ -77,6 +80,16 @@ export async function withSite(
   await site.close();
   return exit;
 }
+
+/** What the commands that PostgreSQL runs need to see whether an earlier call did their work. */
+export const walHome = async (context: CommandContext): Promise<WalHome> => ({
+  home: context.environment.jbackupHome,
+  configFile: await context.openers.findConfigFile({
+    file: context.configFile,
+    environment: context.environment,
+  }),
+  clock: context.clock,
+});
 
 /** For commands that only look: there is nothing to clean up, so a stop does not wait for a server that is slow to answer. */
 export function withSiteToRead(

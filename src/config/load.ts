@@ -3,7 +3,6 @@ import { isAbsolute, join, resolve } from "node:path";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import type { Config } from "./config.js";
 import type { Environment } from "./environment.js";
-import { parseConfig } from "./parse.js";
 
 export interface LoadRequest {
   environment: Environment;
@@ -24,7 +23,10 @@ async function exists(file: string): Promise<boolean> {
   }
 }
 
-export async function findConfigFile({ environment, file }: LoadRequest): Promise<string> {
+export async function findConfigFile({
+  environment,
+  file,
+}: Pick<LoadRequest, "environment" | "file">): Promise<string> {
   const asked = file ?? environment.variable("JBACKUP_CONFIG");
   if (asked !== undefined && asked !== "") {
     const path = isAbsolute(asked) ? asked : resolve(environment.workingDirectory, asked);
@@ -54,5 +56,6 @@ export async function readConfigText(request: LoadRequest): Promise<{ file: stri
 
 export async function loadConfig(request: LoadRequest): Promise<Config> {
   const { file, text } = await readConfigText(request);
+  const { parseConfig } = await import("./parse.js"); // half of a short command's time
   return parseConfig(text, file, request);
 }

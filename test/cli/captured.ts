@@ -77,6 +77,7 @@ export async function jbackup(
     environment: readEnvironment(given.variables ?? {}),
     openers: {
       openSite: given.openSite ?? unexpected,
+      findConfigFile: given.findConfigFile ?? unexpected,
       createKeys: given.createKeys ?? unexpected,
       migrateCatalog: given.migrateCatalog ?? unexpected,
       runDemo: given.runDemo ?? unexpected,

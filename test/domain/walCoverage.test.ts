@@ -177,6 +177,9 @@ describe("the path from a base", () => {
   test("needs nothing of what the base brings along", () => {
     const path = pathFrom(inventoryOf([named(7)]), base(5, { endLsn: lsn(6, 400), endsSegment: true }));
     expect(path).toMatchObject({ files: [named(7)], endLsn: lsn(8), hole: null });
+    // of the segment in which a standby's backup ends there is only what the backup says
+    const begun = pathFrom(inventoryOf([named(5)]), base(5, { endLsn: lsn(7, 400) }));
+    expect(begun).toMatchObject({ files: [named(5)], endLsn: lsn(7, 400), hole: null });
     const alone = pathFrom(inventoryOf([]), base(5, { endLsn: lsn(6, 400), endsSegment: true }));
     expect(alone).toMatchObject({ files: [], endLsn: lsn(7), hole: null, until: null });
   });

@@ -34,13 +34,13 @@ const push = async ({ name, content }: MadeSegment, folder = data): Promise<Ran>
 
 const fetched = (): string => join(data, "pg_wal", "RECOVERYXLOG");
 const fetch = (name: string, path = fetched()): Promise<Ran> => site.run("wal", "fetch", name, path);
-const spool = (): string => join(site.home, "wal-fetched", "test");
+const spool = (): string => join(site.home, "wal-fetched");
 const storage = (name: string): string => join(site.folder, name);
 
 async function spooled(): Promise<string[]> {
-  const [boot] = existsSync(spool()) ? await readdir(spool()) : [];
-  if (boot === undefined) return [];
-  return (await readdir(join(spool(), boot))).filter((name) => /^[0-9A-F]{24}$/.test(name)).sort();
+  if (!existsSync(spool())) return [];
+  const paths = await readdir(spool(), { recursive: true });
+  return paths.flatMap((path) => path.match(/[0-9A-F]{24}$/) ?? []).sort();
 }
 
 /** Puts WAL files as the follower does. */

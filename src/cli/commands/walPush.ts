@@ -1,9 +1,15 @@
-import { pushWal } from "../../engine/wal/push.js";
-import { type CommandRun, withSite } from "../context.js";
+import { basename } from "node:path";
+import { wasPushed } from "../../engine/wal/remembered.js";
+import { type CommandRun, walHome, withSite } from "../context.js";
 
-export const run: CommandRun = (context, [path = ""]) =>
-  withSite(context, async (site) => {
-    await pushWal(site, path);
-    context.output.answer({ pushed: path }, "");
-    return 0;
-  });
+export const run: CommandRun = async (context, [path = ""]) => {
+  if (!(await wasPushed(await walHome(context), basename(path), path))) {
+    const { pushWal } = await import("../../engine/wal/push.js");
+    await withSite(context, async (site) => {
+      await pushWal(site, path);
+      return 0;
+    });
+  }
+  context.output.answer({ pushed: path }, "");
+  return 0;
+};

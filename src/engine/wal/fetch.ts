@@ -5,6 +5,7 @@ import { knownSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
 import { fetchWalFile } from "./fetchFile.js";
+import { walHomeOf } from "./remembered.js";
 import { readSegmentHeader, systemIdBeside, USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { Spool, writeWhole } from "./spool.js";
 import { openWalReader, type WalEntry, type WalReader } from "./walStore.js";
@@ -12,14 +13,7 @@ import { openWalReader, type WalEntry, type WalReader } from "./walStore.js";
 /** One file of the archive for a server in recovery. False when the archive surely has none of that name. */
 export async function fetchWal(site: Site, name: string, path: string): Promise<boolean> {
   if (!isSegmentName(name) && !isHistoryName(name)) return isOtherFile(name);
-  const spool = new Spool(site);
   const beside = await systemIdBeside(resolve(path));
-  if (isSegmentName(name)) {
-    if (await spool.take(name, path, beside)) {
-      await headStart(site, () => spool.notePosition(name));
-      return true;
-    }
-  }
   const systemId = beside ?? (await knownSystem(site)) ?? (await onlySystem(site));
   const reader = await openWalReader(site, systemId);
   const content = await get(reader, site, systemId, name);
@@ -30,7 +24,7 @@ export async function fetchWal(site: Site, name: string, path: string): Promise<
   await writeWhole(path, content);
   if (isSegmentName(name) && beside !== null)
     await headStart(site, async () => {
-      await spool.notePosition(name);
+      await new Spool(walHomeOf(site)).notePosition(name);
       site.aside(["wal", "fetch", name, resolve(path), "--ahead", "--config", site.config.file]);
     });
   return true;

@@ -2,6 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { parseSegmentName, segmentName } from "../../domain/wal.js";
 import { takeFileLock } from "../../sys/fileLock.js";
 import type { Site } from "../site.js";
+import { walHomeOf } from "./remembered.js";
 import { readSegmentHeader, USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { Spool } from "./spool.js";
 import { openWalReader, type WalReader } from "./walStore.js";
@@ -19,7 +20,7 @@ const IDLE_MS = 30_000;
 export async function fetchAhead(site: Site, systemId: string): Promise<void> {
   const lock = await takeFileLock(`${site.config.home}/locks`, `${site.config.site}.fetch-ahead`);
   if (!("held" in lock)) return;
-  const spool = new Spool(site);
+  const spool = new Spool(walHomeOf(site));
   try {
     await spool.prepare();
     await keepAhead(site, spool, await openWalReader(site, systemId));

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import {
@@ -13,6 +13,7 @@ import { raiseAlert } from "../alert.js";
 import { requireOwnSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { healMissed, noteMissed } from "./missed.js";
+import { forgetOld, printOf, rememberPushed, walHomeOf } from "./remembered.js";
 import { readSegmentHeader, type SegmentHeader, systemIdBeside } from "./segmentHeader.js";
 import { openWalWriter, type WalWriter } from "./walStore.js";
 
@@ -23,8 +24,6 @@ const PARALLEL = 4;
 /** Copies that a storage missed earlier, made up for by one call. */
 const HEALED_MOST = 8;
 
-const doneFolder = (site: Site): string => join(site.config.home, "wal-pushed", site.config.site);
-
 /** Archives one file for PostgreSQL, and the next ones with it. Returns when that one is durable in enough storages. */
 export async function pushWal(site: Site, path: string): Promise<void> {
   const name = basename(path);
@@ -34,7 +33,6 @@ export async function pushWal(site: Site, path: string): Promise<void> {
     throw new JBackupError("usage", `${name} is no file of the WAL`, {
       hint: "archive_command = 'jbackup wal push %p'",
     });
-  if (await wasPushed(site, name, path)) return;
   const content = await contentOf(path);
   const systemId = await systemOf(path, name, content);
   await requireOwnSystem(site, systemId);
@@ -119,6 +117,7 @@ async function pushAlong(
   systemId: string,
 ): Promise<void> {
   const ready = (await readyFiles(folder)).filter((name) => name !== asked).slice(0, ALONG_MOST);
+  if (ready.length > 0) await forgetOld(walHomeOf(site));
   const waiting = ready[Symbol.iterator]();
   const worker = async (): Promise<void> => {
     for (const name of waiting) {
@@ -129,8 +128,7 @@ async function pushAlong(
       const isSound = header?.systemId === systemId && content?.length === header.segmentBytes;
       if (!isSound || !isNamedRight(header, name)) continue;
       await writer.put(name, content);
-      await mkdir(doneFolder(site), { recursive: true, mode: 0o700 });
-      await writeFile(join(doneFolder(site), name), print, { mode: 0o600 });
+      await rememberPushed(walHomeOf(site), name, print);
     }
   };
   await Promise.all(Array.from({ length: PARALLEL }, worker));
@@ -145,25 +143,6 @@ async function readyFiles(folder: string): Promise<string[]> {
       .sort();
   } catch (error) {
     if (["ENOENT", "EACCES", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return [];
-    throw error;
-  }
-}
-
-/** Changes when the file is written to, or when it is another one of that name. */
-async function printOf(path: string): Promise<string> {
-  const { dev, ino, size, mtimeMs } = await stat(path);
-  return JSON.stringify([dev, ino, size, mtimeMs]);
-}
-
-/** This very file was pushed along with an earlier one. */
-async function wasPushed(site: Site, name: string, path: string): Promise<boolean> {
-  const mark = join(doneFolder(site), name);
-  try {
-    const pushed = await readFile(mark, "utf8");
-    await rm(mark, { force: true });
-    return pushed === (await printOf(path));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
     throw error;
   }
 }

@@ -1,10 +1,11 @@
 import { constants } from "node:fs";
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { isSegmentName } from "../../domain/wal.js";
+import type { Clock } from "../../sys/clock.js";
 import { ownMark } from "../../sys/processes.js";
-import type { Site } from "../site.js";
-import { readSegmentHeader, type SegmentHeader } from "./segmentHeader.js";
+import { folderFor, type WalHome } from "./remembered.js";
+import { readSegmentHeader, type SegmentHeader, systemIdBeside } from "./segmentHeader.js";
 
 /** What nobody took in this time is not wanted any more. */
 const STALE_MS = 600_000;
@@ -16,13 +17,13 @@ const POSITION = "position";
  * when it keeps one. So what a crash of the machine left is never used: the folder is named after the boot.
  */
 export class Spool {
-  readonly #site: Site;
+  readonly #clock: Clock;
   readonly #all: string;
   readonly #folder: string;
 
-  constructor(site: Site) {
-    this.#site = site;
-    this.#all = join(site.config.home, "wal-fetched", site.config.site);
+  constructor(at: WalHome) {
+    this.#clock = at.clock;
+    this.#all = folderFor(at, "wal-fetched");
     this.#folder = join(this.#all, ownMark().bootId ?? "unknown");
   }
 
@@ -72,8 +73,17 @@ export class Spool {
 
   async #isStale(name: string): Promise<boolean> {
     const facts = await stat(join(this.#folder, name)).catch(nothingThere);
-    return facts === null || this.#site.clock.now().getTime() - facts.mtimeMs > STALE_MS;
+    return facts === null || this.#clock.now().getTime() - facts.mtimeMs > STALE_MS;
   }
+}
+
+/** A segment that was fetched ahead goes where the server wants it. False when it was not. */
+export async function takeFetched(at: WalHome, name: string, path: string): Promise<boolean> {
+  if (!isSegmentName(name)) return false;
+  const spool = new Spool(at);
+  if (!(await spool.take(name, path, await systemIdBeside(resolve(path))))) return false;
+  await spool.notePosition(name).catch(() => undefined); // the server has its file; it is fetched ahead no further, at worst
+  return true;
 }
 
 /** Another call may take or drop a file at any moment. */
