@@ -7,6 +7,9 @@ import { constants, userInfo } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
+// disks that are waited for must not keep the threads that compress
+process.env.UV_THREADPOOL_SIZE = process.env.UV_THREADPOOL_SIZE || "8";
+
 const OLDEST = 24;
 const self = realpathSync(fileURLToPath(import.meta.url));
 const root = dirname(dirname(self));

@@ -2,6 +2,7 @@ import type { Backup } from "../domain/backup.js";
 import { JBackupError } from "../domain/errors.js";
 import { lsnText, parseLsn, walFolder } from "../domain/wal.js";
 import type { Postgres, Session } from "../postgres/postgres.js";
+import { collectGarbageAtOnce } from "../sys/garbage.js";
 import { type BackupRequest, recorded } from "./backup/record.js";
 import { lockOnServer } from "./lock.js";
 import { requireOwnSystem } from "./ownSystem.js";
@@ -47,6 +48,7 @@ async function recordedRun(
 ): Promise<Backup> {
   const what = { job: WAL_JOB, kind: "wal", method: null, note: request.note } as const;
   return recorded(site, run, what, async (draft) => {
+    collectGarbageAtOnce();
     const server = await postgres.wal.server(session);
     await requireOwnSystem(site, server.systemId);
     const writer = await openWalWriter(

@@ -1,5 +1,6 @@
 /** The front of the format: keys, sealed objects, archives of entries, signed manifests. FORMAT.md describes every byte. */
 export { type Archive, type ArchiveOptions, createArchive, type FinishedArchive } from "./archive.js";
+export { FrameCompressor } from "./compress.js";
 export { type EntryOptions, openContents, openEntry } from "./contents.js";
 export {
   encodeFileRecord,

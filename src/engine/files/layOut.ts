@@ -2,6 +2,7 @@ import { chmod, chown, lstat, mkdir, open, rename, rm, symlink } from "node:fs/p
 import { dirname, join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { FileRecord, MappedFile } from "../../domain/fileMap.js";
+import { collectGarbageAtOnce } from "../../sys/garbage.js";
 import type { Site } from "../site.js";
 import type { ListedFile } from "./backupManifest.js";
 import type { OpenedChain } from "./chain.js";
@@ -48,6 +49,7 @@ const UNFINISHED_CONTROL = `${CONTROL_FILE}.jbackup`;
 /** A cluster's files, whole and durable. It cannot be started before the very last of them, pg_control, is in its place. The mark stays. */
 export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOut> {
   const { places } = request;
+  collectGarbageAtOnce();
   await markTarget(places.directory, request.mark);
   await rm(join(places.directory, CONTROL_FILE), { force: true });
   site.step("target-marked");

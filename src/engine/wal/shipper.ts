@@ -10,7 +10,7 @@ export interface ShipperSettings {
 }
 
 /** Memory for segments that are on their way. */
-const IN_FLIGHT_BYTES = 96 * 2 ** 20;
+const IN_FLIGHT_BYTES = 48 * 2 ** 20;
 
 interface Held {
   number: bigint;

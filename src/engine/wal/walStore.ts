@@ -40,6 +40,8 @@ export async function openWalWriter(
     [...lost].map(([name, error]) => [name, { names: new Set(), error }]),
   );
   const running = new Set<Promise<unknown>>();
+  // what suits one segment suits the next
+  const compressor = new site.format.FrameCompressor(site.config.compression);
   let epoch = await currentEpoch(site, keys, systemId);
   let storedBytes = 0;
   let lookedAt = site.clock.monotonicMs();
@@ -56,6 +58,7 @@ export async function openWalWriter(
       dataKey: used.dataKey,
       context: site.format.walContext(site.config.site, used.id, name, mark),
       compression: site.config.compression,
+      compressor,
     });
     return { name, mark, epoch: used, sealed };
   }
