@@ -284,3 +284,25 @@ describe("restore_command", () => {
     await writeFile(path, good);
   });
 });
+
+describe("a storage that is down", () => {
+  test("costs one push its time and no fetch any, while enough others work", async () => {
+    const down = join(site.folder, "down.yaml");
+    const text = await readFile(site.configFile, "utf8");
+    const r2 =
+      '- {name: r2, kind: s3, endpoint: "http://127.0.0.1:9", bucket: b, region: auto, accessKeyId: x, secretAccessKey: y}';
+    await writeFile(down, text.replace("storages:", `minCopies: 2\nstorages:\n  ${r2}`), { mode: 0o600 });
+    const timed = async (...args: string[]): Promise<number> => {
+      const began = performance.now();
+      expect((await site.run(...args, "--config", down)).code).toBe(0);
+      return performance.now() - began;
+    };
+    const path = (nth: number): string => join(data, "pg_wal", (segments[nth] as MadeSegment).name);
+    await timed("wal", "push", path(3));
+    expect(await timed("wal", "push", path(4))).toBeLessThan(6000);
+    expect(await timed("wal", "fetch", (segments[8] as MadeSegment).name, fetched())).toBeLessThan(6000);
+    expect(await site.json(["alerts"])).toContainEqual(
+      expect.objectContaining({ type: "COPY_MISSING", storage: "r2" }),
+    );
+  });
+});

@@ -37,7 +37,10 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
   };
   // what a killed run left there would be taken for the truth
   await rm(directory, { recursive: true, force: true });
-  for (const folder of [directory, ...["want", "have", "none"].map((kind) => join(directory, kind))]) {
+  for (const folder of [
+    directory,
+    ...["want", "have", "none", "took"].map((kind) => join(directory, kind)),
+  ]) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     await chmod(folder, 0o700);
     await own(folder);
@@ -73,19 +76,34 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
     return brought;
   };
 
+  const startNext = (name: string): void => {
+    for (const next of settings.after(name).slice(0, AHEAD)) start(next);
+  };
+
   async function serve(name: string): Promise<void> {
     await rm(place("want", name), { force: true });
     const asked = start(name);
-    for (const next of settings.after(name).slice(0, AHEAD)) start(next);
+    startNext(name);
     await asked;
     // the server may ask again later: then it is fetched again
     coming.delete(name);
     settings.onServed(name);
   }
 
+  /** What lay ready was taken without a word before. */
+  async function noteTaken(name: string): Promise<void> {
+    await rm(place("took", name), { force: true });
+    coming.delete(name);
+    settings.onServed(name);
+    startNext(name);
+  }
+
   const serving = new Set<string>();
   const look = async (): Promise<void> => {
-    for (const name of await readdir(join(directory, "want"))) {
+    // in this order: whoever asks for a file that was taken a moment ago has said before that it was taken
+    const wanted = await readdir(join(directory, "want"));
+    for (const name of (await readdir(join(directory, "took"))).sort()) await noteTaken(name);
+    for (const name of wanted) {
       if (serving.has(name)) continue;
       serving.add(name);
       serve(name)
@@ -127,6 +145,8 @@ const shellWord = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
 const scriptFor = (directory: string, pid: number): string =>
   [
     `spool=${shellWord(directory)}`,
+    'if mv "$spool/have/$1" "$2" 2>/dev/null; then : > "$spool/took/$1" || exit 200; exit 0; fi',
+    'if rm "$spool/none/$1" 2>/dev/null; then : > "$spool/took/$1" || exit 200; exit 1; fi',
     ': > "$spool/want/$1" || exit 200',
     "while :; do",
     '  if [ -e "$spool/have/$1" ]; then mv "$spool/have/$1" "$2" && exit 0; exit 200; fi',

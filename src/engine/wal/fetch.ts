@@ -5,6 +5,7 @@ import { knownSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
 import { fetchWalFile } from "./fetchFile.js";
+import { openNearestReader } from "./nearestReader.js";
 import { walHomeOf } from "./remembered.js";
 import { readSegmentHeader, systemIdBeside, USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { Spool, writeWhole } from "./spool.js";
@@ -15,12 +16,9 @@ export async function fetchWal(site: Site, name: string, path: string): Promise<
   if (!isSegmentName(name) && !isHistoryName(name)) return isOtherFile(name);
   const beside = await systemIdBeside(resolve(path));
   const systemId = beside ?? (await knownSystem(site)) ?? (await onlySystem(site));
-  const reader = await openWalReader(site, systemId);
-  const content = await get(reader, site, systemId, name);
-  if (content === null) {
-    await requireSure(site, reader, name);
-    return false;
-  }
+  const near = await openNearestReader(site, systemId)(name);
+  const content = near === null ? await fromAll(site, systemId, name) : padded(name, [near]);
+  if (content === null) return false;
   await writeWhole(path, content);
   if (isSegmentName(name) && beside !== null)
     await headStart(site, async () => {
@@ -79,14 +77,21 @@ async function requireSure(site: Site, reader: WalReader, name: string): Promise
 const segmentBytesOf = (content: Buffer[]): number =>
   (content[0] && readSegmentHeader(content[0])?.segmentBytes) || USUAL_SEGMENT_BYTES;
 
-async function get(reader: WalReader, site: Site, systemId: string, name: string): Promise<Buffer[] | null> {
+/** Asks every storage, and joins pieces where nobody has the whole. */
+async function fromAll(site: Site, systemId: string, name: string): Promise<Buffer[] | null> {
+  const reader = await openWalReader(site, systemId);
   const found = await fetchWalFile(reader, name, 0, async (segment) => {
     const pieces = await piecesOf(site, systemId, segment, reader);
     // pieces say where the WAL ends, and another storage may know better
     await requireSure(site, reader, name);
     return pieces;
   });
-  if (found === null || isHistoryName(name)) return found;
+  if (found === null) await requireSure(site, reader, name);
+  return found && padded(name, found);
+}
+
+function padded(name: string, found: Buffer[]): Buffer[] {
+  if (isHistoryName(name)) return found;
   const bytes = found.reduce((sum, part) => sum + part.length, 0);
   return [...found, Buffer.alloc(Math.max(0, segmentBytesOf(found) - bytes))];
 }

@@ -2,10 +2,10 @@ import { setTimeout as pause } from "node:timers/promises";
 import { parseSegmentName, segmentName } from "../../domain/wal.js";
 import { takeFileLock } from "../../sys/fileLock.js";
 import type { Site } from "../site.js";
+import { openNearestReader } from "./nearestReader.js";
 import { walHomeOf } from "./remembered.js";
 import { readSegmentHeader, USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { Spool } from "./spool.js";
-import { openWalReader, type WalReader } from "./walStore.js";
 
 const AHEAD_BYTES = 8 * USUAL_SEGMENT_BYTES;
 const PARALLEL = 3;
@@ -23,14 +23,18 @@ export async function fetchAhead(site: Site, systemId: string): Promise<void> {
   const spool = new Spool(walHomeOf(site));
   try {
     await spool.prepare();
-    await keepAhead(site, spool, await openWalReader(site, systemId));
+    await keepAhead(site, spool, openNearestReader(site, systemId));
   } finally {
     for (const name of await spool.names()) await spool.drop(name);
     lock.held.release();
   }
 }
 
-async function keepAhead(site: Site, spool: Spool, reader: WalReader): Promise<void> {
+async function keepAhead(
+  site: Site,
+  spool: Spool,
+  read: (name: string) => Promise<Buffer | null>,
+): Promise<void> {
   let position = await spool.position();
   let segmentBytes = USUAL_SEGMENT_BYTES;
   let askedAtMs = site.clock.monotonicMs();
@@ -38,7 +42,7 @@ async function keepAhead(site: Site, spool: Spool, reader: WalReader): Promise<v
   let isOver = false;
 
   const bring = async (name: string): Promise<void> => {
-    const content = await reader.get(name);
+    const content = await read(name);
     if (content === null) {
       isOver = true;
       return;

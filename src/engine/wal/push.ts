@@ -12,6 +12,7 @@ import {
 import { raiseAlert } from "../alert.js";
 import { requireOwnSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
+import { noteAway, withoutAway } from "./away.js";
 import { healMissed, noteMissed } from "./missed.js";
 import { forgetOld, printOf, rememberPushed, walHomeOf } from "./remembered.js";
 import { readSegmentHeader, type SegmentHeader, systemIdBeside } from "./segmentHeader.js";
@@ -25,7 +26,7 @@ const PARALLEL = 4;
 const HEALED_MOST = 8;
 
 /** Archives one file for PostgreSQL, and the next ones with it. Returns when that one is durable in enough storages. */
-export async function pushWal(site: Site, path: string): Promise<void> {
+export async function pushWal(whole: Site, path: string): Promise<void> {
   const name = basename(path);
   if (isBackupHistory(name)) return; // tells where a base backup began: ours know that by themselves
   const file = parseWalFile(name);
@@ -35,7 +36,8 @@ export async function pushWal(site: Site, path: string): Promise<void> {
     });
   const content = await contentOf(path);
   const systemId = await systemOf(path, name, content);
-  await requireOwnSystem(site, systemId);
+  await requireOwnSystem(whole, systemId);
+  const site = await withoutAway(whole);
   const writer = await openWalWriter(site, systemId);
   try {
     const [asked] = await Promise.allSettled([
@@ -46,6 +48,7 @@ export async function pushWal(site: Site, path: string): Promise<void> {
     await writer.settled();
   } finally {
     await noteMissed(site, writer);
+    await noteAway(site, writer);
   }
   await healMissed(site, systemId, [...writer.missed.keys()], HEALED_MOST);
 }

@@ -167,9 +167,9 @@ export interface WalReader {
 export async function openWalReader(
   site: Site,
   systemId: string,
-  { without }: { without?: "lost" } = {},
+  { without, except = [] }: { without?: "lost"; except?: string[] } = {},
 ): Promise<WalReader> {
-  const { usable, lost } = await storagesForReading(site);
+  const { usable, lost } = await storagesForReading(site, except);
   const unread = new Map(lost);
   const keysOf = new Map<string, Promise<Buffer>>();
   const told = new Set<string>();
