@@ -92,6 +92,10 @@ export const walFolder = (systemId: string): string => `wal/${systemId}`;
 export const epochKey = (systemId: string, epochId: string): string =>
   `${walFolder(systemId)}/keys/${epochId}.json`;
 
+/** The id of the WAL key that an object holds; null for other objects. */
+export const parseEpochKey = (key: string): string | null =>
+  /^wal\/\d+\/keys\/([0-9a-f-]{36})\.json$/.exec(key)?.[1] ?? null;
+
 export function walKey(systemId: string, name: string): string {
   const timeline = name.slice(0, 8);
   return isHistoryName(name)

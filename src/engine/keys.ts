@@ -1,11 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
-import type { WrappedKey } from "../domain/manifest.js";
+import type { Manifest, WrappedKey } from "../domain/manifest.js";
 import { parseManifestKey } from "../domain/reference.js";
+import { parseEpochKey } from "../domain/wal.js";
+import type { Storage } from "../storage/storage.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
 import { findBackup, readManifest } from "./findBackup.js";
 import { kitText } from "./recoveryKit.js";
-import { manifestKey } from "./replicate.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { identities, sealingKeys, trustedSigners } from "./siteKeys.js";
@@ -95,15 +96,11 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
     const wrapped = new Map<string, WrappedKey[]>();
     const failed: KeyRotation["failed"] = [];
     for (const storage of usable) {
-      const keys: string[] = [];
-      for await (const { key } of storage.list("backups/"))
-        if (parseManifestKey(key) !== null) keys.push(key);
-      for (const [done, key] of keys.entries()) {
+      const places = await sealedFor(storage);
+      for (const [done, place] of places.entries()) {
         site.signal.throwIfAborted();
-        const place = parseManifestKey(key);
-        if (place === null) continue;
         try {
-          const { manifest } = await readManifest(site, [storage], place, signers);
+          const manifest = await manifestAt(site, storage, place, signers);
           const { backupId, keyCommitment } = manifest.body;
           const fresh =
             wrapped.get(backupId) ??
@@ -113,14 +110,8 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
               backupId,
             ));
           wrapped.set(backupId, fresh);
-          await storage.put(
-            manifestKey(place.folder),
-            site.storage.bytesBody([site.format.rewrapManifest(manifest, fresh)]),
-            {
-              replace: true,
-              signal: site.signal,
-            },
-          );
+          const body = site.storage.bytesBody([site.format.rewrapManifest(manifest, fresh)]);
+          await storage.put(place.key, body, { replace: true, signal: site.signal });
           site.step("manifest-rewrapped");
         } catch (error) {
           site.signal.throwIfAborted();
@@ -129,7 +120,7 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
         site.report.progress({
           task: `rotating keys in ${storage.name}`,
           done: done + 1,
-          total: keys.length,
+          total: places.length,
           unit: "objects",
         });
       }
@@ -146,6 +137,40 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
     return { rewrapped: wrapped.size, failed };
   };
   return withRun(site, "keys-rotate", rotate, BACKUP_LOCK);
+}
+
+interface SealedPlace {
+  key: string;
+  id: string;
+  tenantId: string | null;
+  /** Null for a key of the WAL, which is no backup. */
+  folder: string | null;
+}
+
+async function manifestAt(
+  site: Site,
+  storage: Storage,
+  { key, id, tenantId, folder }: SealedPlace,
+  signers: string[],
+): Promise<Manifest> {
+  if (folder !== null)
+    return (await readManifest(site, [storage], { folder, id, tenantId }, signers)).manifest;
+  const bytes = await site.storage.readAll(storage, key, { maxBytes: site.format.MANIFEST_MAX_BYTES });
+  return site.format.readManifest(bytes, { signers, expect: { site: site.config.site, backupId: id } });
+}
+
+/** Everything in a storage that holds wrapped keys: the manifests of backups, and the keys of the WAL. */
+async function sealedFor(storage: Storage): Promise<SealedPlace[]> {
+  const places: SealedPlace[] = [];
+  for await (const { key } of storage.list("backups/")) {
+    const place = parseManifestKey(key);
+    if (place !== null) places.push({ key, ...place });
+  }
+  for await (const { key } of storage.list("wal/")) {
+    const id = parseEpochKey(key);
+    if (id !== null) places.push({ key, id, tenantId: null, folder: null });
+  }
+  return places;
 }
 
 /** Everything that is needed to open the backups when this machine, and jbackup itself, are gone. */

@@ -215,6 +215,17 @@ test("server programs of another version are refused before anything is written"
   expect(existsSync(directory)).toBe(false);
 });
 
+test("after a rotation of keys, WAL goes on being archived and opened", async () => {
+  const rotated = await site.json(["keys", "rotate"]);
+  expect(rotated.failed).toEqual([]);
+  await query(server.url("shop"), "insert into ledger values (100000, 'after the rotation')");
+  await site.json(["backup", "wal"]);
+  expected = await query(server.url("shop"), CONTENT);
+  const directory = join(folder, "after-rotation");
+  await site.json(intoDirectory(directory));
+  expect(await contentIn(directory)).toEqual(expected);
+});
+
 test("a copy that is damaged is left for the other storage's, and told", async () => {
   const backups = join(site.folder, "one", "backups", "full");
   const packs = (await readdir(backups, { recursive: true })).filter((name) => /data\/\d+\.jbk$/.test(name));

@@ -59,11 +59,14 @@ export class Lane {
   #epochReady(epoch: Epoch): Promise<void> {
     const known = this.#epochs.get(epoch.id);
     if (known) return known;
-    const stored = this.storage.put(
-      epochKey(this.#systemId, epoch.id),
-      this.#site.storage.bytesBody([epoch.manifest]),
-      { signal: this.#signal },
-    );
+    const stored = this.storage
+      .put(epochKey(this.#systemId, epoch.id), this.#site.storage.bytesBody([epoch.manifest]), {
+        signal: this.#signal,
+      })
+      .catch((error: unknown) => {
+        // wrapped anew by a rotation of keys: the same key under the same signed id
+        if (!isJBackupError(error, "object_exists")) throw error;
+      });
     this.#epochs.set(epoch.id, stored);
     stored.catch(() => this.#epochs.delete(epoch.id)); // tried again with the next object
     return stored;
