@@ -8,6 +8,8 @@ import { findBackup } from "./findBackup.js";
 import { openBackup } from "./openBackup.js";
 import type { Site } from "./site.js";
 
+export type { BackupFilter } from "../catalog/catalog.js";
+
 export interface ShownBackup {
   backup: Backup;
   /** null where this host has no key to look inside. */

@@ -1,5 +1,6 @@
 import type { Backup } from "../../domain/backup.js";
-import { listBackups } from "../../engine/history.js";
+import { type BackupFilter, listBackups } from "../../engine/history.js";
+import type { Site } from "../../engine/site.js";
 import { copiesText, painted } from "../backupText.js";
 import { type CommandRun, withSiteToRead } from "../context.js";
 import { choiceFlag, countFlag, textFlag, timeFlag } from "../flags.js";
@@ -36,6 +37,22 @@ const columnsAt = (now: Date, paint: Paint): Column<Backup>[] => [
   { title: "NOTE", value: ({ note }) => note ?? "", rank: 7, most: 40 },
 ];
 
+/** A pass over the WAL every five minutes would hide everything else. */
+async function withoutWal(site: Site, filter: BackupFilter & { limit: number }): Promise<Backup[]> {
+  const found = await Promise.all(
+    KINDS.filter((kind) => kind !== "wal").map((kind) => listBackups(site, { ...filter, kind })),
+  );
+  return found
+    .flat()
+    .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
+    .slice(0, filter.limit);
+}
+
+async function walRemark(site: Site): Promise<string> {
+  const [pass] = await listBackups(site, { kind: "wal", limit: 1 });
+  return pass === undefined ? "" : "\nPasses over the WAL are left out: jbackup list --kind wal shows them";
+}
+
 export const run: CommandRun = (context, _args, options) => {
   const now = context.clock.now();
   const kind = choiceFlag(options, "kind", KINDS);
@@ -45,19 +62,23 @@ export const run: CommandRun = (context, _args, options) => {
   const until = timeFlag(options, "until", now);
   const limit = countFlag(options, "limit", 1, 100_000) ?? 50;
   return withSiteToRead(context, async (site) => {
-    const backups = await listBackups(site, {
+    const { output } = context;
+    const filter = {
       limit,
-      ...(kind ? { kind } : {}),
       ...(status ? { status: [status] } : {}),
       ...(tenantId ? { tenantId } : {}),
       ...(since ? { since } : {}),
       ...(until ? { until } : {}),
-    });
-    const { output } = context;
+    };
+    const isForPeople = kind === undefined && !output.json;
+    const backups = isForPeople
+      ? await withoutWal(site, filter)
+      : await listBackups(site, { ...filter, ...(kind ? { kind } : {}) });
+    const table = tableText(backups, columnsAt(now, output.paint), output.columns, output.paint.bold);
     const text =
       backups.length === 0
         ? "No backups match. jbackup backup full makes one; jbackup catalog rebuild finds those in the storages."
-        : tableText(backups, columnsAt(now, output.paint), output.columns, output.paint.bold);
+        : `${table}${isForPeople ? await walRemark(site) : ""}`;
     output.answer(backups, text);
     return 0;
   });
