@@ -44,6 +44,15 @@ export function parseSegmentName(name: string, segmentBytes: number): WalSegment
 export const segmentAt = (lsn: Lsn, segmentBytes: number): bigint => lsn / BigInt(segmentBytes);
 export const segmentStart = (number: bigint, segmentBytes: number): Lsn => number * BigInt(segmentBytes);
 
+/** The segments that hold the WAL from one position up to, not including, another. */
+export function segmentsBetween(timeline: number, from: Lsn, to: Lsn, segmentBytes: number): string[] {
+  const names: string[] = [];
+  const last = segmentAt(to - 1n, segmentBytes);
+  for (let number = segmentAt(from, segmentBytes); number <= last; number++)
+    names.push(segmentName({ timeline, number }, segmentBytes));
+  return names;
+}
+
 export const historyName = (timeline: number): string => `${hex8(timeline)}.history`;
 export const isHistoryName = (name: string): boolean => /^[0-9A-F]{8}\.history$/.test(name);
 

@@ -1,6 +1,7 @@
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { ManifestBody } from "../domain/manifest.js";
 import { type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
+import { parseLsn } from "../domain/wal.js";
 import { type FoundBackup, findBackup, idsInStorages } from "./findBackup.js";
 import type { Site } from "./site.js";
 
@@ -48,17 +49,12 @@ export async function findPhysical(site: Site, reference: string): Promise<Found
   });
 }
 
-export const lsnNumber = (lsn: string): bigint => {
-  const [high = "0", low = "0"] = lsn.split("/");
-  return (BigInt(`0x${high}`) << 32n) | BigInt(`0x${low}`);
-};
-
 const endTimeOf = (body: ManifestBody): string => String(body.metadata.endTime ?? body.finishedAt);
 
 /** Whether a recovery to the target can begin from this backup: it must have ended before. */
 function endsBefore(body: ManifestBody, target: RecoveryTarget): boolean {
   if (target.kind === "time") return Date.parse(endTimeOf(body)) <= target.at.getTime();
-  if (target.kind === "lsn") return lsnNumber(body.endLsn ?? "0/0") <= lsnNumber(target.lsn);
+  if (target.kind === "lsn") return parseLsn(body.endLsn ?? "0/0") <= parseLsn(target.lsn);
   return true;
 }
 

@@ -88,11 +88,14 @@ export async function storagesForReading(
   return { ...found, usable: nearestFirst(found.usable) };
 }
 
+const HOUR_MS = 3_600_000;
+
 /** What killed runs left half-done: under the job's locks, whatever is unfinished below its folder is nobody's. */
 export async function sweepStorages(site: Site, storages: Storage[]): Promise<void> {
   await Promise.all(
     storages.map(async (storage) => {
-      const swept = await storage.sweep("backups/full/", 0);
+      // WAL is archived all the time, by others as well: only what is old is surely nobody's
+      const swept = (await storage.sweep("backups/full/", 0)) + (await storage.sweep("wal/", HOUR_MS));
       if (swept > 0)
         site.report.info(`storage ${storage.name}: removed ${swept} unfinished uploads of a killed run`);
     }),

@@ -1,5 +1,6 @@
 import type pg from "pg";
 import { JBackupError } from "../domain/errors.js";
+import { lsnText } from "../domain/wal.js";
 import { connectReplication, type Target, translate } from "./connection.js";
 
 /** Positions that the receiver tells the server: what is flushed, the slot need not keep any longer. */
@@ -115,7 +116,7 @@ function stream(
     const query = {
       submit: (connection: Wire) =>
         connection.query(
-          `START_REPLICATION SLOT ${request.slot} PHYSICAL ${positionText(request.from)} TIMELINE ${request.timeline}`,
+          `START_REPLICATION SLOT ${request.slot} PHYSICAL ${lsnText(request.from)} TIMELINE ${request.timeline}`,
         ),
       handleRowDescription: () => undefined,
       handleDataRow: ({ fields }: { fields: (Buffer | string | null)[] }) => {
@@ -154,6 +155,3 @@ function statusMessage({ written, flushed }: Positions, nowMs: number, wantsRepl
   message[33] = wantsReply ? 1 : 0;
   return message;
 }
-
-const positionText = (at: bigint): string =>
-  `${(at >> 32n).toString(16).toUpperCase()}/${(at & 0xffff_ffffn).toString(16).toUpperCase()}`;

@@ -2,8 +2,8 @@ import type { FileHandle } from "node:fs/promises";
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
+import { parseLsn, segmentsBetween } from "../../domain/wal.js";
 import { CONTROL, openIfThere, readControl, readInto, walkDataDirectory } from "./dataDirectory.js";
-import { lsnNumber, segmentNames } from "./lsn.js";
 import { filePart, inMemory, type PageCheck, pageCheckOf, type ReadAgain } from "./pageCheck.js";
 import type { BackupFiles, ByteSpan, FilePart, SourceFile } from "./sourceFile.js";
 
@@ -13,7 +13,7 @@ const SMALLEST_BYTES = 2 ** 20;
 export function filesOfDirectory(directory: string, checkedFrom: string | null): BackupFiles {
   const warnings: string[] = [];
   const buffers = new BufferPool();
-  const startLsn = checkedFrom === null ? null : lsnNumber(checkedFrom);
+  const startLsn = checkedFrom === null ? null : parseLsn(checkedFrom);
   const sourceOf = (path: string, mode: number, size: number): SourceFile => ({
     path,
     mode,
@@ -48,7 +48,7 @@ export function filesOfDirectory(directory: string, checkedFrom: string | null):
       return inMemory(CONTROL, mode, await readControl(directory));
     },
     async *wal({ timeline, startLsn: from, endLsn, segmentBytes }) {
-      const names = segmentNames(timeline, lsnNumber(from), lsnNumber(endLsn), BigInt(segmentBytes));
+      const names = segmentsBetween(timeline, parseLsn(from), parseLsn(endLsn), segmentBytes);
       const there = new Set(await readdir(join(directory, "pg_wal")));
       const missing = names.filter((name) => !there.has(name));
       if (missing.length > 0)

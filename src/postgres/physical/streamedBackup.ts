@@ -1,8 +1,8 @@
 import { JBackupError } from "../../domain/errors.js";
+import { parseLsn } from "../../domain/wal.js";
 import type { Session } from "../connection.js";
 import type { BaseBackup } from "./baseBackup.js";
 import type { ClusterFacts } from "./clusterFacts.js";
-import { lsnNumber } from "./lsn.js";
 import type { ReplicationEvent, ReplicationSession } from "./replication.js";
 import { clockOf, holdWal, lagSeconds, requireSameServer } from "./serverState.js";
 import { filesOfStream, type StreamedArchive } from "./streamedFiles.js";
@@ -25,7 +25,7 @@ export async function startOnStream(
     const { lsn: startLsn, timeline } = await stream.position();
     const startTime = await clockOf(session);
     await stream.tablespaces();
-    const checkedFrom = cluster.hasPageChecksums ? lsnNumber(startLsn) : null;
+    const checkedFrom = cluster.hasPageChecksums ? parseLsn(startLsn) : null;
     const files = filesOfStream(
       stream.archives(),
       checkedFrom,

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { JBackupError } from "../../domain/errors.js";
-import { lsnNumber, lsnText, segmentNames } from "./lsn.js";
+import { lsnText, parseLsn, segmentsBetween } from "../../domain/wal.js";
 import { filePart, inMemory } from "./pageCheck.js";
 import type { ReplicationEvent, ReplicationSession } from "./replication.js";
 import type { BackupFiles, FilePart, SourceFile } from "./sourceFile.js";
@@ -17,11 +17,11 @@ export async function* walOfServer(session: ReplicationSession, range: WalRange)
   const { timeline, segmentBytes } = range;
   if (timeline > 1) yield await historyOf(session, timeline);
   const segment = BigInt(segmentBytes);
-  const [from, end] = [lsnNumber(range.startLsn), lsnNumber(range.endLsn)];
+  const [from, end] = [parseLsn(range.startLsn), parseLsn(range.endLsn)];
   const first = (from / segment) * segment;
   const command = `START_REPLICATION PHYSICAL ${lsnText(first)} TIMELINE ${timeline}`;
   const bytes = new WalBytes(session, session.events(command), first, end);
-  for (const name of segmentNames(timeline, from, end, segment))
+  for (const name of segmentsBetween(timeline, from, end, segmentBytes))
     yield {
       path: `pg_wal/${name}`,
       mode: 0o600,
