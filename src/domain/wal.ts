@@ -74,6 +74,25 @@ export function parseHistory(text: string): TimelineSwitch[] {
     });
 }
 
+/** A part of the way to a server's present: the WAL of one timeline, up to where it was left; null where it still goes on. */
+export interface TimelineLeg {
+  timeline: number;
+  from: Lsn;
+  to: Lsn | null;
+}
+
+/** The timelines that lead from a position to the newest one. */
+export function timelineLegs(from: Lsn, newest: number, switches: readonly TimelineSwitch[]): TimelineLeg[] {
+  const legs: TimelineLeg[] = [];
+  let reached = from;
+  for (const { timeline, at } of switches) {
+    if (at <= reached) continue;
+    legs.push({ timeline, from: reached, to: at });
+    reached = at;
+  }
+  return [...legs, { timeline: newest, from: reached, to: null }];
+}
+
 /** A WAL object's name inside its folder, without `.jbk`. */
 export type WalFile =
   | { kind: "segment"; name: string }

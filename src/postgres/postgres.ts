@@ -75,6 +75,7 @@ export interface WalSteps {
   heartbeat: typeof walServer.heartbeat;
   isSynchronous: typeof walServer.isSynchronous;
   segmentsThere: typeof walServer.segmentsThere;
+  segmentsOnServer: typeof walServer.segmentsOnServer;
   readWalFile: typeof walServer.readWalFile;
   health: typeof walHealth;
   receiver(applicationName: string): Promise<WalReceiver>;
@@ -137,6 +138,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       heartbeat: walServer.heartbeat,
       isSynchronous: walServer.isSynchronous,
       segmentsThere: walServer.segmentsThere,
+      segmentsOnServer: walServer.segmentsOnServer,
       readWalFile: walServer.readWalFile,
       health: walHealth,
       receiver: (name) => openWalReceiver(target, given.user, name, given.nowMs),

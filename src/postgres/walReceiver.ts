@@ -17,6 +17,8 @@ export interface WalStreamRequest {
   onData(at: bigint, bytes: Buffer): void;
   /** The server wants to know where we are. */
   onAsked(): void;
+  /** The server agrees to send from there on. */
+  onStarted(): void;
 }
 
 /** How a stream ended: the server went on to another timeline, where its WAL begins at `at`. */
@@ -30,13 +32,16 @@ export interface WalReceiver {
   timeline: number;
   /** The server's own end of WAL when it was asked. */
   position: string;
-  history(timeline: number): Promise<{ name: string; content: Buffer }>;
-  /** Streams until the timeline ends, or fails when the connection does. */
-  stream(request: WalStreamRequest): Promise<TimelineEnd>;
+  /** Null when the server does not have it: of timelines before its own first base it need not. */
+  history(timeline: number): Promise<{ name: string; content: Buffer } | null>;
+  /** Streams until the timeline ends, or fails when the connection does. Null when it was ended from this side. */
+  stream(request: WalStreamRequest): Promise<TimelineEnd | null>;
   report(positions: Positions, wantsReply?: boolean): void;
   /** Holds the server up while storages are slower than it. */
   pause(): void;
   resume(): void;
+  /** Ends the stream in good order: the server hears what was reported before, and lets go of the slot. */
+  end(): void;
   close(): void;
 }
 
@@ -49,6 +54,7 @@ interface Wire {
   removeListener(event: string, listener: (message: never) => void): void;
 }
 
+const NO_FILE = "58P01";
 const POSTGRES_EPOCH_MS = 946_684_800_000;
 const DATA_HEADER_BYTES = 25;
 const Tag = { data: 0x77, keepalive: 0x6b, status: 0x72 } as const;
@@ -62,6 +68,7 @@ export async function openWalReceiver(
 ): Promise<WalReceiver> {
   const { client, address } = await connectReplication(target, user, applicationName);
   const wire = (client as unknown as { connection: Wire }).connection;
+  const leave = { isMeant: false };
   const rowsOf = async (command: string): Promise<Record<string, unknown>[]> => {
     try {
       return (await client.query(command)).rows;
@@ -77,16 +84,24 @@ export async function openWalReceiver(
       timeline: Number(identity.timeline),
       position: String(identity.xlogpos),
       history: async (timeline) => {
-        const [row] = await rowsOf(`TIMELINE_HISTORY ${timeline}`);
-        if (row === undefined) throw new JBackupError("bug", `no history of timeline ${timeline}`);
+        const [row] = await rowsOf(`TIMELINE_HISTORY ${timeline}`).catch((error: JBackupError) => {
+          if ((error.cause as { code?: string } | undefined)?.code === NO_FILE) return [];
+          throw error;
+        });
+        if (row === undefined) return null;
         return { name: String(row.filename), content: Buffer.from(row.content as Buffer | string) };
       },
-      stream: (request) => stream(client, wire, address, request),
+      stream: (request) => stream(client, wire, address, request, leave),
       report: (positions, wantsReply = false) => {
         if (wire.stream.writable) wire.sendCopyFromChunk(statusMessage(positions, nowMs(), wantsReply));
       },
       pause: () => wire.stream.pause(),
       resume: () => wire.stream.resume(),
+      end: () => {
+        if (leave.isMeant || !wire.stream.writable) return;
+        leave.isMeant = true;
+        wire.endCopyFrom();
+      },
       close: () => wire.stream.destroy(),
     };
   } catch (error) {
@@ -100,17 +115,22 @@ function stream(
   wire: Wire,
   address: Parameters<typeof translate>[1],
   request: WalStreamRequest,
-): Promise<TimelineEnd> {
-  return new Promise<TimelineEnd>((resolve, reject) => {
+  leave: { isMeant: boolean },
+): Promise<TimelineEnd | null> {
+  return new Promise<TimelineEnd | null>((resolve, reject) => {
     let end: TimelineEnd | null = null;
     const onEnd = (): void => finish(lost());
-    const onCopyDone = (): void => wire.endCopyFrom();
+    const onCopyDone = (): void => {
+      if (!leave.isMeant) wire.endCopyFrom();
+    };
+    const onStarted = (): void => request.onStarted();
     const lost = (): Error =>
       translate(Object.assign(new Error("the connection was terminated"), { code: "57P02" }), address);
     const finish = (error: Error | null): void => {
       wire.removeListener("end", onEnd);
       wire.removeListener("copyDone", onCopyDone);
-      if (error === null && end !== null) resolve(end);
+      wire.removeListener("replicationStart", onStarted);
+      if (error === null && (end !== null || leave.isMeant)) resolve(end);
       else reject(error ?? lost());
     };
     const query = {
@@ -136,6 +156,7 @@ function stream(
     };
     wire.on("end", onEnd);
     wire.on("copyDone", onCopyDone);
+    wire.on("replicationStart", onStarted);
     client.query(query as unknown as pg.Submittable);
   });
 }

@@ -1,6 +1,6 @@
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { JBackupError } from "../domain/errors.js";
+import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Session } from "./connection.js";
 import { serverFacts } from "./facts.js";
 import { isReadableHere, readInto } from "./physical/dataDirectory.js";
@@ -90,8 +90,25 @@ export async function makeSlot(session: Session, name: string): Promise<Slot> {
   return made;
 }
 
+/** Segments that the server still has; null when the role may not look. */
+export async function segmentsOnServer(session: Session): Promise<Set<string> | null> {
+  try {
+    const rows = await session.rows<{ name: string }>(
+      "select name from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'",
+    );
+    return new Set(rows.map(({ name }) => name));
+  } catch (error) {
+    if (isJBackupError(error, "postgres_denied")) return null;
+    throw error;
+  }
+}
+
+/** Never back: a slot that was made anew may be ahead of what is archived at the moment. */
 export const advanceSlot = async (session: Session, name: string, to: string): Promise<void> => {
-  await session.rows("select pg_replication_slot_advance($1, $2::pg_lsn)", [name, to]);
+  await session.rows(
+    "select pg_replication_slot_advance(slot_name, $2::pg_lsn) from pg_replication_slots where slot_name = $1 and restart_lsn < $2::pg_lsn",
+    [name, to],
+  );
 };
 
 /** The end of everything that is committed by now, put where a recovery can stop behind it. */

@@ -1,19 +1,19 @@
 import { JBackupError } from "../../domain/errors.js";
 import {
-  historyName,
-  isHistoryName,
   type Lsn,
   lsnText,
   parseLsn,
   segmentAt,
   segmentName,
   segmentStart,
+  type TimelineLeg,
 } from "../../domain/wal.js";
 import type { Postgres, Session, WalServer } from "../../postgres/postgres.js";
 import { raiseAlert } from "../alert.js";
 import type { Site } from "../site.js";
 import { Shipper } from "./shipper.js";
 import { streamUpTo } from "./streaming.js";
+import { beforeSlot, legsFrom, storeHistories } from "./timelines.js";
 import type { WalWriter } from "./walStore.js";
 
 /** Everything that a run of archiving works with. */
@@ -37,7 +37,8 @@ export interface Tally {
 }
 
 /** Where archiving goes on: what the slot still holds, so what is not known to be stored. */
-export async function slotPosition({ site, postgres, session, slot }: Archiving): Promise<Lsn> {
+export async function slotPosition(archiving: Archiving, timeline: number): Promise<Lsn> {
+  const { site, postgres, session, slot } = archiving;
   const found = await postgres.wal.findSlot(session, slot);
   if (found?.isActive)
     throw new JBackupError("locked", `the replication slot ${slot} is in use by another receiver`, {
@@ -46,7 +47,9 @@ export async function slotPosition({ site, postgres, session, slot }: Archiving)
   if (found !== null) return parseLsn(found.restartLsn);
   const made = await postgres.wal.makeSlot(session, slot);
   site.report.info(`made the replication slot ${slot}: the server keeps WAL until it is stored`);
-  return parseLsn(made.restartLsn);
+  const { from, gap } = await beforeSlot(archiving, parseLsn(made.restartLsn), timeline);
+  if (gap !== null) await alertGap(site, gap.from, gap.to);
+  return from;
 }
 
 /** Everything up to a position, then done. */
@@ -55,27 +58,47 @@ export async function archiveUpTo(
   end: { lsn: string; timeline: number },
 ): Promise<void> {
   const { server, tally } = archiving;
-  const from = await slotPosition(archiving);
-  const to = parseLsn(end.lsn);
+  const from = await slotPosition(archiving, end.timeline);
   tally.from = from;
   tally.to = from;
   tally.timeline = end.timeline;
   await storeHistories(archiving, end.timeline);
-  const shipper = shipperFor(archiving);
-  const first = segmentAt(from, server.segmentBytes);
-  shipper.begin(end.timeline, segmentStart(first, server.segmentBytes), 0);
+  const to = parseLsn(end.lsn);
   // after a switch the rest of the last segment is there too
   const finished = server.inRecovery
     ? segmentAt(to, server.segmentBytes)
     : segmentAfter(to, server.segmentBytes);
   const wanted = server.inRecovery ? to : segmentStart(finished, server.segmentBytes);
-  const reached = await shipFinished(archiving, shipper, end.timeline, first, finished);
+  for (const leg of await legsFrom(archiving, from, end.timeline)) {
+    if (leg.to === null) {
+      await archiveLeg(archiving, leg, finished, wanted);
+      continue;
+    }
+    // the segment in which a timeline was left is the next one's too
+    const left = segmentAt(leg.to, server.segmentBytes);
+    await archiveLeg(archiving, leg, left, segmentStart(left, server.segmentBytes));
+  }
+}
+
+/** Finished segments from where they lie, what is left of the timeline through the stream. */
+async function archiveLeg(
+  archiving: Archiving,
+  { timeline, from }: TimelineLeg,
+  finished: bigint,
+  wanted: Lsn,
+): Promise<void> {
+  const { server, tally, postgres, session, slot } = archiving;
+  const first = segmentAt(from, server.segmentBytes);
+  const start = segmentStart(first, server.segmentBytes);
+  if (start >= wanted) return;
+  const shipper = shipperFor(archiving);
+  shipper.begin(timeline, start, 0);
+  const reached = await shipFinished(archiving, shipper, timeline, first, finished);
   await shipper.settle();
-  const { postgres, session, slot } = archiving;
-  if (shipper.durable > from) await postgres.wal.advanceSlot(session, slot, lsnText(shipper.durable));
+  await postgres.wal.advanceSlot(session, slot, lsnText(shipper.durable));
   if (segmentStart(reached, server.segmentBytes) < wanted) {
     shipper.skipTo(reached);
-    await streamUpTo(archiving, shipper, end.timeline, wanted);
+    await streamUpTo(archiving, shipper, timeline, wanted);
   }
   await shipper.settle();
   tally.to = shipper.durable;
@@ -127,36 +150,6 @@ export async function shipFinished(
   }
   return number;
 }
-
-/** The histories of all timelines up to this one: without them no recovery crosses from one to the next. */
-export async function storeHistories(
-  { site, postgres, server, writer, slot }: Archiving,
-  timeline: number,
-): Promise<void> {
-  if (timeline < 2) return;
-  if (server.walDirectory !== null) {
-    const there = await postgres.wal.segmentsThere(server.walDirectory);
-    for (const name of [...there].filter(isHistoryName)) {
-      const content = await postgres.wal.readWalFile(
-        server.walDirectory,
-        name,
-        Buffer.alloc(HISTORY_MAX_BYTES),
-      );
-      if (content !== null) await writer.put(name, Buffer.from(content));
-    }
-    return;
-  }
-  const receiver = await postgres.wal.receiver(slot);
-  try {
-    const { name, content } = await receiver.history(timeline);
-    if (name !== historyName(timeline)) site.report.warn(`the server calls the history ${name}`);
-    await writer.put(name, content);
-  } finally {
-    receiver.close();
-  }
-}
-
-const HISTORY_MAX_BYTES = 2 ** 20;
 
 /** The server no longer has what was not stored yet: nothing brings it back, and nobody may learn of it too late. */
 export async function alertGap(site: Site, from: Lsn, to: Lsn): Promise<void> {

@@ -1,17 +1,12 @@
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
-import { type Lsn, lsnText, parseLsn, segmentAt, segmentStart } from "../../domain/wal.js";
+import { lsnText, parseLsn, segmentAt, segmentStart, type TimelineLeg } from "../../domain/wal.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
-import {
-  type Archiving,
-  alertGap,
-  shipFinished,
-  shipperFor,
-  slotPosition,
-  storeHistories,
-} from "./archiving.js";
+import { requireOwnSystem } from "../ownSystem.js";
+import { type Archiving, alertGap, shipFinished, shipperFor, slotPosition } from "./archiving.js";
 import { healMissed, noteMissed } from "./missed.js";
 import type { Shipper } from "./shipper.js";
 import { type Stream, startStream } from "./streaming.js";
+import { legsFrom, storeHistories } from "./timelines.js";
 
 const PIECE_EVERY_MS = 1_000;
 const HEARTBEAT_EVERY_MS = 60_000;
@@ -73,23 +68,22 @@ const isPassing = (error: unknown): boolean =>
 async function followOnce(archiving: Archiving, onConnected: () => Promise<void>): Promise<void> {
   const { postgres, site } = archiving;
   const session = await postgres.admin();
-  const current: Archiving = { ...archiving, session, server: await postgres.wal.server(session) };
-  if (current.server.systemId !== archiving.server.systemId)
-    throw new Error(`the server is another cluster now: ${current.server.systemId}`);
   try {
-    let timeline = await currentTimeline(current);
-    let from = await slotPosition(current);
+    const current: Archiving = { ...archiving, session, server: await postgres.wal.server(session) };
+    await requireOwnSystem(site, current.server.systemId);
+    let from = await slotPosition(current, await currentTimeline(current));
     const known = archiving.tally.to;
     if (known !== null && from > known) await alertGap(site, known, from);
     archiving.tally.from ??= from;
     archiving.tally.to ??= from;
     for (;;) {
-      archiving.tally.timeline = timeline;
-      await storeHistories(current, timeline);
-      const end = await followTimeline(current, timeline, from, onConnected);
+      const newest = await currentTimeline(current);
+      await storeHistories(current, newest);
+      const [leg] = (await legsFrom(current, from, newest)) as [TimelineLeg];
+      archiving.tally.timeline = leg.timeline;
+      const end = await followTimeline(current, leg, onConnected);
       if (end === null) return;
       site.report.info(`the server went on to timeline ${end.timeline} at ${end.at}`);
-      timeline = end.timeline;
       from = parseLsn(end.at);
     }
   } finally {
@@ -106,16 +100,15 @@ async function currentTimeline({ postgres, slot }: Archiving): Promise<number> {
 /** Null when the signal came: then everything that was received is stored. */
 async function followTimeline(
   archiving: Archiving,
-  timeline: number,
-  from: Lsn,
+  leg: TimelineLeg,
   onConnected: () => Promise<void>,
 ): Promise<{ timeline: number; at: string } | null> {
   const { site, server } = archiving;
   const { segmentBytes } = server;
   const shipper = shipperFor(archiving);
-  const first = segmentAt(from, segmentBytes);
-  shipper.begin(timeline, segmentStart(first, segmentBytes), 0);
-  await catchUp(archiving, shipper, timeline, first);
+  const { timeline } = leg;
+  shipper.begin(timeline, segmentStart(segmentAt(leg.from, segmentBytes), segmentBytes), 0);
+  await catchUp(archiving, shipper, leg);
   const stream = await startStream(archiving, shipper, timeline);
   const care = takeCare(archiving, shipper, stream);
   let end: { timeline: number; at: string } | null = null;
@@ -129,7 +122,7 @@ async function followTimeline(
     },
   );
   try {
-    await onConnected();
+    let isTold = false;
     let nextPiece = site.clock.monotonicMs() + PIECE_EVERY_MS;
     while (end === null && failure === null && shipper.failure === null && !site.signal.aborted) {
       const now = site.clock.monotonicMs();
@@ -138,10 +131,14 @@ async function followTimeline(
         nextPiece = now + PIECE_EVERY_MS;
       }
       stream.report();
+      if (stream.hasStarted && !isTold) {
+        isTold = true;
+        onConnected().catch((error: unknown) => site.report.warn(reasonOf(error)));
+      }
       await rest(site.signal, care.isSynchronous ? SYNC_LOOK_MS : Math.min(200, PIECE_EVERY_MS));
     }
     await finish(shipper);
-    stream.report();
+    if (site.signal.aborted) await stream.finish();
     if (shipper.failure !== null) throw shipper.failure;
     if (failure !== null) throw failure;
     return end;
@@ -163,16 +160,17 @@ async function finish(shipper: Shipper): Promise<void> {
 async function catchUp(
   archiving: Archiving,
   shipper: Shipper,
-  timeline: number,
-  first: bigint,
+  { timeline, from, to }: TimelineLeg,
 ): Promise<void> {
   const { session, server, postgres } = archiving;
+  const first = segmentAt(from, server.segmentBytes);
   let next = first;
   for (;;) {
     const [row] = await session.rows<{ lsn: string }>(
       "select (case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_flush_lsn() end)::text as lsn",
     );
-    const finished = segmentAt(parseLsn(row?.lsn ?? "0/0"), server.segmentBytes);
+    const flushed = parseLsn(row?.lsn ?? "0/0");
+    const finished = segmentAt(to !== null && to < flushed ? to : flushed, server.segmentBytes);
     if (finished - next < BACKLOG_SEGMENTS) break;
     const reached = await shipFinished(archiving, shipper, timeline, next, finished);
     await shipper.settle();

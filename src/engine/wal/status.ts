@@ -2,7 +2,7 @@ import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import type { ManifestBody } from "../../domain/manifest.js";
 import { lsnText, parseLsn } from "../../domain/wal.js";
 import { holesOf, holeText, pathFrom, stretchesOf, type WalBase } from "../../domain/walCoverage.js";
-import type { WalHealth } from "../../postgres/postgres.js";
+import type { WalHealth, WalServer } from "../../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { slotName } from "../archiveWal.js";
 import { physicalBackups } from "../bases.js";
@@ -40,36 +40,43 @@ export interface WalStatus {
 export async function walStatus(site: Site): Promise<WalStatus> {
   const bodies: ManifestBody[] = [];
   for await (const { manifest } of physicalBackups(site)) bodies.push(manifest.body);
-  const { server, serverError, systemId: liveSystem } = await askServer(site);
-  const systemId = liveSystem ?? bodies[0]?.server?.systemId ?? (await knownSystem(site));
-  const status = await storedStatus(site, systemId, bodies);
+  const { server, serverError, live } = await askServer(site);
+  const systemId = live?.systemId ?? bodies[0]?.server?.systemId ?? (await knownSystem(site));
+  const status = await storedStatus(site, systemId, bodies, live?.segmentBytes);
   const told = { ...status, server, serverError, warnings: warningsOf(status, server) };
   await raiseAlerts(site, told);
   return told;
 }
 
-async function askServer(
-  site: Site,
-): Promise<{ server: WalHealth | null; serverError: string | null; systemId: string | null }> {
+async function askServer(site: Site): Promise<{
+  server: WalHealth | null;
+  serverError: string | null;
+  live: Pick<WalServer, "systemId" | "segmentBytes"> | null;
+}> {
   try {
     const postgres = await site.postgres();
     const session = await postgres.admin();
     try {
-      const { systemId, walDirectory } = await postgres.wal.server(session);
-      const server = await postgres.wal.health(session, slotName(site), walDirectory);
-      return { server, serverError: null, systemId };
+      const live = await postgres.wal.server(session);
+      const server = await postgres.wal.health(session, slotName(site), live.walDirectory);
+      return { server, serverError: null, live };
     } finally {
       await session.close();
     }
   } catch (error) {
     if (!isJBackupError(error)) throw error;
-    return { server: null, serverError: error.message, systemId: null };
+    return { server: null, serverError: error.message, live: null };
   }
 }
 
 type Stored = Omit<WalStatus, "server" | "serverError" | "warnings">;
 
-async function storedStatus(site: Site, systemId: string | null, all: ManifestBody[]): Promise<Stored> {
+async function storedStatus(
+  site: Site,
+  systemId: string | null,
+  all: ManifestBody[],
+  liveSegmentBytes: number | undefined,
+): Promise<Stored> {
   if (systemId === null)
     return {
       systemId,
@@ -83,7 +90,7 @@ async function storedStatus(site: Site, systemId: string | null, all: ManifestBo
       unread: [],
     };
   const bodies = all.filter(({ server }) => server?.systemId === systemId);
-  const segmentBytes = Number(bodies[0]?.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
+  const segmentBytes = Number(liveSegmentBytes ?? bodies[0]?.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
   const reader = await openWalReader(site, systemId);
   const inventory = await loadInventory(site, reader, segmentBytes);
   const stretches = stretchesOf(inventory);

@@ -5,12 +5,18 @@ import type { Shipper } from "./shipper.js";
 
 /** Streams into the shipper until the position is durable, the timeline ends, or the signal comes. */
 export interface Stream {
-  /** Fails when the connection does. */
-  ended: Promise<TimelineEnd>;
+  /** Fails when the connection does; null when it was finished from this side. */
+  ended: Promise<TimelineEnd | null>;
   receiver: WalReceiver;
+  /** The server sends: to be connected is not enough. */
+  readonly hasStarted: boolean;
   report(): void;
+  /** Ends it in good order: the server knows what is durable, and the slot is free. */
+  finish(): Promise<void>;
   stop(): void;
 }
+
+const FINISH_MS = 3_000;
 
 const REPORT_EVERY_MS = 2_000;
 const WATCH_EVERY_MS = 5;
@@ -23,6 +29,7 @@ export async function startStream(
   const receiver = await postgres.wal.receiver(slot);
   const report = (): void => receiver.report({ written: shipper.received, flushed: shipper.durable });
   let isPaused = false;
+  let hasStarted = false;
   const watch = setInterval(() => {
     if (isPaused && !shipper.isFull) {
       isPaused = false;
@@ -49,10 +56,29 @@ export async function startStream(
         }
       },
       onAsked: report,
+      onStarted: () => {
+        hasStarted = true;
+      },
     })
     .finally(stop);
   ended.catch(() => undefined); // whoever waits for it is told
-  return { ended, receiver, report, stop };
+  const finish = async (): Promise<void> => {
+    report();
+    receiver.resume();
+    receiver.end();
+    await Promise.race([ended.catch(() => undefined), pause(FINISH_MS)]);
+    stop();
+  };
+  return {
+    ended,
+    receiver,
+    report,
+    finish,
+    stop,
+    get hasStarted() {
+      return hasStarted;
+    },
+  };
 }
 
 /** For one pass: everything up to a position, then the connection is given back. */
@@ -74,7 +100,7 @@ export async function streamUpTo(
       if (shipper.received >= to) shipper.shipPiece();
       await Promise.race([ended, pause(WATCH_EVERY_MS)]);
     }
-    stream.report();
+    await stream.finish();
   } finally {
     stream.stop();
   }
