@@ -177,15 +177,26 @@ export async function connect(target: Target, user: string): Promise<Session> {
         throw translate(lost ?? error, address);
       }
     },
-    close: () => client.end().catch(() => undefined),
+    close: () => endOrCut(client),
     requireAlive: () => {
       if (lost !== undefined) throw translate(lost, address);
     },
-    abort: () => {
-      (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
-    },
+    abort: () => cutOff(client),
   };
 }
+
+const GOODBYE_MS = 3_000;
+
+/** A server that is cut off, or whose host is gone, never answers a goodbye. */
+async function endOrCut(client: pg.Client): Promise<void> {
+  const cut = setTimeout(() => cutOff(client), GOODBYE_MS);
+  await client.end().catch(() => undefined);
+  clearTimeout(cut);
+}
+
+const cutOff = (client: pg.Client): void => {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+};
 
 /** A connection that speaks the replication protocol: no SQL, no settings. */
 export async function connectReplication(

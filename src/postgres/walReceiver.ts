@@ -19,6 +19,8 @@ export interface WalStreamRequest {
   onAsked(): void;
   /** The server agrees to send from there on. */
   onStarted(): void;
+  /** Anything came: the server is alive. */
+  onHeard(): void;
 }
 
 /** How a stream ended: the server went on to another timeline, where its WAL begins at `at`. */
@@ -161,7 +163,8 @@ function stream(
   });
 }
 
-function take(message: Buffer, { onData, onAsked }: WalStreamRequest): void {
+function take(message: Buffer, { onData, onAsked, onHeard }: WalStreamRequest): void {
+  onHeard();
   if (message[0] === Tag.data) onData(message.readBigUInt64BE(1), message.subarray(DATA_HEADER_BYTES));
   else if (message[0] === Tag.keepalive && message[17] === 1) onAsked();
 }

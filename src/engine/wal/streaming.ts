@@ -19,10 +19,12 @@ export interface Stream {
 const FINISH_MS = 3_000;
 
 const REPORT_EVERY_MS = 2_000;
+/** A server that says nothing for so long is asked, and one that does not answer is gone: no packet says that it is. */
+const SILENCE_MS = { asked: 15_000, gone: 45_000 };
 const WATCH_EVERY_MS = 5;
 
 export async function startStream(
-  { postgres, slot, server }: Archiving,
+  { site, postgres, slot, server }: Archiving,
   shipper: Shipper,
   timeline: number,
 ): Promise<Stream> {
@@ -30,13 +32,20 @@ export async function startStream(
   const report = (): void => receiver.report({ written: shipper.received, flushed: shipper.durable });
   let isPaused = false;
   let hasStarted = false;
+  let heardAt = site.clock.monotonicMs();
   const watch = setInterval(() => {
     if (isPaused && !shipper.isFull) {
       isPaused = false;
+      heardAt = site.clock.monotonicMs();
       receiver.resume();
     }
   }, WATCH_EVERY_MS);
-  const reporting = setInterval(report, REPORT_EVERY_MS);
+  const reporting = setInterval(() => {
+    const silentMs = isPaused ? 0 : site.clock.monotonicMs() - heardAt;
+    if (silentMs > SILENCE_MS.gone) receiver.close();
+    else
+      receiver.report({ written: shipper.received, flushed: shipper.durable }, silentMs > SILENCE_MS.asked);
+  }, REPORT_EVERY_MS);
   const stop = (): void => {
     clearInterval(watch);
     clearInterval(reporting);
@@ -58,6 +67,9 @@ export async function startStream(
       onAsked: report,
       onStarted: () => {
         hasStarted = true;
+      },
+      onHeard: () => {
+        heardAt = site.clock.monotonicMs();
       },
     })
     .finally(stop);
