@@ -55,10 +55,13 @@ async function freeBytes(directory: string): Promise<number> {
   return facts.bavail * facts.bsize;
 }
 
+const utc = (column: "last_archived_time" | "last_failed_time"): string =>
+  `to_char(${column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+
 async function archiver(session: Session): Promise<WalHealth["archiver"]> {
   const [row] = await session.rows<Record<string, string | null>>(
-    `select last_archived_wal as archived, last_archived_time::text as archived_at, failed_count::text as failures,
-            last_failed_wal as failed, last_failed_time::text as failed_at from pg_stat_archiver`,
+    `select last_archived_wal as archived, ${utc("last_archived_time")} as archived_at, failed_count::text as failures,
+            last_failed_wal as failed, ${utc("last_failed_time")} as failed_at from pg_stat_archiver`,
   );
   return {
     lastArchived: row?.archived ?? null,

@@ -306,3 +306,30 @@ describe("a storage that is down", () => {
     );
   });
 });
+
+describe("wal status", () => {
+  test("needs neither the server nor a private key, and says what it cannot know without them", async () => {
+    const bare = join(site.folder, "bare.yaml");
+    const keys = join(site.home, "keys");
+    const [recipient, signer] = await Promise.all(
+      ["recipient", "signer"].map(async (name) => (await readFile(join(keys, name), "utf8")).trim()),
+    );
+    const named = `keys: {recipients: [${recipient}], signing: {file: ${join(keys, "signing")}}, signers: [${signer}]}`;
+    await writeFile(bare, `${await readFile(site.configFile, "utf8")}${named}\n`, { mode: 0o600 });
+    const status = await site.json(["wal", "status", "--config", bare]);
+    expect(status).toMatchObject({
+      systemId: "77",
+      window: null,
+      server: null,
+      sealedTimelines: [2],
+      unread: [],
+    });
+    expect(status.serverError).toContain("cannot reach PostgreSQL");
+    const shown = await site.run("wal", "status", "--config", bare);
+    expect(shown.code).toBe(0);
+    expect(shown.stdout).toContain("No moment can be reached yet");
+    expect(shown.stdout).toContain("server   cannot be asked: cannot reach PostgreSQL");
+    expect(shown.stdout).toContain("missing  timeline 1: ");
+    expect(shown.stdout).toContain("the histories of timelines 2 are sealed");
+  });
+});

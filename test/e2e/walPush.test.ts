@@ -169,6 +169,10 @@ describe("archive_command of a real server", () => {
     await writeSegments(3);
     await delay(3000);
     expect((await waiting()).length).toBeGreaterThanOrEqual(3);
+    const shown = await site.run("wal", "status");
+    expect(shown.stdout).toMatch(
+      /Note: archive_command fails, at \d{4}-\d\d-\d\dT[\d:.]+Z for [0-9A-F]{24}: /,
+    );
     for (const name of ["one", "two"]) {
       await rm(join(site.folder, name));
       await rename(join(site.folder, `${name}-gone`), join(site.folder, name));
@@ -232,5 +236,27 @@ describe("wal status", () => {
       server: { slot: expect.anything(), archiver: { failures: expect.any(Number) } },
     });
     expect(status.segments).toBeGreaterThan(80);
+    expect(status.warnings).toEqual([]);
+  });
+
+  test("alerts while the slot fills what it may keep, never drops it, and says when there is room again", async () => {
+    await site.json(["backup", "wal"]);
+    await query(server.url(), "alter system set max_slot_wal_keep_size = '16MB'", "select pg_reload_conf()");
+    const alert = async () =>
+      (await site.json(["alerts"])).find(
+        ({ fingerprint }: { fingerprint: string }) => fingerprint === "pg_wal_full",
+      );
+    await writeSegments(11);
+    const filling = await site.json(["wal", "status"]);
+    expect(filling.server.pgWal.filledPercent).toBeGreaterThanOrEqual(60);
+    expect(await alert()).toMatchObject({ type: "STORAGE_CAPACITY", severity: "warning", status: "active" });
+    await writeSegments(3);
+    const full = await site.json(["wal", "status"]);
+    expect(full.server).toMatchObject({ slot: { name: filling.server.slot.name } });
+    expect(full.server.pgWal.filledPercent).toBeGreaterThanOrEqual(80);
+    expect(await alert()).toMatchObject({ severity: "critical" });
+    await site.json(["backup", "wal"]);
+    expect((await site.json(["wal", "status"])).server.pgWal.filledPercent).toBeLessThan(60);
+    expect((await alert())?.status ?? "resolved").toBe("resolved");
   });
 });

@@ -11,6 +11,8 @@ export interface ShipperSettings {
 
 /** Memory for segments that are on their way. */
 const IN_FLIGHT_BYTES = 48 * 2 ** 20;
+/** Fewer than a storage may be behind: then that one is slow, and not all of them busy with small segments. */
+const IN_FLIGHT_MOST = 8;
 
 interface Held {
   number: bigint;
@@ -43,7 +45,10 @@ export class Shipper {
 
   constructor(settings: ShipperSettings) {
     this.#settings = settings;
-    this.#mostInFlight = Math.max(1, Math.floor(IN_FLIGHT_BYTES / settings.segmentBytes));
+    this.#mostInFlight = Math.max(
+      1,
+      Math.min(IN_FLIGHT_MOST, Math.floor(IN_FLIGHT_BYTES / settings.segmentBytes)),
+    );
   }
 
   /** The stream begins here, at the start of a segment; of that segment `stored` bytes are stored as pieces already. */

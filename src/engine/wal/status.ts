@@ -161,7 +161,17 @@ function warningsOf({ bases, sealedTimelines }: Stored, server: WalHealth | null
     ...(server !== null && server.slot === null && server.archiver === null
       ? ["there is no replication slot yet: jbackup backup wal makes it"]
       : []),
+    ...archiverWarnings(server?.archiver ?? null),
     ...(server?.slot?.status === "lost" ? ["the replication slot has lost WAL that was not stored"] : []),
+  ];
+}
+
+/** Failures that a later success made up for are history. */
+function archiverWarnings(archiver: WalHealth["archiver"]): string[] {
+  const { lastFailed, lastFailedAt, lastArchivedAt } = archiver ?? {};
+  if (!lastFailedAt || (lastArchivedAt && lastArchivedAt > lastFailedAt)) return [];
+  return [
+    `archive_command fails, at ${lastFailedAt} for ${lastFailed}: the server keeps its WAL, look into its log`,
   ];
 }
 
