@@ -3,6 +3,7 @@ import { JBackupError } from "../domain/errors.js";
 import { ratioOf } from "../domain/record.js";
 import type { Archive } from "../format/format.js";
 import type { LogicalDump, TableRows } from "../postgres/postgres.js";
+import { dumpFacts } from "./backup/dumpFacts.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, type Flow, storeArchive } from "./backup/storeArchive.js";
 import { lockOnServer } from "./lock.js";
@@ -86,15 +87,6 @@ async function* watched(
   }
 }
 
-const logicalFacts = (dump: LogicalDump): Record<string, unknown> => ({
-  serverMajor: dump.server.major,
-  clientMajor: dump.clientMajor,
-  database: dump.database,
-  roles: dump.roles,
-  tablespaces: dump.tablespaces,
-  extensions: dump.extensions,
-});
-
 const factsOf = (dump: LogicalDump, tables: TableRows[]): Filled => ({
   server: {
     version: dump.server.version,
@@ -112,5 +104,5 @@ const factsOf = (dump: LogicalDump, tables: TableRows[]): Filled => ({
     tables: tables.length,
     rows: tables.reduce((sum, { rows }) => sum + rows, 0),
   },
-  detail: { logical: logicalFacts(dump), tables },
+  detail: { logical: dumpFacts(dump), tables },
 });

@@ -1,9 +1,10 @@
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
+import { readInto } from "../sys/readInto.js";
 import type { Session } from "./connection.js";
 import { serverFacts } from "./facts.js";
-import { isReadableHere, readInto } from "./physical/dataDirectory.js";
+import { isReadableHere } from "./physical/dataDirectory.js";
 
 export interface WalServer {
   systemId: string;

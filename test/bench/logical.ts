@@ -1,11 +1,11 @@
 // How long a logical backup and its restore take, against the pipeline that one would write by hand, in the same run:
 //   npm run bench:logical -- [--megabytes 2000] [--rounds 3]
 import "./sources.ts";
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { type Measured, measure, median, shell } from "./measure.ts";
 
 const { startPostgres } = await import("../support/postgres.js");
 const { makeSite } = await import("../support/site.js");
@@ -20,53 +20,6 @@ const rounds = Number(values.rounds);
 /** Half of it digests, which do not compress, half of it words, which do. */
 const ROWS_PER_MEGABYTE = 3_050;
 const TABLES = 4;
-
-interface Measured {
-  seconds: number;
-  peakMib: number;
-}
-
-const peakOf = (pid: number): number => {
-  try {
-    return Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024;
-  } catch {
-    return 0; // it has ended
-  }
-};
-
-async function measure(
-  pid: number,
-  ended: Promise<{ code: number | null; stderr: string }>,
-): Promise<Measured> {
-  const started = performance.now();
-  let peakMib = 0;
-  const timer = setInterval(() => {
-    peakMib = Math.max(peakMib, peakOf(pid));
-  }, 20);
-  const { code, stderr } = await ended;
-  clearInterval(timer);
-  if (code !== 0) throw new Error(`exit ${code}: ${stderr}`);
-  return { seconds: (performance.now() - started) / 1000, peakMib };
-}
-
-function shell(script: string, env: NodeJS.ProcessEnv): Promise<Measured> {
-  const child = spawn("bash", ["-euo", "pipefail", "-c", script], {
-    env,
-    stdio: ["ignore", "inherit", "pipe"],
-  });
-  let stderr = "";
-  child.stderr.on("data", (chunk) => {
-    stderr += chunk;
-  });
-  const ended = new Promise<{ code: number | null; stderr: string }>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (code) => resolve({ code, stderr }));
-  });
-  return measure(child.pid as number, ended);
-}
-
-const median = (numbers: number[]): number =>
-  numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? 0;
 
 const server = await startPostgres({
   settings: { shared_buffers: "256MB", max_wal_size: "4GB", autovacuum: "off" },
@@ -113,10 +66,10 @@ try {
   for (let round = 0; round < rounds; round++) {
     for (const what of ["backup", "restore"] as const) {
       await query(server.url(), "checkpoint");
-      found[what].byHand.push(await shell(byHand[what], env));
+      found[what].byHand.push(await measure(shell(byHand[what], { env })));
       await query(server.url(), "drop database if exists copy", "checkpoint");
       const running = site.start(ours[what]);
-      found[what].ours.push(await measure(running.pid, running));
+      found[what].ours.push(await measure({ pid: running.pid, ended: running }));
       await query(server.url(), "drop database if exists copy");
     }
   }

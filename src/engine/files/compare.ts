@@ -1,5 +1,6 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { extentsBetween, type MappedFile } from "../../domain/fileMap.js";
+import { readInto } from "../../sys/readInto.js";
 import type { Site } from "../site.js";
 import type { WantedRuns } from "./runs.js";
 
@@ -34,7 +35,7 @@ export async function addDifferences(
     for (let at = 0; at < file.size; at += step) {
       site.signal.throwIfAborted();
       const length = Math.min(step, file.size - at);
-      const there = buffer.subarray(0, await readFully(handle, buffer.subarray(0, length), at));
+      const there = buffer.subarray(0, await readInto(handle, buffer.subarray(0, length), at));
       const found = site.format.fingerprintsOf(fingerprintKey, there, file.block);
       const first = (at / file.block) * size;
       for (let inner = 0, tag = 0; inner < length; inner += file.block, tag += size) {
@@ -53,15 +54,4 @@ export async function addDifferences(
     await handle.close();
   }
   return right;
-}
-
-/** Answers how many bytes there were: fewer than asked only where the file ends. */
-async function readFully(handle: FileHandle, into: Buffer, at: number): Promise<number> {
-  let done = 0;
-  while (done < into.length) {
-    const { bytesRead } = await handle.read(into, done, into.length - done, at + done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return done;
 }

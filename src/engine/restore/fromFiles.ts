@@ -2,6 +2,7 @@ import { JBackupError } from "../../domain/errors.js";
 import { parseTarget, targetText } from "../../domain/recoveryTarget.js";
 import { planRestore as plan, type RestorePlan, type RestoreRequest } from "../../domain/restorePlan.js";
 import type { LogicalDump } from "../../postgres/postgres.js";
+import { dumpFacts } from "../backup/dumpFacts.js";
 import { openChain } from "../files/chain.js";
 import type { FoundBackup } from "../findBackup.js";
 import { planWal } from "../recovery/planWal.js";
@@ -98,14 +99,7 @@ async function restoreFrom(
     }
   }
   return restoreDump(site, request, planned, target, {
-    facts: {
-      serverMajor: dump.server.major,
-      clientMajor: dump.clientMajor,
-      database: dump.database,
-      roles: dump.roles,
-      tablespaces: dump.tablespaces,
-      extensions: dump.extensions,
-    },
+    facts: dumpFacts(dump),
     globals: Buffer.concat(globals).toString("utf8"),
     archive,
     rows: async () => {

@@ -145,17 +145,6 @@ export async function readControl(directory: string): Promise<Buffer> {
   });
 }
 
-/** Reads until the buffer is full or the file ends. */
-export async function readInto(handle: FileHandle, into: Buffer, at: number): Promise<number> {
-  let done = 0;
-  while (done < into.length) {
-    const { bytesRead } = await handle.read(into, done, into.length - done, at + done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return done;
-}
-
 /** The file, or null when it is gone. */
 export async function openIfThere(path: string): Promise<FileHandle | null> {
   try {

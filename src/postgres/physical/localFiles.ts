@@ -3,7 +3,8 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import { parseLsn, segmentsBetween } from "../../domain/wal.js";
-import { CONTROL, openIfThere, readControl, readInto, walkDataDirectory } from "./dataDirectory.js";
+import { readInto } from "../../sys/readInto.js";
+import { CONTROL, openIfThere, readControl, walkDataDirectory } from "./dataDirectory.js";
 import { filePart, inMemory, type PageCheck, pageCheckOf, type ReadAgain } from "./pageCheck.js";
 import type { BackupFiles, ByteSpan, FilePart, SourceFile } from "./sourceFile.js";
 

@@ -1,0 +1,11 @@
+import type { DumpFacts, LogicalDump } from "../../postgres/postgres.js";
+
+/** What must be known of a dump to bring it back. */
+export const dumpFacts = (dump: LogicalDump): DumpFacts => ({
+  serverMajor: dump.server.major,
+  clientMajor: dump.clientMajor,
+  database: dump.database,
+  roles: dump.roles,
+  tablespaces: dump.tablespaces,
+  extensions: dump.extensions,
+});
