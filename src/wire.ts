@@ -61,7 +61,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     recoverScript: RECOVER_SCRIPT,
     newId: () => uuid7(systemClock),
     storages: () => {
-      opened ??= openAll(config, storages.openStorage);
+      opened ??= openAll(config, environment, storages.openStorage);
       return opened;
     },
     postgres: () => {
@@ -82,13 +82,19 @@ export async function openSite(request: SiteRequest): Promise<Site> {
 
 async function openAll(
   config: Config,
+  { storageIdleMs }: Environment,
   open: typeof import("./storage/storages.js").openStorage,
 ): Promise<OpenedStorage[]> {
+  const options = {
+    clock: systemClock,
+    retry: RETRY,
+    ...(storageIdleMs === undefined ? {} : { idleMs: storageIdleMs }),
+  };
   return Promise.all(
     config.storages.map(async (storage): Promise<OpenedStorage> => {
       const { name, kind } = storage;
       try {
-        return { name, kind, storage: await open(storage, { clock: systemClock, retry: RETRY }) };
+        return { name, kind, storage: await open(storage, options) };
       } catch (error) {
         // a secret that cannot be had, or a service that cannot be reached: the others must not suffer
         if (error instanceof JBackupError) return { name, kind, storage: null, error };

@@ -19,6 +19,8 @@ export interface Environment {
   forceColor: boolean;
   /** Where a test wants the process to stop itself, so that it can be killed exactly there. */
   stopAt: string | undefined;
+  /** How long a storage may stand still before it is given up; a minute unless told otherwise. */
+  storageIdleMs: number | undefined;
 }
 
 const set = (value: string | undefined): boolean => value !== undefined && value !== "";
@@ -48,5 +50,6 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     noColor: set(variables.NO_COLOR) || variables.TERM === "dumb",
     forceColor: set(variables.FORCE_COLOR) && variables.FORCE_COLOR !== "0",
     stopAt: variables.JBACKUP_STOP_AT || undefined,
+    storageIdleMs: Number(variables.JBACKUP_STORAGE_IDLE_MS) || undefined,
   };
 }
