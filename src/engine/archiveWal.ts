@@ -10,7 +10,7 @@ import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { type Archiving, archiveUpTo } from "./wal/archiving.js";
 import { follow } from "./wal/follow.js";
-import { healMissed, noteMissed } from "./wal/missed.js";
+import { behindStorages, failing, healMissed, noteMissed } from "./wal/missed.js";
 import { openWalWriter } from "./wal/walStore.js";
 
 export const WAL_JOB = "backup-wal";
@@ -65,7 +65,6 @@ async function recordedRun(
       slot: slotName(site),
       tally: { segments: 0, pieces: 0, walBytes: 0, from: null, to: null, timeline: 0 },
     };
-    await healMissed(site, server.systemId, [...writer.missed.keys()]);
     try {
       if (request.follow) await follow(archiving);
       else await archiveUpTo(archiving, await postgres.wal.endOfWal(session, server));
@@ -73,7 +72,9 @@ async function recordedRun(
     } finally {
       await noteMissed(site, writer);
     }
-    return finished(site, draft, archiving);
+    // slow storages, and those that are back, get the rest when nobody waits for it any more
+    if (!site.signal.aborted) await healMissed(site, server.systemId, failing(writer));
+    return finished(site, draft, archiving, await behindStorages(site));
   });
 }
 
@@ -90,7 +91,7 @@ function lateSignal(site: Site): AbortSignal {
 
 const LAST_PIECE_MS = 7_000;
 
-function finished(site: Site, draft: Backup, { server, writer, tally }: Archiving): Backup {
+function finished(site: Site, draft: Backup, { server, writer, tally }: Archiving, behind: string[]): Backup {
   const finishedAt = site.clock.now();
   if (tally.to === null) throw new JBackupError("bug", "the archiving ended without a position");
   return {
@@ -103,9 +104,9 @@ function finished(site: Site, draft: Backup, { server, writer, tally }: Archivin
     copies: site.config.storages.map(({ name, kind }) => ({
       storage: name,
       kind,
-      status: writer.missed.has(name) ? "missing" : "stored",
+      status: behind.includes(name) ? "missing" : "stored",
       path: walFolder(server.systemId),
-      bytes: writer.missed.has(name) ? 0 : writer.storedBytes,
+      bytes: behind.includes(name) ? 0 : writer.storedBytes,
       verifiedAt: null,
     })),
     metadata: {

@@ -91,8 +91,7 @@ async function archiveLeg(
   const first = segmentAt(from, server.segmentBytes);
   const start = segmentStart(first, server.segmentBytes);
   if (start >= wanted) return;
-  const shipper = shipperFor(archiving);
-  shipper.begin(timeline, start, 0);
+  const shipper = await beginAt(archiving, timeline, first);
   const reached = await shipFinished(archiving, shipper, timeline, first, finished);
   await shipper.settle();
   await postgres.wal.advanceSlot(session, slot, lsnText(shipper.durable));
@@ -107,7 +106,21 @@ async function archiveLeg(
 const segmentAfter = (lsn: Lsn, segmentBytes: number): bigint =>
   segmentAt(lsn + BigInt(segmentBytes) - 1n, segmentBytes);
 
-export function shipperFor({ server, tally, writer, site }: Archiving): Shipper {
+/** A shipper at a segment, with what an earlier run left there and before cleared away. */
+export async function beginAt(archiving: Archiving, timeline: number, number: bigint): Promise<Shipper> {
+  const { server, writer } = archiving;
+  const { segmentBytes } = server;
+  const shipper = shipperFor(archiving);
+  const { pieces } = await writer.leftOf(segmentName({ timeline, number }, segmentBytes));
+  shipper.begin(timeline, segmentStart(number, segmentBytes), pieces);
+  if (number > 0n) {
+    const before = await writer.leftOf(segmentName({ timeline, number: number - 1n }, segmentBytes));
+    if (before.isWhole) await writer.remove(before.pieces);
+  }
+  return shipper;
+}
+
+function shipperFor({ server, tally, writer, site }: Archiving): Shipper {
   return new Shipper({
     writer,
     segmentBytes: server.segmentBytes,

@@ -1,9 +1,9 @@
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
-import { lsnText, parseLsn, segmentAt, segmentStart, type TimelineLeg } from "../../domain/wal.js";
+import { lsnText, parseLsn, segmentAt, type TimelineLeg } from "../../domain/wal.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { requireOwnSystem } from "../ownSystem.js";
-import { type Archiving, alertGap, shipFinished, shipperFor, slotPosition } from "./archiving.js";
-import { healMissed, noteMissed } from "./missed.js";
+import { type Archiving, alertGap, beginAt, shipFinished, slotPosition } from "./archiving.js";
+import { failing, healMissed, noteMissed } from "./missed.js";
 import type { Shipper } from "./shipper.js";
 import { type Stream, startStream } from "./streaming.js";
 import { legsFrom, storeHistories } from "./timelines.js";
@@ -104,10 +104,8 @@ async function followTimeline(
   onConnected: () => Promise<void>,
 ): Promise<{ timeline: number; at: string } | null> {
   const { site, server } = archiving;
-  const { segmentBytes } = server;
-  const shipper = shipperFor(archiving);
   const { timeline } = leg;
-  shipper.begin(timeline, segmentStart(segmentAt(leg.from, segmentBytes), segmentBytes), 0);
+  const shipper = await beginAt(archiving, timeline, segmentAt(leg.from, server.segmentBytes));
   await catchUp(archiving, shipper, leg);
   const stream = await startStream(archiving, shipper, timeline);
   const care = takeCare(archiving, shipper, stream);
@@ -192,28 +190,32 @@ function takeCare(archiving: Archiving, shipper: Shipper, stream: Stream): Care 
   let isSynchronous = false;
   let isStopped = false;
   let lastBeat = site.clock.monotonicMs();
-  const look = async (): Promise<void> => {
+  const lookAtServer = async (): Promise<void> => {
     isSynchronous = await postgres.wal.isSynchronous(session, slot);
     if (!server.inRecovery && site.clock.monotonicMs() - lastBeat > HEARTBEAT_EVERY_MS) {
       lastBeat = site.clock.monotonicMs();
       await postgres.wal.heartbeat(session);
     }
-    const away = [...writer.missed.keys()];
+    stream.report();
+  };
+  const lookAtStorages = async (): Promise<void> => {
+    const away = failing(writer);
     await noteMissed(site, writer);
     writer.missed.clear();
     await healMissed(site, server.systemId, away);
+    await writer.rejoin();
   };
-  void (async () => {
-    while (!isStopped) {
+  const again = async (look: () => Promise<void>, everyMs: number): Promise<void> => {
+    while (!isStopped && shipper.failure === null && !site.signal.aborted) {
       await look().catch((error: unknown) => {
         if (!isStopped) site.report.warn(`looking after the archive failed: ${reasonOf(error)}`);
       });
-      stream.report();
-      if (shipper.failure !== null) return;
-      await rest(site.signal, LOOK_AFTER_EVERY_MS);
-      if (site.signal.aborted) return;
+      await rest(site.signal, everyMs);
     }
-  })();
+  };
+  // a storage that does not answer must not keep the server waiting
+  void again(lookAtServer, LOOK_AFTER_EVERY_MS);
+  void again(lookAtStorages, LOOK_AFTER_EVERY_MS);
   return {
     get isSynchronous() {
       return isSynchronous;

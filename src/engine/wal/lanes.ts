@@ -1,6 +1,6 @@
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { epochKey, walKey } from "../../domain/wal.js";
-import type { SealedObject } from "../../format/format.js";
+import type { SealedObject, WalClaim } from "../../format/format.js";
 import type { Storage } from "../../storage/storage.js";
 import type { Site } from "../site.js";
 import type { Epoch } from "./epoch.js";
@@ -12,8 +12,8 @@ export interface WalObject {
   sealed: SealedObject;
 }
 
-/** Objects that a storage may be behind before it is left out: it gets them later, from another storage. */
-const BEHIND_MOST = 12;
+/** What may wait for a storage before it is passed over: it gets the rest later, from another storage. */
+const BEHIND_MOST = { objects: 64, bytes: 48 * 2 ** 20 };
 const PARALLEL = 4;
 
 /** One storage's own pace: others never wait for it. */
@@ -24,6 +24,7 @@ export class Lane {
   readonly #signal: AbortSignal;
   readonly #epochs = new Map<string, Promise<void>>();
   #waiting = 0;
+  #waitingBytes = 0;
   #active = 0;
   #wake: (() => void)[] = [];
 
@@ -35,11 +36,16 @@ export class Lane {
   }
 
   get isBehind(): boolean {
-    return this.#waiting >= BEHIND_MOST;
+    return this.#waiting >= BEHIND_MOST.objects || this.#waitingBytes >= BEHIND_MOST.bytes;
+  }
+
+  get waiting(): number {
+    return this.#waiting;
   }
 
   async put(object: WalObject): Promise<void> {
     this.#waiting++;
+    this.#waitingBytes += object.sealed.bytes;
     try {
       while (this.#active >= PARALLEL) await new Promise<void>((resolve) => this.#wake.push(resolve));
       this.#active++;
@@ -52,6 +58,7 @@ export class Lane {
       }
     } finally {
       this.#waiting--;
+      this.#waitingBytes -= object.sealed.bytes;
     }
   }
 
@@ -86,18 +93,23 @@ export class Lane {
 
   /** It was stored before, by another process or an earlier try. The same content is fine; any other never is. */
   async #refuseOther(name: string, mark: string, key: string): Promise<void> {
-    const opening = await openingOf(this.#site, this.storage, key);
-    const claim = this.#site.format.readWalClaim(opening, this.#site.config.site, name);
-    if (claim.mark === mark) return;
-    throw new JBackupError("conflict", `storage ${this.storage.name} holds ${name} with other content`, {
-      hint: "two clusters archive into one place, or one went back in time without a new timeline: give each a site of its own",
-      details: { storage: this.storage.name, key },
-    });
+    const claim = await claimOf(this.#site, this.storage, key, name);
+    if (claim.mark !== mark) throw otherContent(this.storage.name, name, key);
   }
 }
 
+export const otherContent = (storage: string, name: string, key: string): JBackupError =>
+  new JBackupError("conflict", `storage ${storage} holds ${name} with other content`, {
+    hint: "two clusters archive into one place, or one went back in time without a new timeline: give each a site of its own",
+    details: { storage, key },
+  });
+
+/** What a stored object says of itself. */
+export const claimOf = async (site: Site, storage: Storage, key: string, name: string): Promise<WalClaim> =>
+  site.format.readWalClaim(await openingOf(site, storage, key), site.config.site, name);
+
 /** The beginning of an object; short ones are shorter. */
-export async function openingOf(site: Site, storage: Storage, key: string): Promise<Buffer> {
+async function openingOf(site: Site, storage: Storage, key: string): Promise<Buffer> {
   const facts = await storage.stat(key);
   const end = Math.min(facts?.bytes ?? 0, site.format.OPENING_BYTES);
   const chunks: Uint8Array[] = [];

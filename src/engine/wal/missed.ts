@@ -1,13 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
-import { epochKey, walKey } from "../../domain/wal.js";
+import { epochKey, parseWalFile, walKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
-import { alertLostStorage, lostFingerprint } from "../useStorages.js";
-import { openingOf } from "./lanes.js";
+import { alertLostStorage, lostFingerprint, nearestFirst } from "../useStorages.js";
+import { claimOf, otherContent } from "./lanes.js";
 import type { WalWriter } from "./walStore.js";
 
 /** Files that a storage did not take when they were archived, by storage: it gets them from another one when it works again. */
@@ -24,16 +24,37 @@ async function readMissed(site: Site): Promise<Missed> {
   }
 }
 
-/** Notes what this run's storages missed, and raises the alarm for them. */
+/** Storages that still lack something. */
+export const behindStorages = async (site: Site): Promise<string[]> => Object.keys(await readMissed(site));
+
+/** Storages that failed in this run, and are not merely slow. */
+export const failing = ({ missed }: WalWriter): string[] =>
+  [...missed].flatMap(([storage, { error }]) => (error === null ? [] : [storage]));
+
+/** Notes what this run's storages missed, and raises the alarm for those that fail. */
 export async function noteMissed(site: Site, writer: WalWriter): Promise<void> {
   if (writer.missed.size === 0) return;
   const known = await readMissed(site);
   for (const [storage, { names, error }] of writer.missed) {
-    known[storage] = [...new Set([...(known[storage] ?? []), ...names])];
-    await alertLostStorage(site, storage, error, null);
+    known[storage] = withoutReplaced([...new Set([...(known[storage] ?? []), ...names])]);
+    if (error !== null) await alertLostStorage(site, storage, error, null);
   }
-  await writeFileAtomic(path(site), `${JSON.stringify(known)}\n`, { overwrite: true });
+  await write(site, known);
 }
+
+const write = (site: Site, missed: Missed): Promise<void> =>
+  writeFileAtomic(path(site), `${JSON.stringify(missed)}\n`, { overwrite: true });
+
+/** Pieces of a segment that is on the list as a whole are gone by now. */
+function withoutReplaced(names: string[]): string[] {
+  const listed = new Set(names);
+  return names.filter((name) => {
+    const file = parseWalFile(name);
+    return file?.kind !== "piece" || !listed.has(file.segment);
+  });
+}
+
+const PARALLEL = 4;
 
 /** Gives storages that work again what they missed. Sealed bytes are copied as they are: no key is needed. */
 export async function healMissed(
@@ -48,30 +69,43 @@ export async function healMissed(
   for (const [name, files] of Object.entries(missed)) {
     const target = opened.find((storage) => storage.name === name);
     if (target === undefined || away.includes(name)) continue;
-    const others = opened.filter((storage) => storage !== target);
+    const healed = new Set<string>();
     try {
       await site.storage.claimSite(target, {
         site: site.config.site,
         createdAt: site.clock.now().toISOString(),
       });
-      const now = files.slice(0, most);
-      for (const file of now) await copyFile(site, systemId, file, others, target);
-      const left = files.slice(now.length);
-      if (left.length > 0) {
-        missed[name] = left;
-        continue;
-      }
-      delete missed[name];
-      site.report.info(`storage ${name} now has the ${files.length} WAL files that it missed`);
-      await resolveAlert(site, lostFingerprint(name), `storage ${name} has what it missed`);
+      const others = nearestFirst(opened.filter((storage) => storage !== target));
+      const waiting = files.slice(0, most)[Symbol.iterator]();
+      const worker = async (): Promise<void> => {
+        for (const file of waiting) {
+          await copyFile(site, systemId, file, others, target);
+          healed.add(file);
+        }
+      };
+      await Promise.all(Array.from({ length: PARALLEL }, worker));
     } catch (error) {
       site.signal.throwIfAborted();
       site.report.warn(`storage ${name} could not be given the WAL that it missed: ${reasonOf(error)}`);
+    } finally {
+      await strike(site, name, healed, files.length);
     }
   }
-  await writeFileAtomic(path(site), `${JSON.stringify(missed)}\n`, { overwrite: true });
 }
 
+/** Others may have noted more meanwhile: only what was copied goes from the list. */
+async function strike(site: Site, storage: string, healed: Set<string>, wanted: number): Promise<void> {
+  const now = await readMissed(site);
+  const left = (now[storage] ?? []).filter((name) => !healed.has(name));
+  if (left.length > 0) now[storage] = left;
+  else if (healed.size === wanted) delete now[storage];
+  await write(site, now);
+  if (storage in now) return;
+  if (wanted > 0) site.report.info(`storage ${storage} now has the ${wanted} WAL files that it missed`);
+  await resolveAlert(site, lostFingerprint(storage), `storage ${storage} has what it missed`);
+}
+
+/** From any other storage that has it. */
 async function copyFile(
   site: Site,
   systemId: string,
@@ -80,22 +114,45 @@ async function copyFile(
   target: Storage,
 ): Promise<void> {
   const key = walKey(systemId, file);
+  let problem: unknown = null;
   for (const source of others) {
     try {
-      const claim = site.format.readWalClaim(await openingOf(site, source, key), site.config.site, file);
-      await copyObject(site, epochKey(systemId, claim.epochId), source, target);
-      await copyObject(site, key, source, target);
+      const { epochId, mark } = await claimOf(site, source, key, file);
+      const manifest = await read(site, source, epochKey(systemId, epochId));
+      const sealed = await read(site, source, key);
+      // a rotation of the keys may have replaced the one there
+      await put(site, target, epochKey(systemId, epochId), manifest, async () => undefined);
+      await put(site, target, key, sealed, async () => {
+        // another process sealed the same content once more
+        if ((await claimOf(site, target, key, file)).mark !== mark)
+          throw otherContent(target.name, file, key);
+      });
       return;
     } catch (error) {
+      site.signal.throwIfAborted();
       // a piece goes when its segment is whole; the segment is a file of its own
-      if (!isJBackupError(error, "object_missing")) throw error;
+      if (!isJBackupError(error, "object_missing")) problem ??= error;
     }
   }
+  if (problem !== null) throw problem;
 }
 
 const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
 
-async function copyObject(site: Site, key: string, source: Storage, target: Storage): Promise<void> {
-  const bytes = await site.storage.readAll(source, key, { maxBytes: OBJECT_MAX_BYTES });
-  await target.put(key, site.storage.bytesBody([bytes]), { signal: site.signal });
+const read = (site: Site, storage: Storage, key: string): Promise<Buffer> =>
+  site.storage.readAll(storage, key, { maxBytes: OBJECT_MAX_BYTES });
+
+async function put(
+  site: Site,
+  storage: Storage,
+  key: string,
+  bytes: Buffer,
+  onOther: () => Promise<void>,
+): Promise<void> {
+  try {
+    await storage.put(key, site.storage.bytesBody([bytes]), { signal: site.signal });
+  } catch (error) {
+    if (!isJBackupError(error, "object_exists")) throw error;
+    await onOther();
+  }
 }

@@ -1,6 +1,6 @@
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { isJBackupError, JBackupError } from "../../domain/errors.js";
+import { JBackupError } from "../../domain/errors.js";
 import {
   isHistoryName,
   isSegmentName,
@@ -9,11 +9,10 @@ import {
   parseWalFile,
   segmentStart,
 } from "../../domain/wal.js";
-import { raiseAlert } from "../alert.js";
 import { requireOwnSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { noteAway, withoutAway } from "./away.js";
-import { healMissed, noteMissed } from "./missed.js";
+import { failing, healMissed, noteMissed } from "./missed.js";
 import { forgetOld, printOf, rememberPushed, walHomeOf } from "./remembered.js";
 import { readSegmentHeader, type SegmentHeader, systemIdBeside } from "./segmentHeader.js";
 import { openWalWriter, type WalWriter } from "./walStore.js";
@@ -41,7 +40,7 @@ export async function pushWal(whole: Site, path: string): Promise<void> {
   const writer = await openWalWriter(site, systemId);
   try {
     const [asked] = await Promise.allSettled([
-      put(site, writer, name, content),
+      writer.put(name, content),
       pushAlong(site, writer, dirname(path), name, systemId),
     ]);
     if (asked.status === "rejected") throw asked.reason;
@@ -50,7 +49,7 @@ export async function pushWal(whole: Site, path: string): Promise<void> {
     await noteMissed(site, writer);
     await noteAway(site, writer);
   }
-  await healMissed(site, systemId, [...writer.missed.keys()], HEALED_MOST);
+  await healMissed(site, systemId, failing(writer), HEALED_MOST);
 }
 
 const isBackupHistory = (name: string): boolean => /^[0-9A-F]{24}\.[0-9A-F]{8}\.backup$/.test(name);
@@ -94,22 +93,6 @@ async function systemOf(path: string, name: string, content: Buffer): Promise<st
 /** A segment that is kept for later use has its new name already, and the old content still. Stored, it would stand in the way. */
 const isNamedRight = ({ from, segmentBytes }: SegmentHeader, name: string): boolean =>
   segmentStart(parseSegmentName(name.slice(0, 24), segmentBytes).number, segmentBytes) === from;
-
-async function put(site: Site, writer: WalWriter, name: string, content: Buffer): Promise<void> {
-  try {
-    await writer.put(name, content);
-  } catch (error) {
-    if (isJBackupError(error, "conflict"))
-      await raiseAlert(site, {
-        type: "SECURITY",
-        severity: "critical",
-        fingerprint: `wal_conflict:${name}`,
-        message: error.message,
-        hint: error.hint ?? null,
-      });
-    throw error;
-  }
-}
 
 /** What is ready too goes at the same time; the calls that PostgreSQL makes for it find it done. */
 async function pushAlong(

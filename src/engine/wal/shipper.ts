@@ -20,7 +20,6 @@ interface Held {
   filled: number;
   /** Shipped as pieces up to here, or about to be. */
   sent: number;
-  pieces: string[];
 }
 
 interface Sending {
@@ -35,6 +34,8 @@ export class Shipper {
   readonly #mostInFlight: number;
   readonly #sending: Sending[] = [];
   readonly #running = new Set<Promise<void>>();
+  /** Pieces that are stored of segments which are not whole yet. */
+  readonly #pieces = new Map<bigint, string[]>();
   #timeline = 0;
   #durable: Lsn = 0n;
   #held: Held | null = null;
@@ -51,13 +52,15 @@ export class Shipper {
     );
   }
 
-  /** The stream begins here, at the start of a segment; of that segment `stored` bytes are stored as pieces already. */
-  begin(timeline: number, from: Lsn, stored: number): void {
+  /** Begins at the start of a segment, of which an earlier run may have left pieces. */
+  begin(timeline: number, from: Lsn, left: string[]): void {
+    const number = segmentAt(from, this.#settings.segmentBytes);
     this.#timeline = timeline;
-    this.#durable = from + BigInt(stored);
+    this.#durable = from;
     this.#held = null;
     this.#sending.length = 0;
-    this.#open(segmentAt(from, this.#settings.segmentBytes), stored);
+    this.#pieces.set(number, left);
+    this.#open(number);
   }
 
   get durable(): Lsn {
@@ -105,7 +108,7 @@ export class Shipper {
     const start = segmentStart(held.number, this.#settings.segmentBytes);
     const [from, to] = [start + BigInt(held.sent), start + BigInt(held.filled)];
     held.sent = held.filled;
-    held.pieces.push(name);
+    this.#pieces.set(held.number, [...(this.#pieces.get(held.number) ?? []), name]);
     this.#piecesRunning++;
     this.#send(name, content, from, to, "piece", () => {
       this.#piecesRunning--;
@@ -125,13 +128,14 @@ export class Shipper {
       () => {
         this.#segmentsRunning--;
         onDone();
+        this.#removePieces(number);
       },
     );
   }
 
   /** Goes on behind segments that were shipped whole. */
   skipTo(number: bigint): void {
-    this.#open(number, 0);
+    this.#open(number);
   }
 
   /** Until all that was shipped is stored; throws what went wrong. */
@@ -158,17 +162,22 @@ export class Shipper {
     return segmentName({ timeline: this.#timeline, number }, this.#settings.segmentBytes);
   }
 
-  #open(number: bigint, stored: number): void {
-    this.#held = { number, buffer: this.buffer(), filled: 0, sent: stored, pieces: [] };
+  #open(number: bigint): void {
+    this.#held = { number, buffer: this.buffer(), filled: 0, sent: 0 };
+  }
+
+  /** The whole is stored now. */
+  #removePieces(number: bigint): void {
+    const pieces = this.#pieces.get(number) ?? [];
+    this.#pieces.delete(number);
+    if (pieces.length > 0 && this.#failure === null) void this.#settings.writer.remove(pieces);
   }
 
   #finish(held: Held): void {
-    this.#open(held.number + 1n, 0);
+    this.#open(held.number + 1n);
     this.shipSegment(held.number, held.buffer, () => {
-      if (this.#failure !== null) return;
-      // pieces may still be on their way: then they come after their whole, and go with the next look
-      if (held.pieces.length > 0) void this.#settings.writer.remove(held.pieces);
-      if (this.#piecesRunning === 0) this.giveBack(held.buffer);
+      // a piece that is still on its way is read from there
+      if (this.#failure === null && this.#piecesRunning === 0) this.giveBack(held.buffer);
     });
   }
 
