@@ -17,6 +17,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { canServerUserRun } from "../support/serverUser.js";
 import { BIN, makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
@@ -109,7 +110,9 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-describe("archive_command of a real server", () => {
+const canRun = await canServerUserRun();
+
+describe.skipIf(!canRun)("archive_command of a real server", () => {
   test("archives a heap of segments that are ready at once, many of them by each call", async () => {
     await writeSegments(40);
     const heap = (await waiting()).length;
@@ -183,7 +186,7 @@ describe("archive_command of a real server", () => {
   });
 });
 
-describe("restore_command of a real standby", () => {
+describe.skipIf(!canRun)("restore_command of a real standby", () => {
   test("replays all that is archived, ahead of being asked, and leaves nothing in the spool", async () => {
     const data = join(folder, "standby");
     const program = (name: string, args: string[]) =>
@@ -227,7 +230,7 @@ describe("restore_command of a real standby", () => {
   });
 });
 
-describe("wal status", () => {
+describe.skipIf(!canRun)("wal status", () => {
   test("needs neither base nor slot, and tells how the archiver does", async () => {
     const status = await site.json(["wal", "status"]);
     expect(status).toMatchObject({
