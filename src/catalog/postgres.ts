@@ -33,12 +33,18 @@ export async function openPostgres(url: string): Promise<CatalogDatabase> {
   const bare = new Kysely<Tables>({
     dialect: new PostgresDialect({
       pool,
-      // By SQL rather than as start-up parameters, which connection poolers refuse.
+      // By SQL rather than as start-up parameters, which connection poolers refuse. And no commit of ours waits for a standby:
+      // that may be our own follower, which writes its records here before it can answer.
       onCreateConnection: async (connection) => {
         await connection.executeQuery(
           CompiledQuery.raw(`select set_config('statement_timeout', '30s', false),
             set_config('idle_in_transaction_session_timeout', '60s', false),
             set_config('timezone', 'UTC', false)`),
+        );
+        await connection.executeQuery(
+          CompiledQuery.raw(
+            "select set_config('synchronous_commit', 'local', false) where current_setting('synchronous_commit') <> 'off'",
+          ),
         );
       },
     }),

@@ -25,7 +25,7 @@ export async function walServer(session: Session, dataDirectory: string | "auto"
             current_setting('wal_level') as level, current_setting('max_wal_senders') as senders`,
   );
   if (row?.replication !== "true")
-    throw new JBackupError("postgres_denied", `the role "${session.address.user}" has no replication right`, {
+    throw new JBackupError("environment", `the role "${session.address.user}" has no replication right`, {
       hint: `alter role ${session.address.user} replication, or name another role in database.url`,
     });
   if (row.level === "minimal")
