@@ -494,6 +494,7 @@ async function open(backup, options) {
     return;
   }
   await backup.checkObjects();
+  if (backup.contents.detail.physical !== undefined) return openCluster(backup, options);
   const targets = entries.map((entry) => [entry, path.join(options.out, ...entry.name.split("/"))]);
   for (const [, target] of targets)
     if (fs.existsSync(target)) throw new Failure(1, `${target} exists`, "Give --out a new folder.");
@@ -504,6 +505,110 @@ async function open(backup, options) {
 }
 
 /** Under a temporary name until its SHA-256 is checked: what has its final name is whole. */
+/** A physical backup holds blocks. Its map says how they make up files, over its own packs and those of older backups that it names. */
+function openCluster(backup, options) {
+  const { out } = options;
+  const { physical } = backup.contents.detail;
+  if (fs.existsSync(out) && fs.readdirSync(out).length > 0)
+    throw new Failure(1, `${out} is not empty`, "Give --out a new folder.");
+  const sources = [backup, ...physical.sources.map((id) => olderBackup(backup, id, options))];
+  const key = Buffer.from(physical.fingerprintKey, "base64");
+  const entry = backup.contents.entries.find(({ name }) => name === "files.map");
+  if (entry === undefined) throw damaged("the backup has no files.map");
+  fs.mkdirSync(out, { recursive: true, mode: 0o700 });
+  for (const { oid } of physical.tablespaces) linkTablespace(out, String(oid));
+  const records = readMap(Buffer.concat([...backup.read(entry)]));
+  // without pg_control no server starts on what is not whole yet
+  const isControl = ({ head }) => head.path === "global/pg_control";
+  for (const record of records.filter((one) => !isControl(one))) writeRecord(out, record, sources, key);
+  fs.writeFileSync(path.join(out, "backup_label"), physical.backupLabel, { mode: 0o600, flag: "wx" });
+  for (const record of records.filter(isControl)) writeRecord(out, record, sources, key);
+  say(`wrote the cluster of PostgreSQL ${physical.server.version} to ${out}: ${physical.files} files`);
+  say("Give it to the user that runs PostgreSQL (chown -R), look at its configuration, then pg_ctl start.");
+}
+
+function olderBackup(backup, id, options) {
+  const need = backup.manifest.body.needs?.find(({ backupId }) => backupId === id);
+  if (need === undefined || !isSafe(need.folder))
+    throw damaged(`the backup builds on ${id}, which its manifest does not name`);
+  // ROOT/backups/full/2026/11/ID
+  const older = new Backup(path.join(backup.folder, "../../../../..", need.folder), options);
+  if (older.manifest.body.backupId !== id) throw damaged(`${need.folder} holds another backup than ${id}`);
+  older.unlock(options);
+  return older;
+}
+
+function linkTablespace(out, oid) {
+  if (!/^\d+$/.test(oid)) throw damaged(`a tablespace has an unsafe name: ${JSON.stringify(oid)}`);
+  const place = path.join(path.resolve(out), "tablespaces", oid);
+  fs.mkdirSync(place, { recursive: true, mode: 0o700 });
+  fs.mkdirSync(path.join(out, "pg_tblspc"), { recursive: true, mode: 0o700 });
+  fs.symlinkSync(place, path.join(out, "pg_tblspc", oid));
+}
+
+/** Lengths, a JSON head, fingerprints: one after another. */
+function readMap(bytes) {
+  if (bytes.toString("latin1", 0, 8) !== "JBKMAP1\n") throw damaged("files.map does not begin like one");
+  const records = [];
+  for (let at = 8; at < bytes.length; ) {
+    if (at + 8 > bytes.length) throw damaged("files.map is cut off");
+    const tagsAt = at + 8 + bytes.readUInt32BE(at);
+    const end = tagsAt + bytes.readUInt32BE(at + 4);
+    if (end > bytes.length) throw damaged("files.map is cut off");
+    const head = JSON.parse(bytes.toString("utf8", at + 8, tagsAt));
+    if (!isSafe(head.path)) throw damaged(`files.map has an unsafe path: ${JSON.stringify(head.path)}`);
+    records.push({ head, tags: bytes.subarray(tagsAt, end) });
+    at = end;
+  }
+  return records;
+}
+
+function writeRecord(out, { head, tags }, sources, key) {
+  const target = path.join(out, ...head.path.split("/"));
+  if (head.kind === "dir") {
+    if (!/^pg_tblspc\/\d+$/.test(head.path)) fs.mkdirSync(target, { recursive: true, mode: head.mode });
+    return;
+  }
+  fs.mkdirSync(path.dirname(target), { recursive: true, mode: 0o700 });
+  const fd = fs.openSync(target, "wx", head.mode);
+  try {
+    let block = 0;
+    let held = Buffer.alloc(0);
+    for (const part of extentsOf(head, sources)) {
+      for (let at = 0; at < part.length; ) at += fs.writeSync(fd, part, at);
+      held = Buffer.concat([held, part]);
+      for (; held.length >= head.block; held = held.subarray(head.block))
+        checkBlock(held.subarray(0, head.block), block++, head, tags, key);
+    }
+    if (held.length > 0) checkBlock(held, block++, head, tags, key);
+    if (block * 16 !== tags.length) throw damaged(`${head.path} has not the length that its map says`);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function* extentsOf(head, sources) {
+  for (const [source, pack, offset, bytes] of head.at) {
+    const backup = sources[source];
+    const name = `data/${String(pack).padStart(6, "0")}.jbk`;
+    if (backup === undefined) throw damaged(`${head.path} lies in a backup that is not named`);
+    if (backup.open?.name !== name) {
+      backup.open?.close();
+      backup.open = backup.container(name, "data");
+    }
+    yield* backup.open.range(offset, offset + bytes);
+  }
+}
+
+function checkBlock(block, number, { path: name }, tags, key) {
+  const cipher = crypto.createCipheriv("aes-256-gcm", key, Buffer.alloc(12));
+  cipher.setAAD(block);
+  cipher.final();
+  if (!cipher.getAuthTag().equals(tags.subarray(number * 16, number * 16 + 16)))
+    throw damaged(`block ${number} of ${name} is not what was backed up`);
+}
+
 function writeEntry(backup, entry, target) {
   fs.mkdirSync(path.dirname(target), { recursive: true, mode: 0o700 });
   const temporary = `${target}.part`;

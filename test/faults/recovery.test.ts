@@ -1,7 +1,9 @@
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, open, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
@@ -213,6 +215,36 @@ test("server programs of another version are refused before anything is written"
   expect(refused.code).toBe(16);
   expect(refused.message).toContain(`on this machine are of: ${other.major}`);
   expect(existsSync(directory)).toBe(false);
+});
+
+test("recover.mjs alone brings the cluster back from one storage, over a chain of increments", async () => {
+  const [latest] = await site.json(["list", "--kind", "full", "--limit", "1"]);
+  expect(latest.parentId).not.toBe(null);
+  const keys = join(site.home, "keys");
+  const out = join(folder, "by-hand");
+  const script = fileURLToPath(new URL("../../bin/recover.mjs", import.meta.url));
+  const signer = readFileSync(join(keys, "signer"), "utf8").trim();
+  execFileSync(
+    process.execPath,
+    [
+      script,
+      ...["open", join(site.folder, "two", latest.copies[0].path)],
+      ...["--identity", join(keys, "identity"), "--signer", signer, "--out", out],
+    ],
+    { stdio: "pipe" },
+  );
+  const { uid, gid } = statSync(server.dataDirectory);
+  execFileSync("chown", ["-R", `${uid}:${gid}`, out]);
+  const restored = await serveRestored(out, server.binDirectory);
+  try {
+    const [row] = await query(
+      restored.url("shop"),
+      "select count(*)::text as rows, md5(string_agg(id::text, ',' order by id)) as ids from ledger",
+    );
+    expect(row?.rows).toBe("30500");
+  } finally {
+    await restored.stop();
+  }
 });
 
 test("after a rotation of keys, WAL goes on being archived and opened", async () => {
