@@ -209,6 +209,7 @@ async function bringUp(
       spool,
       server,
       options: sizedOptions(),
+      ending: "promoted",
     });
     cluster = recovered.cluster;
     metadata.replayedLsn = recovered.replayedLsn;

@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { RecoveryTarget } from "../domain/recoveryTarget.js";
 import { Secret } from "../domain/secret.js";
 import type { Postgres, RestoredCluster } from "../postgres/postgres.js";
 import { ownMark } from "../sys/processes.js";
@@ -10,7 +9,7 @@ import { layOut } from "./files/layOut.js";
 import { placesFor } from "./files/places.js";
 import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
 import { requireRoom, unmarkTarget } from "./files/target.js";
-import { recover, type WalSource } from "./recovery/recover.js";
+import { type Recovery, recover } from "./recovery/recover.js";
 import { sizedOptions } from "./recovery/serverFor.js";
 import type { Site } from "./site.js";
 
@@ -18,7 +17,7 @@ export interface ScratchWish {
   chain: OpenedChain;
   binDirectory: string;
   /** A moment after the backup; null: its end. */
-  recovery: { target: RecoveryTarget; wal: WalSource } | null;
+  recovery: Pick<Recovery, "target" | "wal" | "ending"> | null;
 }
 
 /** A throwaway server on a backup's files, which nobody but us reaches. */

@@ -1,6 +1,16 @@
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, lstat, open, readdir, realpath, rmdir, statfs, unlink } from "node:fs/promises";
+import {
+  type FileHandle,
+  lstat,
+  open,
+  readdir,
+  realpath,
+  rmdir,
+  stat,
+  statfs,
+  unlink,
+} from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import type { LocalStorageConfig } from "../domain/config.js";
 import { isJBackupError, type JBackupError } from "../domain/errors.js";
@@ -18,6 +28,7 @@ import {
   storageFailure,
 } from "./failures.js";
 import { checkKey, checkPrefix, isKeySegment } from "./key.js";
+import { SITE_MARKER } from "./marker.js";
 import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from "./storage.js";
 
 const CHUNK_BYTES = 1 << 20;
@@ -35,6 +46,8 @@ export class LocalStorage implements Storage {
   readonly location: string;
   readonly #root: string;
   readonly #clock: Clock;
+  /** Which folder the first put went into: where a disk is unmounted, another one shows under the same path. */
+  #folder: string | undefined;
 
   constructor(config: LocalStorageConfig, clock: Clock) {
     this.name = config.name;
@@ -48,7 +61,7 @@ export class LocalStorage implements Storage {
     options.signal?.throwIfAborted();
     if (!options.replace && (await this.stat(key)) !== undefined) return this.#settle(key, body);
     try {
-      await makeDirectory(this.#root);
+      await this.#requireSameFolder(deed);
       await this.#refuseLinks(deed);
       await writeFileAtomic(this.#path(key), checked(body, deed), {
         overwrite: options.replace === true,
@@ -59,6 +72,19 @@ export class LocalStorage implements Storage {
       if (codeOf(error) === "EEXIST") return this.#settle(key, body);
       throw failureOf(error, deed);
     }
+  }
+
+  async #requireSameFolder(deed: Deed): Promise<void> {
+    if (this.#folder === undefined) await makeDirectory(this.#root);
+    const found = await stat(this.#root).catch(forgiveAbsent);
+    const folder = Array.isArray(found) ? "none" : `${found.dev}:${found.ino}`;
+    this.#folder ??= folder;
+    if (folder === this.#folder || (!Array.isArray(found) && !found.isDirectory())) return; // a put says what else it is
+    if (Array.isArray(found) || (await this.stat(SITE_MARKER)) === undefined)
+      throw storageFailure("storage_unavailable", deed, `${this.#root} is not the folder that it was`, {
+        hint: `Look whether a disk was unmounted: what was stored in ${this.#root} is not there now.`,
+      });
+    this.#folder = folder; // the same disk, mounted again
   }
 
   /** Something stands under the key already: fine when it is the same body. */

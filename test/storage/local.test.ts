@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   truncateSync,
@@ -16,6 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { LocalStorage } from "../../src/storage/local.js";
+import { SITE_MARKER } from "../../src/storage/marker.js";
 import { bytesBody, type ObjectBody } from "../../src/storage/storages.js";
 import { isTemporaryName, writeFileAtomic } from "../../src/sys/atomicFile.js";
 import { systemClock } from "../../src/sys/clock.js";
@@ -48,6 +50,31 @@ afterEach(() => {
 });
 
 describe("a local storage", () => {
+  test.each([
+    ["vanished", () => renameSync(root, `${root}-away`)],
+    [
+      "became another one",
+      () => {
+        renameSync(root, `${root}-away`);
+        mkdirSync(root);
+      },
+    ],
+  ])("takes nothing more once its folder %s, as when a disk is unmounted", async (_how, unmount) => {
+    const storage = at(root);
+    await storage.put("backups/a", text("first"));
+    unmount();
+    await expect(storage.put("backups/b", text("second"))).rejects.toMatchObject({
+      code: "storage_unavailable",
+      message: `storage local: put backups/b failed: ${root} is not the folder that it was`,
+    });
+    expect(existsSync(join(root, "backups"))).toBe(false);
+    rmSync(root, { recursive: true, force: true });
+    mkdirSync(root);
+    writeFileSync(join(root, SITE_MARKER), "{}");
+    await storage.put("backups/b", text("second"));
+    expect(await drain(storage, "backups/b")).toBe("second");
+  });
+
   test("keeps its files from other users", async () => {
     await at(root).put("a/b", text("x"));
     expect(lstatSync(join(root, "a/b")).mode & 0o777).toBe(0o600);

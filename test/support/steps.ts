@@ -46,3 +46,4 @@ export const CLUSTER_STEPS = [
 ];
 export const SCRATCH_STEPS = ["scratch-made", "scratch-up"];
 export const WAL_STEPS = ["wal-durable"];
+export const PAST_STEPS = ["past-created", "past-loaded"];

@@ -23,6 +23,8 @@ export interface Recovery {
   spool: string;
   server: Omit<RestoredSettings, "options" | "superuser" | "signal">;
   options: Record<string, string>;
+  /** Opened for writing at the target, or left standing there to be read. At the end of the WAL there is no standing. */
+  ending: "promoted" | "paused";
 }
 
 export interface Recovered {
@@ -33,7 +35,7 @@ export interface Recovered {
 
 const LOOK_EVERY_MS = 100;
 
-/** Replays WAL up to the target, makes sure that it was reached, and opens the cluster for writing. Answers it running, still private. */
+/** Replays WAL up to the target and makes sure that it was reached. Answers the cluster running, still private. */
 export async function recover(site: Site, recovery: Recovery): Promise<Recovered> {
   const { wal, target, facts } = recovery;
   const order = new Map(wal.files.map((name, at) => [name, at]));
@@ -74,8 +76,10 @@ export async function recover(site: Site, recovery: Recovery): Promise<Recovered
     const reached = await waitForTarget(site, cluster, target);
     requireServed(target, wal.files, served);
     site.step("target-reached");
-    if (target.kind !== "latest") await promote(site, cluster);
-    await inSession(cluster, (session) => session.run("checkpoint"));
+    if (recovery.ending === "promoted") {
+      if (target.kind !== "latest") await promote(site, cluster);
+      await inSession(cluster, (session) => session.run("checkpoint"));
+    }
     return { cluster, ...reached };
   } catch (error) {
     await cluster?.stop("immediate");

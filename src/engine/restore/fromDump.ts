@@ -95,7 +95,7 @@ export async function restoreDump(
   }
 }
 
-async function globalsOf(backup: OpenedBackup): Promise<string> {
+export async function globalsOf(backup: OpenedBackup): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of backup.read(backup.entry("globals.sql"))) chunks.push(chunk);
   return Buffer.concat(chunks).toString("utf8");

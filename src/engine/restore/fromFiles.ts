@@ -25,7 +25,10 @@ export async function planFromFiles(
   const wish: ScratchWish = {
     chain,
     binDirectory: await binDirectoryFor(site, chain.facts),
-    recovery: moment === null ? null : { target: moment, wal: await planWal(site, chain.facts, moment) },
+    recovery:
+      moment === null
+        ? null
+        : { target: moment, wal: await planWal(site, chain.facts, moment), ending: "promoted" },
   };
   const planned = plan(request, {
     backup: {

@@ -91,7 +91,7 @@ export async function restoreBeside(
 }
 
 /** Gone already when it was swapped in: then this finds nothing. What went wrong before must not be hidden by what fails here. */
-async function dropSide(site: Site, postgres: Postgres, admin: Session, side: string): Promise<void> {
+export async function dropSide(site: Site, postgres: Postgres, admin: Session, side: string): Promise<void> {
   try {
     await postgres.restoring.drop(admin, side);
   } catch {

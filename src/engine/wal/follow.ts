@@ -3,7 +3,7 @@ import { lsnText, parseLsn, segmentAt, type TimelineLeg } from "../../domain/wal
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { requireOwnSystem } from "../ownSystem.js";
 import { type Archiving, alertGap, beginAt, shipFinished, slotPosition } from "./archiving.js";
-import { failing, healMissed, noteMissed } from "./missed.js";
+import { failing, handOverMissed, healMissed } from "./missed.js";
 import type { Shipper } from "./shipper.js";
 import { type Stream, startStream } from "./streaming.js";
 import { legsFrom, storeHistories } from "./timelines.js";
@@ -200,8 +200,7 @@ function takeCare(archiving: Archiving, shipper: Shipper, stream: Stream): Care 
   };
   const lookAtStorages = async (): Promise<void> => {
     const away = failing(writer);
-    await noteMissed(site, writer);
-    writer.missed.clear();
+    await handOverMissed(site, writer);
     await healMissed(site, server.systemId, away);
     await writer.rejoin();
   };

@@ -1,28 +1,12 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import { epochKey, parseWalFile, walKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
-import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
 import { alertLostStorage, lostFingerprint, nearestFirst } from "../useStorages.js";
 import { claimOf, otherContent } from "./lanes.js";
+import { readMissed, updateMissed } from "./missedList.js";
 import type { WalWriter } from "./walStore.js";
-
-/** Files that a storage did not take when they were archived, by storage: it gets them from another one when it works again. */
-type Missed = Record<string, string[]>;
-
-const path = (site: Site): string => join(site.config.home, `${site.config.site}.wal-missed.json`);
-
-async function readMissed(site: Site): Promise<Missed> {
-  try {
-    return JSON.parse(await readFile(path(site), "utf8")) as Missed;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    throw error;
-  }
-}
 
 /** Storages that still lack something. */
 export const behindStorages = async (site: Site): Promise<string[]> => Object.keys(await readMissed(site));
@@ -32,18 +16,33 @@ export const failing = ({ missed }: WalWriter): string[] =>
   [...missed].flatMap(([storage, { error }]) => (error === null ? [] : [storage]));
 
 /** Notes what this run's storages missed, and raises the alarm for those that fail. */
-export async function noteMissed(site: Site, writer: WalWriter): Promise<void> {
-  if (writer.missed.size === 0) return;
-  const known = await readMissed(site);
-  for (const [storage, { names, error }] of writer.missed) {
-    known[storage] = withoutReplaced([...new Set([...(known[storage] ?? []), ...names])]);
+export async function noteMissed(site: Site, { missed }: Pick<WalWriter, "missed">): Promise<void> {
+  if (missed.size === 0) return;
+  await updateMissed(site, (known) => {
+    for (const [storage, { names }] of missed)
+      known[storage] = withoutReplaced([...new Set([...(known[storage] ?? []), ...names])]);
+  });
+  for (const [storage, { error }] of missed)
     if (error !== null) await alertLostStorage(site, storage, error, null);
-  }
-  await write(site, known);
 }
 
-const write = (site: Site, missed: Missed): Promise<void> =>
-  writeFileAtomic(path(site), `${JSON.stringify(missed)}\n`, { overwrite: true });
+/** Notes what was missed so far while the writer goes on: what is missed from here on comes with the next look. */
+export async function handOverMissed(site: Site, writer: Pick<WalWriter, "missed">): Promise<void> {
+  const missed = new Map(writer.missed);
+  writer.missed.clear();
+  try {
+    await noteMissed(site, { missed });
+  } catch (error) {
+    for (const [storage, { names, error: why }] of missed) {
+      const since = writer.missed.get(storage);
+      writer.missed.set(storage, {
+        names: new Set([...names, ...(since?.names ?? [])]),
+        error: since?.error ?? why,
+      });
+    }
+    throw error;
+  }
+}
 
 /** Pieces of a segment that is on the list as a whole are gone by now. */
 function withoutReplaced(names: string[]): string[] {
@@ -65,7 +64,9 @@ export async function healMissed(
 ): Promise<void> {
   const missed = await readMissed(site);
   if (Object.keys(missed).length === 0) return;
-  const opened = (await site.storages()).flatMap(({ storage }) => (storage === null ? [] : [storage]));
+  const all = await site.storages();
+  const opened = all.flatMap(({ storage }) => (storage === null ? [] : [storage]));
+  const allOpened = opened.length === all.length;
   for (const [name, files] of Object.entries(missed)) {
     const target = opened.find((storage) => storage.name === name);
     if (target === undefined || away.includes(name)) continue;
@@ -79,8 +80,9 @@ export async function healMissed(
       const waiting = files.slice(0, most)[Symbol.iterator]();
       const worker = async (): Promise<void> => {
         for (const file of waiting) {
-          await copyFile(site, systemId, file, others, target);
-          healed.add(file);
+          const found = await copyFile(site, systemId, file, others, target);
+          // what surely nobody has any more is not wanted; what somebody may have is kept for later
+          if (found === "copied" || (found === "absent" && allOpened)) healed.add(file);
         }
       };
       await Promise.all(Array.from({ length: PARALLEL }, worker));
@@ -95,15 +97,19 @@ export async function healMissed(
 
 /** Others may have noted more meanwhile: only what was copied goes from the list. */
 async function strike(site: Site, storage: string, healed: Set<string>, wanted: number): Promise<void> {
-  const now = await readMissed(site);
-  const left = (now[storage] ?? []).filter((name) => !healed.has(name));
-  if (left.length > 0) now[storage] = left;
-  else if (healed.size === wanted) delete now[storage];
-  await write(site, now);
-  if (storage in now) return;
+  let isDone = false;
+  await updateMissed(site, (now) => {
+    const left = (now[storage] ?? []).filter((name) => !healed.has(name));
+    if (left.length > 0) now[storage] = left;
+    else if (healed.size === wanted) delete now[storage];
+    isDone = !(storage in now);
+  });
+  if (!isDone) return;
   if (wanted > 0) site.report.info(`storage ${storage} now has the ${wanted} WAL files that it missed`);
   await resolveAlert(site, lostFingerprint(storage), `storage ${storage} has what it missed`);
 }
+
+type Found = "copied" | "absent" | "unsure";
 
 /** From any other storage that has it. */
 async function copyFile(
@@ -112,9 +118,10 @@ async function copyFile(
   file: string,
   others: Storage[],
   target: Storage,
-): Promise<void> {
+): Promise<Found> {
   const key = walKey(systemId, file);
   let problem: unknown = null;
+  let isSure = true;
   for (const source of others) {
     try {
       const { epochId, mark } = await claimOf(site, source, key, file);
@@ -127,14 +134,25 @@ async function copyFile(
         if ((await claimOf(site, target, key, file)).mark !== mark)
           throw otherContent(target.name, file, key);
       });
-      return;
+      return "copied";
     } catch (error) {
       site.signal.throwIfAborted();
-      // a piece goes when its segment is whole; the segment is a file of its own
       if (!isJBackupError(error, "object_missing")) problem ??= error;
+      else isSure &&= await isAbsent(site, source, key);
     }
   }
   if (problem !== null) throw problem;
+  return isSure ? "absent" : "unsure";
+}
+
+/** A piece goes when its segment is whole. But a disk that is not mounted has nothing either, and a key may be what is missing. */
+async function isAbsent(site: Site, source: Storage, key: string): Promise<boolean> {
+  try {
+    return (await site.storage.readSite(source)) !== undefined && (await source.stat(key)) === undefined;
+  } catch (error) {
+    if (!isJBackupError(error)) throw error;
+    return false; // what cannot be asked is not known
+  }
 }
 
 const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
