@@ -3,7 +3,17 @@ import { defineConfig } from "vitest/config";
 
 const alias = { "#migrations": fileURLToPath(new URL("./migrations/index.ts", import.meta.url)) };
 
-// unit: pure and fast, no servers. real: starts PostgreSQL, Swift and friends; one file at a time, two cores are few.
+/** They measure time, memory or what a machine can take: nothing else may run beside them. */
+const alone = [
+  "test/faults/memory.test.ts",
+  "test/faults/follow.test.ts",
+  "test/faults/signals.test.ts",
+  "test/contract/catalogSpeed.real.test.ts",
+  "test/cli/main.real.test.ts",
+];
+const servers = { testTimeout: 180_000, hookTimeout: 180_000 };
+
+// unit: pure and fast, no servers. real: starts PostgreSQL, Swift and friends. alone: likewise, one file at a time.
 export default defineConfig({
   test: {
     projects: [
@@ -21,9 +31,20 @@ export default defineConfig({
         test: {
           name: "real",
           include: ["test/e2e/**/*.test.ts", "test/faults/**/*.test.ts", "test/**/*.real.test.ts"],
-          testTimeout: 180_000,
-          hookTimeout: 180_000,
+          exclude: alone,
+          ...servers,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        resolve: { alias },
+        test: {
+          name: "alone",
+          include: alone,
+          ...servers,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -22,7 +22,7 @@ async function prepare() {
 async function check(node) {
   await stage("format and lint", node, [tool("@biomejs/biome/bin/biome"), "check", "."]);
   await build(node, [], "types");
-  return vitest(node, "unit", "architecture and unit tests", args);
+  return vitest(node, ["unit"], "architecture and unit tests", args);
 }
 
 const commands = {
@@ -53,7 +53,7 @@ const commands = {
       runs.push(unit);
       // one failing unit test is no reason to learn nothing about the rest; Ctrl-C is
       const wasStopped = unit.signal !== null || unit.code >= 128;
-      if (!wasStopped) runs.push(await vitest(node, "real", "tests with real servers", args));
+      if (!wasStopped) runs.push(await vitest(node, ["real", "alone"], "tests with real servers", args));
       const failed = runs.find((one) => one.code !== 0);
       if (failed) throw stageFailed(failed);
       if (runs.every((one) => one.passed + one.failed === 0)) throw stageFailed({ code: 1 });

@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { exec, report, root, run } from "./stage.mjs";
 
-/** Runs one vitest project with its output shown; resolves to { code, signal, passed, failed, skipped }. */
-export async function vitest(node, project, title, filters) {
+/** Runs vitest projects with their output shown; resolves to { code, signal, passed, failed, skipped }. */
+export async function vitest(node, projects, title, filters) {
   const directory = mkdtempSync(join(tmpdir(), "jbackup-vitest-"));
   const file = join(directory, "report.json");
   const startedAt = Date.now();
@@ -14,7 +14,7 @@ export async function vitest(node, project, title, filters) {
       [
         join(root, "node_modules", "vitest", "vitest.mjs"),
         "run",
-        ...["--project", project],
+        ...projects.flatMap((project) => ["--project", project]),
         ...["--reporter=default", "--reporter=json", `--outputFile.json=${file}`],
         // a name given by the user may match in one project only
         ...(filters.length > 0 ? ["--passWithNoTests", ...filters] : []),

@@ -44,6 +44,29 @@ export async function findBackups(db: Transaction<Tables>, filter: BackupFilter)
   });
 }
 
+const USABLE: Backup["status"][] = ["completed", "verified"];
+
+/** Ids are UUIDv7, so the greatest of a tenant is its newest. */
+export async function lastOfTenants(db: Transaction<Tables>, ids: string[] | "all"): Promise<Backup[]> {
+  const found: Backup[] = [];
+  for (const wanted of ids === "all" ? [null] : inChunks([...new Set(ids)], IDS_PER_STATEMENT)) {
+    let newest = db
+      .selectFrom("backups")
+      .select(({ fn }) => fn.max("id").as("id"))
+      .where("kind", "=", "tenant")
+      .where("status", "in", USABLE)
+      .groupBy("tenant_id");
+    if (wanted !== null) newest = newest.where("tenant_id", "in", wanted.map(plainText));
+    const rows = await db.selectFrom("backups").selectAll().where("id", "in", newest).execute();
+    const copies = await copiesOf(db, rows.map(idOf));
+    for (const row of rows) {
+      const { verifiedAt: _, ...head } = fromRow(backupLayout, row);
+      found.push({ ...head, copies: copies.get(row.id) ?? [] });
+    }
+  }
+  return found;
+}
+
 async function headsFor(db: Transaction<Tables>, filter: BackupFilter): Promise<Tables["backups"][]> {
   const query = backupQuery(db, filter);
   if (filter.reference === undefined) return query.execute();

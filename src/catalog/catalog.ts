@@ -81,6 +81,8 @@ export interface Catalog {
   appendAudit(entry: AuditEntry): Promise<void>;
 
   backups(filter?: BackupFilter): Promise<Backup[]>;
+  /** The newest usable backup of each tenant, of those named or of all. */
+  lastOfTenants(ids: string[] | "all"): Promise<Backup[]>;
   restores(filter?: RestoreFilter): Promise<Restore[]>;
   verifications(backupId: string): Promise<Verification[]>;
   alerts(filter?: AlertFilter): Promise<Alert[]>;

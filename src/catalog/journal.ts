@@ -66,6 +66,7 @@ class JournaledCatalog implements Catalog {
   appendAudit: Catalog["appendAudit"] = (entry) => this.#write("appendAudit", entry);
 
   backups: Catalog["backups"] = (filter) => this.#ask((catalog) => catalog.backups(filter));
+  lastOfTenants: Catalog["lastOfTenants"] = (ids) => this.#ask((catalog) => catalog.lastOfTenants(ids));
   restores: Catalog["restores"] = (filter) => this.#ask((catalog) => catalog.restores(filter));
   verifications: Catalog["verifications"] = (id) => this.#ask((catalog) => catalog.verifications(id));
   alerts: Catalog["alerts"] = (filter) => this.#ask((catalog) => catalog.alerts(filter));

@@ -1,7 +1,7 @@
 import type { Transaction } from "kysely";
 import type { Alert, AuditEntry, Backup, Drill, Restore, Run, Verification } from "../domain/backup.js";
 import { appendToChain, checkChain } from "./audit.js";
-import { findBackups, saveBackups } from "./backups.js";
+import { findBackups, lastOfTenants, saveBackups } from "./backups.js";
 import type { AlertFilter, AuditCheck, BackupFilter, Catalog, RestoreFilter, RunFilter } from "./catalog.js";
 import { type CatalogDatabase, reading } from "./database.js";
 import { alertQuery, restoreQuery, runQuery } from "./queries.js";
@@ -63,6 +63,10 @@ export class KyselyCatalog implements Catalog {
 
   backups(filter: BackupFilter = {}): Promise<Backup[]> {
     return this.#guard((db) => reading(db, (transaction) => findBackups(transaction, filter)));
+  }
+
+  lastOfTenants(ids: string[] | "all"): Promise<Backup[]> {
+    return this.#guard((db) => reading(db, (transaction) => lastOfTenants(transaction, ids)));
   }
 
   async restores(filter: RestoreFilter = {}): Promise<Restore[]> {

@@ -53,6 +53,26 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/backupFull.js"),
   },
   {
+    usage: "backup tenant",
+    summary: "back up tenants, each by itself, all as of one moment",
+    options: [
+      ["--tenant <id...>", "these tenants, active or not"],
+      ["--all", "every active tenant"],
+      ["--accept-shrunken", "also tenants that are less than half of what they were"],
+      ["--note <text>", "a remark that list and show repeat"],
+    ],
+    examples: [
+      ["jbackup backup tenant --all", "every active tenant, in one snapshot; for cron, every week"],
+      [
+        "jbackup backup tenant --tenant 7f3c... --note 'before the import'",
+        "one, before somebody works on it",
+      ],
+      ["jbackup backup tenant --all --json | jq '.failed'", "for scripts"],
+    ],
+    exits: [0, 1, 2, 3, 4, 10, 11, 16, 130, 143],
+    load: () => import("./commands/backupTenant.js"),
+  },
+  {
     usage: "backup wal",
     summary: "archive the write-ahead log up to now, or follow it",
     options: [

@@ -5,10 +5,31 @@ import { compactTime } from "./time.js";
 export const labelOf = (kind: Backup["kind"], at: Date, tenantId: string | null = null): string =>
   tenantId === null ? `${kind}-${compactTime(at)}` : `${kind}-${tenantId}-${compactTime(at)}`;
 
+/** A tenant's id as one part of a path: what is no letter, digit, dot, dash or underscore becomes _ and two hex digits. */
+export const pathPart = (tenantId: string): string =>
+  tenantId.replace(/^\.+$|_(?=[0-9A-F]{2})|[^A-Za-z0-9._-]/gu, (found) =>
+    [...new TextEncoder().encode(found)]
+      .map((byte) => `_${byte.toString(16).toUpperCase().padStart(2, "0")}`)
+      .join(""),
+  );
+
+const fromPathPart = (part: string): string =>
+  new TextDecoder().decode(
+    Uint8Array.from(
+      part
+        .split(/(_[0-9A-F]{2})/)
+        .flatMap((piece) =>
+          /^_[0-9A-F]{2}$/.test(piece)
+            ? [Number.parseInt(piece.slice(1), 16)]
+            : [...piece].map((letter) => letter.charCodeAt(0)),
+        ),
+    ),
+  );
+
 /** The backup's folder inside every storage. */
 export function folderOf(kind: Backup["kind"], id: string, at: Date, tenantId: string | null = null): string {
   const month = `${at.getUTCFullYear()}/${String(at.getUTCMonth() + 1).padStart(2, "0")}`;
-  return ["backups", kind, ...(tenantId === null ? [] : [tenantId]), month, id].join("/");
+  return ["backups", kind, ...(tenantId === null ? [] : [pathPart(tenantId)]), month, id].join("/");
 }
 
 const MANIFEST_KEY = /^backups\/(full|config|tenant\/[^/]+)\/\d{4}\/\d\d\/([0-9a-f-]{36})\/manifest\.json$/;
@@ -24,7 +45,7 @@ export function parseManifestKey(
     folder: key.slice(0, -"/manifest.json".length),
     id: match[2],
     kind: kind as Backup["kind"],
-    tenantId: tenantId ?? null,
+    tenantId: tenantId === undefined ? null : fromPathPart(tenantId),
   };
 }
 

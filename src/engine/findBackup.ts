@@ -1,6 +1,6 @@
 import type { Backup, Copy } from "../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
-import type { Manifest } from "../domain/manifest.js";
+import type { Manifest, NeededBackup } from "../domain/manifest.js";
 import { recordOf } from "../domain/record.js";
 import { folderOf, noSuchBackup, parseManifestKey, pickOne } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
@@ -214,6 +214,18 @@ export async function findBackup(site: Site, reference: string): Promise<FoundBa
     if (known?.unfinished && isJBackupError(error, "not_found")) throw known.unfinished;
     throw error;
   }
+}
+
+/** An older backup that this one reads as well, from the same storages. */
+export async function findNeeded(
+  site: Site,
+  newer: FoundBackup,
+  { backupId, folder }: NeededBackup,
+): Promise<FoundBackup> {
+  const { tenantId } = newer.manifest.body;
+  const place = { folder, id: backupId, tenantId };
+  const { manifest } = await readManifest(site, newer.storages, place, await trustedSigners(site));
+  return { ...newer, manifest, folder };
 }
 
 /** Why it is not known whether a backup has a manifest: then its record stays as it is. */

@@ -2,7 +2,7 @@ import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Contents, Entry, StoredObject } from "../domain/manifest.js";
 import type { ObjectSource } from "../format/format.js";
 import { raiseAlert } from "./alert.js";
-import type { FoundBackup } from "./findBackup.js";
+import { type FoundBackup, findNeeded } from "./findBackup.js";
 import { fetchVerified } from "./replicate.js";
 import type { Site } from "./site.js";
 import { identities } from "./siteKeys.js";
@@ -24,8 +24,28 @@ export async function openDataKey(site: Site, { manifest: { body, keys } }: Foun
   });
 }
 
+/** An unchanged tenant's backup has no objects of its own: an older one holds the same content. */
+async function holderOf(site: Site, found: FoundBackup): Promise<FoundBackup> {
+  const { objects, needs } = found.manifest.body;
+  const [need] = needs ?? [];
+  if (objects.length > 0 || need === undefined) return found;
+  const holder = await findNeeded(site, found, need);
+  if (sameObjects(holder.manifest.body.objects, need.objects)) return holder;
+  throw new JBackupError(
+    "manifest_invalid",
+    `backup ${found.manifest.body.label} needs objects of backup ${need.backupId} that this one does not have`,
+    { hint: "choose another backup from jbackup list" },
+  );
+}
+
+const sameObjects = (there: StoredObject[], needed: StoredObject[]): boolean =>
+  needed.every(({ name, bytes, sha256 }) =>
+    there.some((object) => object.name === name && object.bytes === bytes && object.sha256 === sha256),
+  );
+
 /** Finds the key first: with a wrong one nothing else is touched. */
-export async function openBackup(site: Site, found: FoundBackup): Promise<OpenedBackup> {
+export async function openBackup(site: Site, wanted: FoundBackup): Promise<OpenedBackup> {
+  const found = await holderOf(site, wanted);
   const { body } = found.manifest;
   const dataKey = await openDataKey(site, found);
   const context = { site: body.site, backupId: body.backupId, tenantId: body.tenantId };
@@ -50,7 +70,7 @@ export async function openBackup(site: Site, found: FoundBackup): Promise<Opened
       (storage, error) => alertBadCopy(site, storage.name, found, name, error, told),
     );
 
-  const contents = await site.format.openContents(
+  const { contents, attached } = await site.format.openBundle(
     await fetchObject(site.format.CONTENTS_NAME),
     dataKey,
     context,
@@ -68,8 +88,9 @@ export async function openBackup(site: Site, found: FoundBackup): Promise<Opened
       site.format.openEntry(entry, {
         ...context,
         dataKey,
+        attached,
         source: ahead(
-          entry.segments.map(({ object }) => object),
+          entry.segments.map(({ object }) => object).filter((name) => name !== site.format.CONTENTS_NAME),
           fetchObject,
         ),
       }),

@@ -24,7 +24,7 @@ export interface Progress {
   task: string;
   done: number;
   total: number | null;
-  unit: "bytes" | "rows" | "tables" | "objects";
+  unit: "bytes" | "rows" | "tables" | "objects" | "tenants";
   /** Already formatted extras, such as "3.1x smaller". */
   extra?: string;
 }

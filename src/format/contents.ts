@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import { JBackupError } from "../domain/errors.js";
 import type { Contents, Entry, Segment } from "../domain/manifest.js";
+import { LIST_END } from "./bundle.js";
 import { objectFault } from "./faults.js";
 import type { SealContext } from "./header.js";
-import { type BackupContext, contentsContext, packContext } from "./layout.js";
+import { type BackupContext, CONTENTS_NAME, contentsContext, packContext } from "./layout.js";
 import { isEntryName, isObjectName } from "./names.js";
 import { type ObjectSource, openRange, openSealed } from "./open.js";
 import { isCount, isRecord, isSha256 } from "./shape.js";
@@ -11,12 +12,25 @@ import { isCount, isRecord, isSha256 } from "./shape.js";
 /** Room for a million files; more than this is no list. */
 const CONTENTS_MAX_BYTES = 256 * 2 ** 20;
 
+export interface OpenedContents {
+  contents: Contents;
+  /** What stands behind the list: the entries of a small backup, which has no other object. */
+  attached: Buffer;
+}
+
 /** The sealed description of a backup, its shape checked. */
-export async function openContents(
+export const openContents = async (
   source: ObjectSource,
   dataKey: Uint8Array,
   backup: BackupContext,
-): Promise<Contents> {
+): Promise<Contents> => (await openBundle(source, dataKey, backup)).contents;
+
+/** The same, with what is attached to it. */
+export async function openBundle(
+  source: ObjectSource,
+  dataKey: Uint8Array,
+  backup: BackupContext,
+): Promise<OpenedContents> {
   const context = contentsContext(backup);
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -26,11 +40,19 @@ export async function openContents(
       throw objectFault("object_corrupt", context, "is larger than any list of contents");
     chunks.push(chunk);
   }
-  return checkContents(Buffer.concat(chunks).toString("utf8"), context);
+  const opened = Buffer.concat(chunks);
+  const listEnd = opened.indexOf(LIST_END);
+  const list = listEnd === -1 ? opened : opened.subarray(0, listEnd);
+  return {
+    contents: checkContents(list.toString("utf8"), context),
+    attached: listEnd === -1 ? Buffer.alloc(0) : opened.subarray(listEnd + 1),
+  };
 }
 
 export interface EntryOptions extends BackupContext {
   dataKey: Uint8Array;
+  /** What is attached to the contents, where entries may lie. */
+  attached?: Buffer;
   /** Finds an object of the backup. May answer the same source again: nothing is kept between calls. */
   source: (objectName: string) => Promise<ObjectSource>;
 }
@@ -71,11 +93,25 @@ async function* openSegment(
   { object, offset, bytes }: Segment,
   options: EntryOptions,
 ): AsyncGenerator<Buffer> {
+  if (object === CONTENTS_NAME) {
+    yield attachedBytes(options, offset, bytes);
+    return;
+  }
   const context = packContext(options, object);
   const source = await options.source(object);
   // from the start of a pack one pass will do, which saves the requests for header and trailer
   if (offset === 0) yield* firstBytes(openSealed(source, options.dataKey, context), bytes, context);
   else yield* openRange(source, options.dataKey, context, offset, offset + bytes);
+}
+
+function attachedBytes({ attached, ...backup }: EntryOptions, offset: number, bytes: number): Buffer {
+  const found = attached?.subarray(offset, offset + bytes);
+  if (found?.length === bytes) return found;
+  throw objectFault(
+    "object_truncated",
+    contentsContext(backup),
+    `has ${attached?.length ?? 0} bytes attached; bytes ${offset} to ${offset + bytes} were asked for`,
+  );
 }
 
 async function* firstBytes(

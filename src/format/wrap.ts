@@ -136,12 +136,44 @@ function sharedSecret(privateKey: KeyObject, publicBytes: Buffer): Buffer | unde
 const curveWrappingKey = (shared: Buffer, ephemeral: Buffer, recipient: Buffer, backupId: string): Buffer =>
   derive(shared, Buffer.concat([ephemeral, recipient]), `jbackup/1 wrap x25519\0${backupId}`);
 
+/** Stretching a passphrase takes a quarter of a second: once per process will do, for every backup derives a key of its own from it. */
+const stretched = new WeakMap<Secret, { salt: Buffer; keys: Map<string, Promise<Buffer>> }>();
+const STRETCHED_MOST = 64;
+
+function stretchesOf(passphrase: Secret): { salt: Buffer; keys: Map<string, Promise<Buffer>> } {
+  const known = stretched.get(passphrase) ?? { salt: randomBytes(16), keys: new Map() };
+  stretched.set(passphrase, known);
+  return known;
+}
+
+const saltFor = (passphrase: Secret): Buffer => stretchesOf(passphrase).salt;
+
+function stretch(
+  passphrase: Secret,
+  text: string,
+  salt: Buffer,
+  { n: N, r, p }: ScryptCost,
+): Promise<Buffer> {
+  const { keys } = stretchesOf(passphrase);
+  const name = `${salt.toString("base64")} ${N} ${r} ${p}`;
+  const known = keys.get(name);
+  if (known !== undefined) return known;
+  const key = new Promise<Buffer>((resolve, reject) =>
+    scrypt(text, salt, KEY_BYTES, { N, r, p, maxmem: SCRYPT_MEMORY }, (error, made) =>
+      error === null ? resolve(made) : reject(error),
+    ),
+  );
+  if (keys.size >= STRETCHED_MOST) keys.clear();
+  keys.set(name, key);
+  return key;
+}
+
 async function wrapForPassphrase(
   dataKey: Buffer,
   passphrase: Secret,
   backupId: string,
 ): Promise<PassphraseKey> {
-  const salt = randomBytes(16);
+  const salt = saltFor(passphrase);
   const key = await passphraseWrappingKey(passphrase, salt, COST, backupId);
   return { kind: "scrypt", salt: salt.toString("base64"), ...COST, sealed: sealKey(key, dataKey) };
 }
@@ -181,13 +213,7 @@ async function passphraseWrappingKey(
       `the passphrase key of backup ${backupId} asks for more memory or time than any real one does`,
       { hint: `Its manifest was tampered with; \`jbackup verify ${backupId}\` compares the copies.` },
     );
-  const { n: N, r, p } = cost;
-  const stretched = await new Promise<Buffer>((resolve, reject) =>
-    scrypt(text, salt, KEY_BYTES, { N, r, p, maxmem: SCRYPT_MEMORY }, (error, key) =>
-      error === null ? resolve(key) : reject(error),
-    ),
-  );
-  return derive(stretched, salt, `jbackup/1 wrap scrypt\0${backupId}`);
+  return derive(await stretch(passphrase, text, salt, cost), salt, `jbackup/1 wrap scrypt\0${backupId}`);
 }
 
 const derive = (secret: Buffer, salt: Buffer, info: string): Buffer =>

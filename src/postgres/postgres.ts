@@ -8,6 +8,9 @@ import { createMissingRoles } from "./missingRoles.js";
 import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
 import * as restoring from "./sideDatabase.js";
+import * as tenantReading from "./tenant/readTenants.js";
+import { readTenantSchema } from "./tenant/schema.js";
+import { openTenantSnapshot } from "./tenant/snapshot.js";
 import type { ToolEnvironment } from "./tools.js";
 import { walHealth } from "./walHealth.js";
 import { openWalReceiver, type WalReceiver } from "./walReceiver.js";
@@ -33,6 +36,10 @@ export {
   unprivilegedOwner,
 } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
+export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
+export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
+export type { TenantReference, TenantTable } from "./tenant/schema.js";
+export type { TenantSnapshot } from "./tenant/snapshot.js";
 export { findBinDirectories, type ToolEnvironment } from "./tools.js";
 export type { WalHealth } from "./walHealth.js";
 export type { TimelineEnd, WalReceiver } from "./walReceiver.js";
@@ -63,6 +70,19 @@ export interface Postgres {
   openBaseBackup(label: string): Promise<BaseBackup>;
   readonly wal: WalSteps;
   readonly restoring: RestoreSteps;
+  readonly tenants: TenantSteps;
+}
+
+/** What telling tenants apart asks of the server. */
+export interface TenantSteps {
+  readSchema: typeof readTenantSchema;
+  openSnapshot: typeof openTenantSnapshot;
+  tablesToRead: typeof tenantReading.tablesToRead;
+  readMany: typeof tenantReading.readMany;
+  readOne: typeof tenantReading.readOne;
+  countByTenant: typeof tenantReading.countByTenant;
+  disagreements: typeof tenantReading.disagreements;
+  countLines: typeof tenantReading.countLines;
 }
 
 /** What archiving asks of the server. */
@@ -143,6 +163,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       health: walHealth,
       receiver: (name) => openWalReceiver(target, given.user, name, given.nowMs),
     },
+    tenants: { ...tenantReading, readSchema: readTenantSchema, openSnapshot: openTenantSnapshot },
     restoring: {
       exists: restoring.databaseExists,
       checkTarget: restoring.checkTarget,

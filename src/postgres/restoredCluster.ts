@@ -99,7 +99,12 @@ export async function startRestored(settings: RestoredSettings): Promise<Restore
   const cluster: RestoredCluster = {
     url,
     session,
-    state: async () => ((await isRunning(dataDirectory)) ? stateOf(session) : "ended"),
+    state: async () => {
+      if (!(await isRunning(dataDirectory))) return "ended";
+      const state = await stateOf(session);
+      // on its way down it lets nobody in, and has not written yet why it goes
+      return state === "ended" && (await isRunning(dataDirectory)) ? "recovering" : state;
+    },
     log: async (lines = 4) => (await readFile(logFile, "utf8")).trim().split("\n").slice(-lines).join("; "),
     stop: async (mode) => {
       if (await isRunning(dataDirectory)) await pgCtl(["-m", mode, "-w", "-t", LONG, "-s", "stop"]);

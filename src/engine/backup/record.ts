@@ -61,14 +61,19 @@ export async function recorded(
   }
 }
 
-function draftOf(site: Site, run: RunContext, { kind, method, note }: Recorded): Backup {
+export function draftOf(
+  site: Site,
+  run: RunContext,
+  { kind, method, note }: Pick<Recorded, "kind" | "method" | "note">,
+  tenantId: string | null = null,
+): Backup {
   const now = site.clock.now(); // a run may begin more than one
   return {
     id: site.newId(),
-    label: labelOf(kind, now),
+    label: labelOf(kind, now, tenantId),
     kind,
     method,
-    tenantId: null,
+    tenantId,
     status: "in_progress",
     createdAt: now.toISOString(),
     finishedAt: null,

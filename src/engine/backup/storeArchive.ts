@@ -4,7 +4,7 @@ import type { ManifestBody, NeededBackup } from "../../domain/manifest.js";
 import { ratioOf, recordOf } from "../../domain/record.js";
 import { folderOf } from "../../domain/reference.js";
 import type { Archive, FinishedArchive } from "../../format/format.js";
-import { chainEnd, moveChain } from "../chain.js";
+import { type ChainEnd, chainEnd, moveChain } from "../chain.js";
 import { type FanOut, fanOut } from "../replicate.js";
 import type { Site } from "../site.js";
 import type { SealingKeys } from "../siteKeys.js";
@@ -36,7 +36,7 @@ export async function storeArchive(
   storages: UsableStorages,
   work: ArchiveWork,
 ): Promise<Backup> {
-  const folder = folderOf(draft.kind, draft.id, new Date(draft.createdAt));
+  const folder = folderOf(draft.kind, draft.id, new Date(draft.createdAt), draft.tenantId);
   for (const [name, error] of await storagesWithoutRoom(site, storages.usable, work.expectedBytes))
     storages.lost.set(name, error);
   for (const [name, error] of storages.lost)
@@ -61,7 +61,7 @@ export async function storeArchive(
     const archive = site.format.createArchive({
       site: site.config.site,
       backupId: draft.id,
-      tenantId: null,
+      tenantId: draft.tenantId,
       dataKey,
       compression: site.config.compression,
       packBytes: packBytesFor(work.expectedBytes),
@@ -76,7 +76,8 @@ export async function storeArchive(
     await out.settle();
     site.step("settled");
 
-    const body = await describe(site, draft, filled, finished, site.format.commitmentOf(dataKey));
+    const commitment = site.format.commitmentOf(dataKey);
+    const body = bodyOf(site, draft, filled, finished, commitment, await chainEnd(site));
     const wrapped = await site.format.wrapDataKey(dataKey, keys.recipients, draft.id);
     const holding = await out.commit(site.format.signManifest(body, wrapped, keys.signing));
     isCommitted = true;
@@ -126,14 +127,15 @@ const MIB = 2 ** 20;
 const packBytesFor = (databaseBytes: number): number =>
   Math.min(32 * MIB, Math.max(8 * MIB, Math.ceil(databaseBytes / 8192 / MIB) * MIB));
 
-async function describe(
+/** All that is signed. It follows the manifest that `end` names. */
+export function bodyOf(
   site: Site,
   draft: Backup,
   { detail: _, needs, ...filled }: Filled,
-  finished: FinishedArchive,
+  finished: Pick<FinishedArchive, "rawBytes" | "storedBytes" | "objects">,
   keyCommitment: string,
-): Promise<ManifestBody> {
-  const end = await chainEnd(site);
+  end: ChainEnd,
+): ManifestBody {
   return {
     format: 1,
     site: site.config.site,
@@ -164,7 +166,7 @@ async function describe(
   };
 }
 
-function copiesOf(site: Site, folder: string, bytes: number, holding: string[]): Copy[] {
+export function copiesOf(site: Site, folder: string, bytes: number, holding: string[]): Copy[] {
   return site.config.storages.map(({ name, kind }) => ({
     storage: name,
     kind,

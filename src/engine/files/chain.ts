@@ -2,10 +2,9 @@ import { JBackupError } from "../../domain/errors.js";
 import type { StoredObject } from "../../domain/manifest.js";
 import type { PhysicalFacts } from "../../domain/physical.js";
 import type { BackupContext, MapEntry } from "../../format/format.js";
-import { type FoundBackup, readManifest } from "../findBackup.js";
+import { type FoundBackup, findNeeded } from "../findBackup.js";
 import { openBackup, openDataKey } from "../openBackup.js";
 import type { Site } from "../site.js";
-import { trustedSigners } from "../siteKeys.js";
 
 /** One backup whose packs are read: the one to restore, or an older one that it builds on. */
 export interface PackSource {
@@ -39,7 +38,7 @@ export async function openChain(site: Site, found: FoundBackup): Promise<OpenedC
         "manifest_invalid",
         `backup ${body.label} builds on backup ${id}, which its manifest does not name`,
       );
-    const older = await findNeeded(site, found, id, need.folder);
+    const older = await findNeeded(site, found, need);
     sources.push(await sourceOf(site, older, need.objects));
   }
   const rawMap = (): AsyncIterable<Buffer> => backup.read(backup.entry(site.format.MAP_ENTRY));
@@ -51,16 +50,6 @@ export async function openChain(site: Site, found: FoundBackup): Promise<OpenedC
     map: () => site.format.readMap(rawMap()),
     rawMap,
   };
-}
-
-async function findNeeded(site: Site, newer: FoundBackup, id: string, folder: string): Promise<FoundBackup> {
-  const { manifest } = await readManifest(
-    site,
-    newer.storages,
-    { folder, id, tenantId: null },
-    await trustedSigners(site),
-  );
-  return { ...newer, manifest, folder };
 }
 
 async function sourceOf(site: Site, found: FoundBackup, objects: StoredObject[]): Promise<PackSource> {

@@ -10,25 +10,38 @@ export type OwnedTable = Classified<TenantTable, TenantReference>;
 export interface OwnerPath {
   /** What follows FROM: the table and those that lead to the tenant. */
   from: string;
+  /** Without the table itself. */
+  joins: string;
   /** The expression whose value is the tenant's id. */
   owner: string;
 }
 
-/** Joins from a row to its tenant, parents as p1, p2, ... */
-export function ownerPath(graph: Graph, table: OwnedTable): OwnerPath {
-  let from = `${table.table.from} t`;
-  let alias = "t";
+export interface PathOptions {
+  /** Left joins keep rows that no tenant owns. */
+  join?: "join" | "left join";
+  /** Parents go by this letter and their number. */
+  alias?: string;
+}
+
+/** Joins from a row to its tenant. */
+export function ownerPath(
+  graph: Graph,
+  table: OwnedTable,
+  { join = "join", alias = "p" }: PathOptions = {},
+): OwnerPath {
+  let joins = "";
+  let last = "t";
   let at = table;
   for (let depth = 1; at.owner?.kind === "reference"; depth++) {
     const { reference, parent } = at.owner;
     const next = graph.tables.find(({ table: { oid } }) => oid === parent);
     if (next === undefined) break;
-    from += ` join ${next.table.from} p${depth} on ${refersTo(reference, alias, `p${depth}`)}`;
-    alias = `p${depth}`;
+    joins += ` ${join} ${next.table.from} ${alias}${depth} on ${refersTo(reference, last, `${alias}${depth}`)}`;
+    last = `${alias}${depth}`;
     at = next;
   }
   const column = at.owner?.kind === "column" ? at.owner.column : "";
-  return { from, owner: `${alias}.${quoteName(column)}` };
+  return { from: `${table.table.from} t${joins}`, joins, owner: `${last}.${quoteName(column)}` };
 }
 
 /** Columns that hold values of their own: what others compute is left to them. */

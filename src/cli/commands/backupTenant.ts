@@ -1,0 +1,83 @@
+import type { Backup } from "../../domain/backup.js";
+import { JBackupError } from "../../domain/errors.js";
+import { backupTenants, type TenantsBackup } from "../../engine/backupTenants.js";
+import { copiesText, sizesText } from "../backupText.js";
+import { type CommandRun, withSite } from "../context.js";
+import { isSet, listFlag, textFlag } from "../flags.js";
+import { bytesText, countedText, countText, durationText } from "../text.js";
+
+export const run: CommandRun = (context, _args, options) => {
+  const named = listFlag(options, "tenant")
+    .flatMap((list) => list.split(","))
+    .filter((id) => id !== "");
+  const isAll = isSet(options, "all");
+  if (isAll === named.length > 0)
+    throw new JBackupError(
+      "usage",
+      isAll ? "--all and --tenant exclude each other" : "which tenants is not said",
+      { hint: "give --tenant ID (several times, if you like), or --all for every active one" },
+    );
+  return withSite(context, async (site) => {
+    const startedAt = site.clock.monotonicMs();
+    const done = await backupTenants(site, {
+      tenants: isAll ? "all" : named,
+      note: textFlag(options, "note") ?? null,
+      acceptShrunken: isSet(options, "acceptShrunken"),
+    });
+    const [only] = done.backups;
+    const isOne = !isAll && new Set(named).size === 1;
+    if (isOne && only === undefined) throw failureOf(done);
+    const ms = site.clock.monotonicMs() - startedAt;
+    context.output.answer(
+      isOne ? only : done,
+      isOne && only !== undefined ? oneText(only) : allText(done, ms),
+    );
+    if (done.status === "failed") return 1;
+    return done.status === "partial" || done.backups.some(isIncomplete) ? 3 : 0;
+  });
+};
+
+const missingIn = ({ copies }: Backup): string[] =>
+  copies.filter(({ status }) => status !== "stored").map(({ storage }) => storage);
+
+const isIncomplete = (backup: Backup): boolean => missingIn(backup).length > 0;
+
+const failureOf = ({ failed }: TenantsBackup): JBackupError =>
+  new JBackupError("verification_failed", failed[0]?.error ?? "the tenant was not backed up", {
+    hint: "its last good backup stays the last one; --accept-shrunken takes a tenant that really shrank",
+  });
+
+const oneText = (backup: Backup): string =>
+  [
+    `${backup.label} ${isIncomplete(backup) ? "is stored, but not everywhere" : "is complete"}`,
+    typeof backup.metadata.sameAs === "string"
+      ? "  size    unchanged since its last backup, whose objects it refers to"
+      : `  size    ${sizesText(backup)}`,
+    `  copies  ${copiesText(backup)}`,
+    `Next: jbackup show ${backup.label}`,
+  ].join("\n");
+
+const SHOWN_FAILURES = 20;
+
+function allText({ backups, failed }: TenantsBackup, ms: number): string {
+  const total = (of: (backup: Backup) => number): number => backups.reduce((sum, one) => sum + of(one), 0);
+  const same = backups.filter(({ metadata }) => typeof metadata.sameAs === "string").length;
+  const missing = [...new Set(backups.flatMap(missingIn))];
+  const perSecond = ms > 0 ? Math.round((backups.length * 1000) / ms) : 0;
+  return [
+    `${countedText(backups.length, "tenant")} backed up${failed.length === 0 ? "" : `, ${countText(failed.length)} not`}`,
+    `  size    ${bytesText(total(({ rawBytes }) => rawBytes))} of rows, ${bytesText(total(({ storedBytes }) => storedBytes))} stored anew`,
+    `  same    ${countedText(same, "tenant")} unchanged since the last backup`,
+    `  time    ${durationText(ms)} (${countText(perSecond)} tenants a second)`,
+    ...failed.slice(0, SHOWN_FAILURES).map(({ tenantId, error }) => `  failed  ${tenantId}: ${error}`),
+    ...(failed.length > SHOWN_FAILURES
+      ? [`  failed  and ${countText(failed.length - SHOWN_FAILURES)} more`]
+      : []),
+    ...(missing.length === 0 ? [] : [`  copies  missing in ${missing.join(", ")}`]),
+    failed.length === 0
+      ? missing.length === 0
+        ? "Next: jbackup list --kind tenant"
+        : `Next: jbackup storages check, for ${missing.join(", ")}; the next backup fills the gap`
+      : "Next: jbackup list --kind tenant --status failed",
+  ].join("\n");
+}

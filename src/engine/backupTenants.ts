@@ -1,0 +1,245 @@
+import { availableParallelism } from "node:os";
+import type { Backup } from "../domain/backup.js";
+import { isJBackupError, JBackupError } from "../domain/errors.js";
+import type { TenantFacts } from "../domain/tenantBackup.js";
+import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
+import { raiseAlert, resolveAlert } from "./alert.js";
+import { healMissing } from "./heal.js";
+import { lockOnServer } from "./lock.js";
+import { type RunContext, withRun } from "./run.js";
+import type { Site } from "./site.js";
+import { sealingKeys } from "./siteKeys.js";
+import { chooseTenants, type Tenant } from "./tenants/choose.js";
+import { earlierBackups } from "./tenants/earlier.js";
+import { requireDecided, tenantGraph, tenantSettings } from "./tenants/graph.js";
+import { openIsolationCheck } from "./tenants/isolation.js";
+import { type Census, planBatches, readBatches, requireCounted, takeCensus } from "./tenants/readAll.js";
+import { sha256Hex, type TenantFailure, TenantStore } from "./tenants/storeTenants.js";
+import { tableFactsOf } from "./tenants/tenantFiles.js";
+import { alertLostStorage, storagesForWriting } from "./useStorages.js";
+
+const JOB = "backup-tenant";
+
+export interface TenantsRequest {
+  tenants: string[] | "all";
+  note: string | null;
+  /** Takes tenants that shrank to less than half since their last backup. */
+  acceptShrunken: boolean;
+}
+
+/** Where the rows are read. */
+export interface TenantOrigin {
+  postgres: Postgres;
+  source: TenantFacts["source"];
+}
+
+export interface TenantsBackup {
+  status: "completed" | "partial" | "failed";
+  backups: Backup[];
+  failed: TenantFailure[];
+}
+
+/** Each tenant its own backup, all of them of one moment. */
+export async function backupTenants(site: Site, request: TenantsRequest): Promise<TenantsBackup> {
+  tenantSettings(site);
+  return withRun(site, JOB, async (run) => {
+    const postgres = await site.postgres();
+    const admin = await postgres.admin();
+    try {
+      await lockOnServer(site, admin, JOB);
+      await run.settleKilled();
+      return await exportTenants(site, run, request, { postgres, source: { kind: "live" } });
+    } finally {
+      await admin.close();
+    }
+  });
+}
+
+/** The same from any server: the live one, or one that was brought up to stand at a moment of the past. */
+export async function exportTenants(
+  site: Site,
+  run: RunContext,
+  request: TenantsRequest,
+  { postgres, source }: TenantOrigin,
+): Promise<TenantsBackup> {
+  const keys = await sealingKeys(site);
+  const storages = await storagesForWriting(site);
+  const snapshot = await postgres.tenants.openSnapshot({
+    connect: () => postgres.connect(),
+    readGraph: (session) => tenantGraph(site, postgres, session),
+    sessions: Math.max(2, Math.min(4, availableParallelism())),
+  });
+  try {
+    requireDecided(snapshot.graph);
+    site.step("tenants-snapshot");
+    const first = snapshot.sessions[0] as Session;
+    const tenants = await chooseTenants(site, first, snapshot.graph, request.tenants);
+    const ids = tenants.map(({ id }) => id);
+    const { version, versionNum, systemId } = snapshot.server;
+    const store = new TenantStore(site, {
+      run,
+      note: request.note,
+      keys,
+      storages,
+      earlier: await earlierBackups(site, request.tenants === "all" ? "all" : ids),
+      acceptShrunken: request.acceptShrunken,
+      server: { version, versionNum, systemId },
+      timeline: snapshot.timeline,
+    });
+    await readAndStore({ site, postgres, snapshot, tenants, store, source, request });
+    if (source.kind === "live" && !(await snapshot.isSchemaSame()))
+      site.report.warn(
+        "the schema was changed while tenants were read; the backups are of the schema before",
+      );
+    return await settle(site, store, tenants);
+  } finally {
+    await snapshot.close();
+    site.report.progressEnd();
+  }
+}
+
+interface Reading {
+  site: Site;
+  postgres: Postgres;
+  snapshot: TenantSnapshot;
+  tenants: Tenant[];
+  store: TenantStore;
+  source: TenantFacts["source"];
+  request: TenantsRequest;
+}
+
+async function readAndStore(reading: Reading): Promise<void> {
+  const { site, postgres, snapshot, tenants, store, request } = reading;
+  const wanted = request.tenants === "all" ? "all" : tenants.map(({ id }) => id);
+  const census = await takeCensus(postgres, snapshot, wanted);
+  for (const { table, rows } of census.nobodys)
+    site.report.warn(`${rows} rows of ${table} belong to no tenant`);
+  const readable = tenants.filter((tenant) => isReadable(tenant, census, store));
+  const checkIsolation = await openIsolationCheck(site, postgres, snapshot);
+  let done = 0;
+  let bytes = 0;
+  const report = (): void =>
+    site.report.progress({
+      task: "backing up tenants",
+      done,
+      total: tenants.length,
+      unit: "tenants",
+      extra: `${(bytes / 1e6).toFixed(1)} MB`,
+    });
+  try {
+    const { small, large } = planBatches(readable, census);
+    for await (const batch of readBatches(postgres, snapshot, census, small)) {
+      for (const { tenant, rows } of batch) {
+        site.signal.throwIfAborted();
+        await perTenant(store, tenant, async () => {
+          await checkIsolation(tenant.id, census);
+          await store.add({ facts: factsOf(reading, tenant, census, rows), rows });
+        });
+        bytes += rows.reduce((sum, one) => sum + one.length, 0);
+        done++;
+      }
+      report();
+    }
+    for (const tenant of large) {
+      await perTenant(store, tenant, async () => {
+        await checkIsolation(tenant.id, census);
+        await storeLarge(reading, tenant, census);
+      });
+      bytes += census.bytesOf(tenant.id);
+      done++;
+      report();
+    }
+  } finally {
+    await checkIsolation.close();
+    await store.finish();
+  }
+}
+
+/** Rows that two tenants could claim, or no root row counted: nothing is stored under a doubtful name. */
+function isReadable(tenant: Tenant, { disputed }: Census, store: TenantStore): boolean {
+  const why = disputed.get(tenant.id);
+  if (why === undefined) return true;
+  store.fail(tenant.id, new JBackupError("verification_failed", why));
+  return false;
+}
+
+/** One tenant's trouble is its own. */
+async function perTenant(store: TenantStore, { id }: Tenant, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!isJBackupError(error, "verification_failed")) throw error;
+    store.fail(id, error);
+  }
+}
+
+function factsOf(reading: Reading, tenant: Tenant, census: Census, rows: Buffer[]): TenantFacts {
+  const { postgres } = reading;
+  const tables = census.tables.map((table, nth) => {
+    const content = rows[nth] ?? Buffer.alloc(0);
+    const many = postgres.tenants.countLines(content);
+    requireCounted(tenant, table, many, census);
+    return tableFactsOf(table, nth, { rows: many, bytes: content.length, sha256: sha256Hex(content) });
+  });
+  return { ...headOf(reading, tenant), tables };
+}
+
+function headOf({ snapshot, source, site }: Reading, { id, name }: Tenant): Omit<TenantFacts, "tables"> {
+  return {
+    id,
+    name,
+    source,
+    snapshotAt: snapshot.takenAt,
+    lsn: snapshot.lsn,
+    database: snapshot.database,
+    schemaFingerprint: snapshot.schemaFingerprint,
+    role: snapshot.role,
+    isolation: tenantSettings(site).isolation,
+  };
+}
+
+async function storeLarge(reading: Reading, tenant: Tenant, census: Census): Promise<void> {
+  const { site, postgres, snapshot, store } = reading;
+  const session = snapshot.sessions[0] as Session;
+  await store.addLarge(tenant.id, census.bytesOf(tenant.id), async (addEntry) => {
+    const tables = [];
+    for (const [nth, table] of census.tables.entries()) {
+      let rows = 0;
+      async function* counted(): AsyncGenerator<Buffer> {
+        for await (const chunk of postgres.tenants.readOne(session, table, tenant.id, site.signal)) {
+          rows += postgres.tenants.countLines(chunk);
+          yield chunk;
+        }
+      }
+      const { entry } = tableFactsOf(table, nth, { rows: 0, bytes: 0, sha256: "" });
+      const { bytes, sha256 } = await addEntry(entry, counted());
+      requireCounted(tenant, table, rows, census);
+      tables.push(tableFactsOf(table, nth, { rows, bytes, sha256 }));
+    }
+    return { ...headOf(reading, tenant), tables };
+  });
+}
+
+/** What it came to, for people, for alerts, and for the next run. */
+async function settle(site: Site, store: TenantStore, tenants: Tenant[]): Promise<TenantsBackup> {
+  const { backups, failed } = store;
+  for (const [name, error] of store.lost()) await alertLostStorage(site, name, error, null);
+  if (failed.length > 0) {
+    await raiseAlert(site, {
+      type: "BACKUP_FAILURE",
+      severity: "critical",
+      fingerprint: `failed:${JOB}`,
+      message: `${failed.length} of ${tenants.length} tenants were not backed up: ${failed
+        .slice(0, 5)
+        .map(({ tenantId, error }) => `${tenantId} (${error})`)
+        .join("; ")}`,
+      hint: "jbackup list --kind tenant --status failed shows all of them",
+    });
+  } else {
+    await resolveAlert(site, `failed:${JOB}`, "all tenants were backed up");
+    await resolveAlert(site, `interrupted:${JOB}`, "all tenants were backed up");
+  }
+  await healMissing(site, [...store.lost().keys()]);
+  const status = failed.length === 0 ? "completed" : backups.length === 0 ? "failed" : "partial";
+  return { status, backups: backups.sort((a, b) => (a.id < b.id ? -1 : 1)), failed };
+}

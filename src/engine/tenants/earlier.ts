@@ -1,0 +1,99 @@
+import { createHmac } from "node:crypto";
+import type { Backup } from "../../domain/backup.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
+import type { Manifest, NeededBackup } from "../../domain/manifest.js";
+import type { TenantFacts } from "../../domain/tenantBackup.js";
+import type { Storage } from "../../storage/storage.js";
+import { readManifest } from "../findBackup.js";
+import type { Site } from "../site.js";
+import type { SealingKeys } from "../siteKeys.js";
+import { nearestFirst } from "../useStorages.js";
+
+/** The last backups of tenants, to compare with. */
+export interface Earlier {
+  last: Map<string, Backup>;
+  byId(id: string): Promise<Backup | undefined>;
+}
+
+export async function earlierBackups(site: Site, ids: string[] | "all"): Promise<Earlier> {
+  const last = new Map<string, Backup>();
+  try {
+    for (const backup of await site.catalog.lastOfTenants(ids)) last.set(backup.tenantId ?? "", backup);
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(
+      "the catalog cannot be read: every tenant is stored anew, and none is compared with its last backup",
+    );
+  }
+  const known = new Map([...last.values()].map((backup) => [backup.id, backup]));
+  return {
+    last,
+    byId: async (id) => known.get(id) ?? (await site.catalog.backups({ reference: id, limit: 1 }))[0],
+  };
+}
+
+/** Says whether two backups hold the same rows, and nothing else to anybody who lacks the signing key. */
+export function fingerprintOf({ tables, schemaFingerprint, name }: TenantFacts, keys: SealingKeys): string {
+  const content = tables.map(({ table, rows, sha256 }) => [table, rows, sha256]);
+  return createHmac("sha256", `jbackup/1 tenant fingerprint\0${keys.signing.reveal()}`)
+    .update(JSON.stringify([schemaFingerprint, name, content]))
+    .digest("hex");
+}
+
+/** Below this a tenant may come and go: nothing is concluded from its size. */
+const COMPARED_FROM_BYTES = 4096;
+
+/** Far less than last time is more likely a filter, or an accident, than the truth: the last good backup stays the last one. */
+export function requireNotShrunken(tenantId: string, bytes: number, last: Backup | undefined): void {
+  if (last === undefined || last.rawBytes < COMPARED_FROM_BYTES || bytes * 2 >= last.rawBytes) return;
+  throw new JBackupError(
+    "verification_failed",
+    `tenant ${tenantId} has shrunk to ${bytes} bytes of rows, from ${last.rawBytes} in ${last.label}`,
+    { hint: "look what became of its rows; --accept-shrunken takes it as it is" },
+  );
+}
+
+/**
+ * What an unchanged tenant's backup refers to: the objects of the one that holds them, if they are still in every storage in
+ * use and sealed for the same recipients. Null when it has to be stored anew.
+ */
+export async function sameContent(
+  site: Site,
+  earlier: Earlier,
+  last: Backup | undefined,
+  fingerprint: string,
+  storages: Storage[],
+  keys: SealingKeys,
+  signers: string[],
+): Promise<NeededBackup | null> {
+  if (last === undefined || last.metadata.fingerprint !== fingerprint) return null;
+  const holderId = typeof last.metadata.sameAs === "string" ? last.metadata.sameAs : last.id;
+  try {
+    const holder = await earlier.byId(holderId);
+    const folder = holder?.copies[0]?.path;
+    if (holder === undefined || folder === undefined) return null;
+    const isWhole = storages.every(({ name }) =>
+      holder.copies.some((copy) => copy.storage === name && copy.status === "stored"),
+    );
+    if (!isWhole) return null;
+    const place = {
+      folder,
+      id: holder.id,
+      tenantId: holder.tenantId,
+      ...(holder.checksum === null ? {} : { digest: holder.checksum }),
+    };
+    const { manifest } = await readManifest(site, nearestFirst(storages), place, signers);
+    if (!isSealedFor(manifest, keys)) return null;
+    return { backupId: holder.id, folder, objects: manifest.body.objects };
+  } catch (error) {
+    site.signal.throwIfAborted();
+    if (!isJBackupError(error)) throw error;
+    return null; // whatever is wrong with the older one, a new one is not touched by it
+  }
+}
+
+function isSealedFor({ keys }: Manifest, { recipients }: SealingKeys): boolean {
+  const wanted = recipients.map((one) => (one.kind === "x25519" ? one.publicKey : "passphrase")).sort();
+  const there = keys.map((key) => (key.kind === "x25519" ? key.recipient : "passphrase")).sort();
+  return wanted.join() === there.join();
+}

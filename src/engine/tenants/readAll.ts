@@ -1,0 +1,159 @@
+import { JBackupError } from "../../domain/errors.js";
+import type { Postgres, ReadTable, Session, TenantSnapshot } from "../../postgres/postgres.js";
+import type { Tenant } from "./choose.js";
+import { ownedTables } from "./graph.js";
+
+/** A tenant whose rows are all at hand. */
+export interface SmallTenant {
+  tenant: Tenant;
+  /** In the order of `tables`: COPY text. */
+  rows: Buffer[];
+}
+
+/** How much there is to read, known before it is read. */
+export interface Census {
+  tables: ReadTable[];
+  /** By tenant, how many rows in each owned table. */
+  rows: Map<string, Map<string, number>>;
+  /** By tenant: whose rows also belong to somebody else, in a sentence. */
+  disputed: Map<string, string>;
+  /** Rows that no tenant owns, by table. */
+  nobodys: { table: string; rows: number }[];
+  bytesOf(id: string): number;
+}
+
+const ROW_BYTES = 100;
+
+/** Counts every tenant's rows: what is read later must come to the same numbers. */
+export async function takeCensus(
+  postgres: Postgres,
+  snapshot: TenantSnapshot,
+  ids: string[] | "all",
+): Promise<Census> {
+  const { graph, sessions } = snapshot;
+  const rows = new Map<string, Map<string, number>>();
+  const disputed = new Map<string, string>();
+  const nobodys: Census["nobodys"] = [];
+  const waiting = ownedTables(graph)[Symbol.iterator]();
+  const worker = async (session: Session): Promise<void> => {
+    for (const table of waiting) {
+      const { shown, oid } = table.table;
+      for (const [owner, many] of await postgres.tenants.countByTenant(session, graph, table, ids)) {
+        if (owner === null) nobodys.push({ table: shown, rows: many });
+        else rows.set(owner, (rows.get(owner) ?? new Map()).set(oid, many));
+      }
+      for (const found of await postgres.tenants.disagreements(session, graph, table, ids))
+        for (const owner of found.owners)
+          disputed.set(
+            owner,
+            `${found.rows} rows of ${found.table} belong to tenant ${found.owners[0]} by ${found.chosen}, and to tenant ${found.owners[1]} by ${found.other}`,
+          );
+    }
+  };
+  await Promise.all(sessions.map(worker));
+  const rowBytes = new Map(
+    graph.tables.map(({ table }) => [
+      table.oid,
+      table.estimatedRows > 0 ? Math.max(16, table.bytes / table.estimatedRows) : ROW_BYTES,
+    ]),
+  );
+  return {
+    tables: postgres.tenants.tablesToRead(graph),
+    rows,
+    disputed,
+    nobodys,
+    bytesOf: (id) =>
+      [...(rows.get(id) ?? [])].reduce(
+        (sum, [oid, many]) => sum + many * (rowBytes.get(oid) ?? ROW_BYTES),
+        0,
+      ),
+  };
+}
+
+const BATCH_BYTES = 8 * 2 ** 20;
+const BATCH_TENANTS = 100;
+/** More than this is not held in memory. */
+const LARGE_BYTES = 16 * 2 ** 20;
+
+export interface Batches {
+  small: Tenant[][];
+  large: Tenant[];
+}
+
+/** Many small tenants are read at once; a large one by itself. */
+export function planBatches(tenants: Tenant[], census: Census): Batches {
+  const small: Tenant[][] = [];
+  const large: Tenant[] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const tenant of tenants) {
+    const size = census.bytesOf(tenant.id);
+    if (size > LARGE_BYTES) {
+      large.push(tenant);
+      continue;
+    }
+    if (bytes + size > BATCH_BYTES || (small.at(-1)?.length ?? 0) >= BATCH_TENANTS) {
+      small.push([]);
+      bytes = 0;
+    }
+    small.at(-1)?.push(tenant);
+    bytes += size;
+  }
+  return { small, large };
+}
+
+/** Batch after batch, the next one on its way while one is stored. Tables are shared out among the sessions. */
+export async function* readBatches(
+  postgres: Postgres,
+  snapshot: TenantSnapshot,
+  census: Census,
+  batches: Tenant[][],
+): AsyncGenerator<SmallTenant[]> {
+  const shares = shareOut(census.tables, snapshot.sessions.length);
+  const read = async (batch: Tenant[]): Promise<SmallTenant[]> => {
+    const ids = batch.map(({ id }) => id);
+    const parts = await Promise.all(
+      shares.map((tables, nth) => postgres.tenants.readMany(snapshot.sessions[nth] as Session, tables, ids)),
+    );
+    const byTable = new Map(
+      shares.flatMap((tables, nth) => tables.map((table, at) => [table, parts[nth]?.[at]] as const)),
+    );
+    return batch.map((tenant) => ({
+      tenant,
+      rows: census.tables.map((table) => byTable.get(table)?.get(tenant.id) ?? Buffer.alloc(0)),
+    }));
+  };
+  let coming = batches[0] === undefined ? undefined : read(batches[0]);
+  for (let nth = 0; coming !== undefined; nth++) {
+    const batch: SmallTenant[] = await coming;
+    const next = batches[nth + 1];
+    coming = next === undefined ? undefined : read(next);
+    coming?.catch(() => undefined); // told when its turn comes
+    yield batch;
+  }
+}
+
+/** The largest first, each to the session that has the least to read. */
+function shareOut(tables: ReadTable[], sessions: number): ReadTable[][] {
+  const shares = Array.from({ length: Math.max(1, sessions) }, () => ({
+    tables: [] as ReadTable[],
+    bytes: 0,
+  }));
+  for (const table of tables.toSorted((a, b) => b.table.bytes - a.table.bytes)) {
+    const share = shares.reduce((least, one) => (one.bytes < least.bytes ? one : least));
+    share.tables.push(table);
+    share.bytes += table.table.bytes + 8192;
+  }
+  return shares.map((share) => share.tables);
+}
+
+/** Read and counted in the same snapshot: a difference means that rows were missed, and nothing that missed rows is a backup. */
+export function requireCounted({ id }: Tenant, table: ReadTable, rows: number, census: Census): void {
+  if (table.class === "shared") return;
+  const counted = census.rows.get(id)?.get(table.table.oid) ?? 0;
+  if (rows === counted) return;
+  throw new JBackupError(
+    "verification_failed",
+    `${rows} rows of ${table.table.shown} were read of tenant ${id}, and ${counted} were counted`,
+    { hint: "look for a policy or a view that filters, then run the backup again" },
+  );
+}
