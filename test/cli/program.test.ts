@@ -11,6 +11,7 @@ test("only commands of this version exist", () => {
     [
       "alerts",
       "backup full",
+      "backup tenant",
       "backup wal",
       "catalog migrate",
       "catalog rebuild",
