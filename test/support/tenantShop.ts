@@ -88,7 +88,7 @@ do $$ begin
 end $$;
 grant usage on schema app to shop_app;
 grant select, insert, update, delete on all tables in schema app to shop_app;
-grant usage on all sequences in schema app to shop_app;
+grant usage, select on all sequences in schema app to shop_app;
 `;
 
 export const tenantId = (nth: number): string => `00000000-0000-4000-8000-${String(nth).padStart(12, "0")}`;
@@ -164,7 +164,7 @@ export async function openQuery(url: string): Promise<{ sql: Query; close(): Pro
 }
 
 /** How each table's rows are found for a tenant, written by hand: an oracle must not share the product's mistakes. */
-const OF_TENANT: Record<string, string> = {
+export const OF_TENANT: Record<string, string> = {
   tenants: "t.id = $1",
   users: "t.tenant_id = $1",
   branches: "t.tenant_id = $1",

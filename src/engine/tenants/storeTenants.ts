@@ -47,6 +47,8 @@ interface Stored {
 }
 
 const SAVED_AT_ONCE = 200;
+/** The answer names them all. */
+const TOLD_MOST = 20;
 
 /** Takes tenants one after another, and keeps the account of what became of them. */
 export class TenantStore {
@@ -86,7 +88,7 @@ export class TenantStore {
               compressor: this.#compressor,
             })
           : null;
-      await this.#sign(draft, filled, bundle?.object ?? null, bundle?.rawBytes ?? bytes, dataKey);
+      await this.#sign(draft, filled, bundle?.object ?? null, bytes, dataKey);
     });
   }
 
@@ -157,7 +159,7 @@ export class TenantStore {
     if (!(error instanceof JBackupError)) throw error;
     const tenantId = draft.tenantId ?? "";
     this.failed.push({ tenantId, error: error.message });
-    this.#site.report.warn(`tenant ${tenantId}: ${error.message}`);
+    if (this.failed.length <= TOLD_MOST) this.#site.report.warn(`tenant ${tenantId}: ${error.message}`);
     const finishedAt = this.#site.clock.now().toISOString();
     this.#save({ ...draft, status: "failed", finishedAt, metadata: { error: reasonOf(error) } });
   }

@@ -47,7 +47,7 @@ export function loadScript(facts: TenantFacts): string {
     ...shared.flatMap((table) => sharedLines(table)),
     ...owned.map((table) => copyLine(table, `${quoted(table.schema)}.${quoted(table.name)}`)),
     "set session_replication_role = origin;",
-    ...owned.map(sequenceLine),
+    sequenceBlock(owned),
     "",
   ].join("\n");
 }
@@ -69,15 +69,16 @@ function sharedLines(table: TenantTableFacts): string[] {
   ];
 }
 
-/** Whatever sequence feeds a column of the table goes behind the highest value, never back. */
-const sequenceLine = ({ schema, name }: TenantTableFacts): string => {
-  const target = `${quoted(schema)}.${quoted(name)}`;
-  const text = `'${target.replaceAll("'", "''")}'`;
-  return [
-    "do $jbackup$ declare found record; highest bigint; begin",
-    `for found in select a.attname as name, pg_get_serial_sequence(${text}, a.attname) as seq from pg_attribute a where a.attrelid = ${text}::regclass and a.attnum > 0 and not a.attisdropped loop`,
-    `if found.seq is not null then execute format('select max(%I)::bigint from ${target.replaceAll("'", "''")}', found.name) into highest;`,
-    "if highest is not null then perform setval(found.seq, greatest(highest, nextval(found.seq) - 1)); end if; end if;",
-    "end loop; end $jbackup$;",
-  ].join(" ");
-};
+/** Whatever sequences feed columns of the tables go behind the highest values, never back. */
+const sequenceBlock = (tables: TenantTableFacts[]): string =>
+  [
+    "do $jbackup$ declare t regclass; c record; highest bigint; begin",
+    `  foreach t in array array[${tables.map(({ schema, name }) => `'${`${quoted(schema)}.${quoted(name)}`.replaceAll("'", "''")}'`).join(", ")}]::regclass[] loop`,
+    "    for c in select attname as name, pg_get_serial_sequence(t::text, attname) as seq from pg_attribute where attrelid = t and attnum > 0 and not attisdropped loop",
+    "      if c.seq is null then continue; end if;",
+    "      execute format('select max(%I)::bigint from %s', c.name, t) into highest;",
+    "      if highest is not null then perform setval(c.seq, greatest(highest, nextval(c.seq) - 1)); end if;",
+    "    end loop;",
+    "  end loop;",
+    "end $jbackup$;",
+  ].join("\n");
