@@ -55,6 +55,8 @@ export async function lastOfTenants(db: Transaction<Tables>, ids: string[] | "al
       .select(({ fn }) => fn.max("id").as("id"))
       .where("kind", "=", "tenant")
       .where("status", "in", USABLE)
+      // one that was taken out of an older backup tells of the past
+      .where("parent_id", "is", null)
       .groupBy("tenant_id");
     if (wanted !== null) newest = newest.where("tenant_id", "in", wanted.map(plainText));
     const rows = await db.selectFrom("backups").selectAll().where("id", "in", newest).execute();

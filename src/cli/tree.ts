@@ -135,7 +135,20 @@ export const COMMANDS: CommandSpec[] = [
         "--on-conflict <policy>",
         "merge, when a row exists with other values: skip (default), overwrite, fail",
       ],
-      ["--tables <tables...>", "merge only these tables"],
+      ["--tables <tables...>", "merge, or bring a tenant back, in these tables only"],
+      ["--tenant <id...>", "only these tenants, in their shared tables: nobody else's rows are touched"],
+      ["--as-tenant <id>", "with --tenant: as another tenant, with keys of its own"],
+      ["--create-missing", "with --tenant and merge: bring back rows that are gone (the default)"],
+      ["--no-create-missing", "with --tenant and merge: leave gone what is gone"],
+      ["--update-existing", "with --tenant and merge: rows become what the backup says"],
+      ["--delete-new", "with --tenant and merge: rows that the backup does not know go"],
+      ["--with-shared", "with --tenant: also missing rows of shared tables that it refers to"],
+      ["--triggers <how>", "with --tenant: off (default) or fire"],
+      [
+        "--prove <how>",
+        "with --tenant: counters (default), or full: everybody else compared before and after",
+      ],
+      ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],
       ["--jobs <n>", "parallel pg_restore jobs (default: one per core, at least 4)"],
       ["--reason <text>", "why; recorded with the restore"],
       ["--confirm <name>", "the database or the directory that will be overwritten"],
@@ -150,6 +163,10 @@ export const COMMANDS: CommandSpec[] = [
       [
         'jbackup restore --mode pitr --to 2026-11-20T13:59:30Z --into-dir /var/lib/pg_13_59 --reason "bad deploy"',
         "the cluster as it was at that moment",
+      ],
+      [
+        'jbackup restore --tenant 7f3c... --to 2026-11-20T13:59:30Z --confirm 7f3c... --reason "sales deleted"',
+        "one tenant as it was at that moment; nobody else notices",
       ],
       [
         'jbackup restore full-20261120 --mode full --confirm shop --reason "bad migration"',

@@ -31,6 +31,8 @@ export interface TenantsRequest {
 export interface TenantOrigin {
   postgres: Postgres;
   source: TenantFacts["source"];
+  /** The backup that these belong to, where they are made for a restore. */
+  parentId: string | null;
 }
 
 export interface TenantsBackup {
@@ -48,7 +50,11 @@ export async function backupTenants(site: Site, request: TenantsRequest): Promis
     try {
       await lockOnServer(site, admin, JOB);
       await run.settleKilled();
-      return await exportTenants(site, run, request, { postgres, source: { kind: "live" } });
+      return await exportTenants(site, run, request, {
+        postgres,
+        source: { kind: "live" },
+        parentId: null,
+      });
     } finally {
       await admin.close();
     }
@@ -60,7 +66,7 @@ export async function exportTenants(
   site: Site,
   run: RunContext,
   request: TenantsRequest,
-  { postgres, source }: TenantOrigin,
+  { postgres, source, parentId }: TenantOrigin,
 ): Promise<TenantsBackup> {
   const keys = await sealingKeys(site);
   const storages = await storagesForWriting(site);
@@ -83,6 +89,7 @@ export async function exportTenants(
       storages,
       earlier: await earlierBackups(site, request.tenants === "all" ? "all" : ids),
       acceptShrunken: request.acceptShrunken,
+      parentId,
       server: { version, versionNum, systemId },
       timeline: snapshot.timeline,
     });

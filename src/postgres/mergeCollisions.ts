@@ -32,11 +32,21 @@ const keyColumns = (table: MergeTable): string =>
 
 /** Pending rows that another live row stands in the way of; one that is updated itself is not the old one any more. */
 function againstLive(pending: Pending, rule: Uniqueness): string {
-  const { table, rows, updates } = pending;
-  const becomesAnother =
-    table.key && updates > 0
-      ? ` where not exists (select from ${rows} u where u.jbackup_action <> 'insert' and ${sameKey(table.key, "u", "b")})`
-      : "";
+  const { table, rows, updates, gone } = pending;
+  const conditions =
+    table.key === null
+      ? []
+      : [
+          ...(updates > 0
+            ? [
+                `not exists (select from ${rows} u where u.jbackup_action <> 'insert' and ${sameKey(table.key, "u", "b")})`,
+              ]
+            : []),
+          ...(gone === undefined
+            ? []
+            : [`not exists (select from ${gone} g where ${sameKey(table.key, "g", "b")})`]),
+        ];
+  const becomesAnother = conditions.length === 0 ? "" : ` where ${conditions.join(" and ")}`;
   return `select distinct a.jbackup_id from ${holding(rule, rows, table, PENDING, ID)} a
      join ${holding(rule, table.from, table, "true", keyColumns(table))} b on ${sameValues(rule, "a", "b")}${becomesAnother}`;
 }
@@ -45,6 +55,21 @@ function againstLive(pending: Pending, rule: Uniqueness): string {
 const amongThemselves = ({ table, rows }: Pending, rule: Uniqueness): string =>
   `select distinct a.jbackup_id from ${holding(rule, rows, table, PENDING, ID)} a
      join ${holding(rule, rows, table, PENDING, ID)} b on a.jbackup_id <> b.jbackup_id and ${sameValues(rule, "a", "b")}`;
+
+/** How many pending rows each rule refuses, judged by how the table would be in the end. */
+export async function findCollisions(
+  target: Session,
+  pending: Pending,
+): Promise<{ rule: string; rows: number }[]> {
+  const collisions: { rule: string; rows: number }[] = [];
+  if (pending.inserts + pending.updates === 0) return collisions;
+  for (const find of [againstLive, amongThemselves])
+    for (const rule of pending.table.rules) {
+      const rows = await count(target, `(${find(pending, rule)}) collisions`);
+      if (rows > 0) collisions.push({ rule: rule.name, rows });
+    }
+  return collisions;
+}
 
 /**
  * Rows of the backup whose unique values belong to another row: left out when existing rows win, else refused.

@@ -22,6 +22,9 @@ export interface Pending {
   replaces: number;
   /** How many rows were left out, by the reason. */
   left: { reason: string; rows: number }[];
+  /** Live rows that will go before anything is written, and where they stand; merges delete nothing. */
+  deletes?: number;
+  gone?: string;
 }
 
 export interface Sides {
@@ -43,24 +46,27 @@ export async function compareTable(
   const staging = `pg_temp.jbackup_staging_${nth}`;
   const rows = `pg_temp.jbackup_rows_${nth}`;
   const total = await stage(sides, table, staging);
-  await target.run(
-    `create temporary table ${rows} (like ${table.from.replace(/^only /, "")} including defaults including generated) on commit drop;
-     ${table.columns
-       .filter(({ identity }) => identity !== "")
-       .map(({ name }) => `alter table ${rows} alter ${quoteName(name)} drop not null;`)
-       .join(" ")}
-     alter table ${rows} add jbackup_action text default 'insert', add jbackup_left text`,
-  );
-  const { key } = table;
+  await target.run(makePending(table, rows));
+  const { key, from } = table;
   const inserts = await write(
     target,
-    key ? missingByKey(table, key, staging, rows) : missingByCount(table, staging, rows),
+    key ? missingByKey(table, key, staging, rows, from) : missingByCount(table, staging, rows, from),
   );
-  const updates = key && policy !== "skip" ? await write(target, differing(table, key, staging, rows)) : 0;
+  const updates =
+    key && policy !== "skip" ? await write(target, differing(table, key, staging, rows, from)) : 0;
   // made in this transaction, so its disk space comes back at once, not at the end
   await target.run(`truncate ${staging}; analyze ${rows}`);
   return { table, rows, total, inserts, updates, replaces: 0, left: [] };
 }
+
+/** An empty table for what is pending. */
+export const makePending = (table: MergeTable, rows: string): string =>
+  `create temporary table ${rows} (like ${table.from.replace(/^only /, "")} including defaults including generated) on commit drop;
+   ${table.columns
+     .filter(({ identity }) => identity !== "")
+     .map(({ name }) => `alter table ${rows} alter ${quoteName(name)} drop not null;`)
+     .join(" ")}
+   alter table ${rows} add jbackup_action text default 'insert', add jbackup_left text`;
 
 /** The table's rows as text, from the backup's database into a temporary table of the live one; memory holds a chunk at a time. */
 async function stage(sides: Sides, table: MergeTable, staging: string): Promise<number> {
@@ -108,18 +114,34 @@ async function requireDistinct(
   );
 }
 
-const missingByKey = (table: MergeTable, key: Uniqueness, staging: string, rows: string): string =>
+/** Rows that `live` lacks: the whole table, or that part of it that counts. */
+export const missingByKey = (
+  table: MergeTable,
+  key: Uniqueness,
+  staging: string,
+  rows: string,
+  live: string,
+): string =>
   `insert into ${rows} (${list(table.shared)}) select ${list(table.shared, "s")} from ${staging} s
-    where not exists (select from ${table.from} t where ${sameKey(key, "t", "s")})`;
+    where not exists (select from ${live} t where ${sameKey(key, "t", "s")})`;
+
+/** A whole row as text, which everything can be compared as. */
+export const imageOf = (columns: { name: string }[], alias: string): string =>
+  `row(${list(columns, alias)})::text collate "C"`;
 
 /** Without a key rows are counted: as many equal ones as the backup has, none fewer than there are. */
-const missingByCount = ({ shared, from }: MergeTable, staging: string, rows: string): string => {
-  const image = (alias: string): string => `row(${list(shared, alias)})::text collate "C"`;
+export const missingByCount = (
+  { shared }: MergeTable,
+  staging: string,
+  rows: string,
+  live: string,
+): string => {
+  const image = (alias: string): string => imageOf(shared, alias);
   const columns = [...shared.map(({ name }) => quoteName(name)), "jbackup_action"].join(", ");
   const values = [...shared.map(({ name }) => `s.${quoteName(name)}`), "'insert'"].join(", ");
   return `insert into ${rows} (${columns}) select ${values}
      from (select s.*, ${image("s")} as jbackup_image, row_number() over (partition by ${image("s")}) as jbackup_nth from ${staging} s) s
-     left join (select ${image("t")} as jbackup_image, count(*) as jbackup_many from ${from} t group by 1) l on l.jbackup_image = s.jbackup_image
+     left join (select ${image("t")} as jbackup_image, count(*) as jbackup_many from ${live} t group by 1) l on l.jbackup_image = s.jbackup_image
     where s.jbackup_nth > coalesce(l.jbackup_many, 0)`;
 };
 
@@ -127,12 +149,18 @@ const missingByCount = ({ shared, from }: MergeTable, staging: string, rows: str
  * Compared as images, for json has no equality and 1.0 is not 1.00. Where those differ the text decides, which is all that
  * the backup holds: an array may be stored in two ways and be the same.
  */
-const differing = (table: MergeTable, key: Uniqueness, staging: string, rows: string): string => {
+export const differing = (
+  table: MergeTable,
+  key: Uniqueness,
+  staging: string,
+  rows: string,
+  live: string,
+): string => {
   const { shared, columns } = table;
   const own = columns.filter((column) => !shared.includes(column));
   const record = (alias: string): string => `row(${list(shared, alias)})`;
   const taken = [list(shared, "s"), list(own, "t"), "'update'"].filter((part) => part !== "").join(", ");
   return `insert into ${rows} (${list([...shared, ...own])}, jbackup_action) select ${taken}
-     from ${staging} s join ${table.from} t on ${sameKey(key, "t", "s")}
+     from ${staging} s join ${live} t on ${sameKey(key, "t", "s")}
     where ${record("s")}::record *<> ${record("t")}::record and ${record("s")}::text collate "C" <> ${record("t")}::text collate "C"`;
 };

@@ -85,7 +85,8 @@ export async function orphansBefore(
   const found = new Map<ForeignKey, number>();
   for (const key of keys) {
     const parent = all.find(({ table }) => table.oid === key.parent);
-    if (parent && parent.updates > 0) found.set(key, await count(target, broken(key)));
+    if (parent && parent.updates + (parent.deletes ?? 0) > 0)
+      found.set(key, await count(target, broken(key)));
   }
   return found;
 }

@@ -28,11 +28,12 @@ const FEEDING = `
  * Sequences move past the highest value in their column and past where they stood in the backup, never back. This comes
  * last, for no rollback undoes it. Reading and moving is one statement: others draw numbers meanwhile.
  */
-export async function moveSequences(source: Session, target: Session, oids: string[]): Promise<void> {
+export async function moveSequences(source: Session | null, target: Session, oids: string[]): Promise<void> {
   for (const sequence of await target.rows<Record<keyof Feeding, string>>(FEEDING, [oids])) {
     const isUp = BigInt(sequence.increment) > 0n;
     const furthest = isUp ? "max" : "min";
-    const found = [await backedPosition(source, sequence)].filter((value) => value !== null);
+    const backed = source === null ? null : await backedPosition(source, sequence);
+    const found = backed === null ? [] : [backed];
     const held =
       sequence.column === null ? null : await heldValue(target, sequence, sequence.column, furthest);
     if (held !== null) found.push(held);

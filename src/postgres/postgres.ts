@@ -9,6 +9,7 @@ import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
 import * as restoring from "./sideDatabase.js";
 import * as tenantReading from "./tenant/readTenants.js";
+import { restoreTenantRows } from "./tenant/restore.js";
 import { readTenantSchema } from "./tenant/schema.js";
 import { openTenantSnapshot } from "./tenant/snapshot.js";
 import type { ToolEnvironment } from "./tools.js";
@@ -38,6 +39,7 @@ export {
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
 export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
+export type { TenantPlan, TenantProof, TenantRestored, TenantRestoring } from "./tenant/restore.js";
 export type { TenantReference, TenantTable } from "./tenant/schema.js";
 export type { TenantSnapshot } from "./tenant/snapshot.js";
 export { findBinDirectories, type ToolEnvironment } from "./tools.js";
@@ -83,6 +85,7 @@ export interface TenantSteps {
   countByTenant: typeof tenantReading.countByTenant;
   disagreements: typeof tenantReading.disagreements;
   countLines: typeof tenantReading.countLines;
+  restore: typeof restoreTenantRows;
 }
 
 /** What archiving asks of the server. */
@@ -163,7 +166,12 @@ export function openPostgres(given: PostgresSettings): Postgres {
       health: walHealth,
       receiver: (name) => openWalReceiver(target, given.user, name, given.nowMs),
     },
-    tenants: { ...tenantReading, readSchema: readTenantSchema, openSnapshot: openTenantSnapshot },
+    tenants: {
+      ...tenantReading,
+      readSchema: readTenantSchema,
+      openSnapshot: openTenantSnapshot,
+      restore: restoreTenantRows,
+    },
     restoring: {
       exists: restoring.databaseExists,
       checkTarget: restoring.checkTarget,

@@ -167,7 +167,23 @@ function doneText(done: Restore, columns: number): string {
   ].join("\n");
 }
 
-export const run: CommandRun = (context, args, options) => {
+export const run: CommandRun = async (context, args, options) => {
+  if (listFlag(options, "tenant").length > 0)
+    return (await import("./restoreTenant.js")).run(context, args, options);
+  const stray = [
+    "asTenant",
+    "expectPlan",
+    "updateExisting",
+    "deleteNew",
+    "withShared",
+    "triggers",
+    "prove",
+  ].find((flag) => options[flag] !== undefined && options[flag] !== false);
+  if (stray !== undefined)
+    throw usage(
+      `--${stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} works with --tenant only`,
+      "name a tenant with --tenant ID, or leave it out",
+    );
   const action = actionOf(args, options);
   return withSite(context, async (site) => {
     if (isSet(options, "dryRun")) {

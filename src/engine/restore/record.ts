@@ -9,17 +9,19 @@ import type { Outcome } from "./outcome.js";
 export const JOB = "restore";
 
 export interface Recording {
-  plan: RestorePlan;
+  plan: Pick<RestorePlan, "backupId" | "label" | "target" | "warnings"> & { way: string };
   mode: Restore["mode"];
   reason: string;
   targetTime: string | null;
+  tenantIds?: string[];
+  metadata?: Record<string, unknown>;
 }
 
 /** Who, why, when, what, how many rows and how long: recorded whatever happens. */
 export async function recorded(
   site: Site,
   run: RunContext,
-  { plan: planned, mode, reason, targetTime }: Recording,
+  { plan: planned, mode, reason, targetTime, tenantIds = [], metadata = {} }: Recording,
   work: (restoreId: string) => Promise<Outcome>,
 ): Promise<Restore> {
   const started: Restore = {
@@ -29,7 +31,7 @@ export async function recorded(
     status: "in_progress",
     target: planned.target,
     targetTime,
-    tenantIds: [],
+    tenantIds,
     rowsRestored: 0,
     startedAt: run.startedAt.toISOString(),
     finishedAt: null,
@@ -40,7 +42,7 @@ export async function recorded(
     reason,
     initiatedBy: run.by,
     jobId: run.id,
-    metadata: { way: planned.way },
+    metadata: { way: planned.way, ...metadata },
   };
   await site.catalog.saveRestore(started);
   await audit(site, run, "restore.start", started);

@@ -29,6 +29,8 @@ export interface StoreSettings {
   storages: UsableStorages;
   earlier: Earlier;
   acceptShrunken: boolean;
+  /** Of backups that tell of the past, or of a state that is about to be replaced: they never count as the last one. */
+  parentId: string | null;
   server: ManifestBody["server"];
   timeline: number | null;
 }
@@ -187,7 +189,7 @@ export class TenantStore {
       timeline,
       startLsn: facts.lsn,
       endLsn: facts.lsn,
-      parentId: null,
+      parentId: this.#settings.parentId,
       warnings: [],
       metadata: {
         fingerprint: fingerprintOf(facts, keys),

@@ -1,0 +1,174 @@
+import type { Restore } from "../../domain/backup.js";
+import { JBackupError } from "../../domain/errors.js";
+import {
+  planTenants,
+  restoreTenants,
+  type TenantRestorePlan,
+  type TenantRestoreRequest,
+  type TenantsRestored,
+} from "../../engine/restoreTenant.js";
+import { confirmName } from "../confirm.js";
+import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
+import { choiceFlag, isSet, listFlag, textFlag } from "../flags.js";
+import { tableText } from "../table.js";
+import { countedText, countText, durationText } from "../text.js";
+
+const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
+
+export const tenantsIn = (options: Options): string[] => [
+  ...new Set(
+    listFlag(options, "tenant")
+      .flatMap((list) => list.split(","))
+      .filter((id) => id !== ""),
+  ),
+];
+
+const WITHOUT_TENANTS = [
+  ["intoDir", "into-dir"],
+  ["inPlace", "in-place"],
+  ["delta", "delta"],
+  ["start", "start"],
+  ["onConflict", "on-conflict"],
+] as const;
+
+function requestIn(args: string[], options: Options): TenantRestoreRequest {
+  for (const [flag, name] of WITHOUT_TENANTS)
+    if (options[flag] !== undefined && options[flag] !== false)
+      throw usage(
+        `--${name} does not work with --tenant`,
+        flag === "onConflict"
+          ? "say what may happen to rows with --update-existing and --delete-new"
+          : "leave it out: tenants come back into their tables, row by row",
+      );
+  const tenants = tenantsIn(options);
+  const mode = choiceFlag(options, "mode", ["full", "merge", "pitr"] as const) ?? "full";
+  const to = textFlag(options, "to") ?? null;
+  if (mode === "pitr" && to === null)
+    throw usage(
+      "--mode pitr needs --to",
+      "give a time with its zone, an LSN, a restore point's name, or latest",
+    );
+  const reason = textFlag(options, "reason")?.trim() ?? "";
+  if (reason === "" && !isSet(options, "dryRun"))
+    throw usage(
+      "--reason is missing: every restore records why it was made",
+      'add --reason "why", or look first with --dry-run',
+    );
+  const asTenant = textFlag(options, "asTenant") ?? null;
+  const expectPlan = textFlag(options, "expectPlan") ?? null;
+  if (tenants.length > 1 && (asTenant !== null || expectPlan !== null))
+    throw usage(
+      `--${asTenant === null ? "expect-plan" : "as-tenant"} works with one --tenant`,
+      "name one tenant at a time",
+    );
+  const isMerge = mode === "merge";
+  for (const flag of ["updateExisting", "deleteNew"])
+    if (isSet(options, flag) && !isMerge)
+      throw usage(
+        `--${flag === "updateExisting" ? "update-existing" : "delete-new"} works with --mode merge`,
+        "leave it out: --mode full does all of it",
+      );
+  return {
+    reference: args[0] ?? "latest",
+    to,
+    tenants,
+    mode: isMerge ? "merge" : "full",
+    createMissing: options.createMissing !== false,
+    updateExisting: isSet(options, "updateExisting"),
+    deleteNew: isSet(options, "deleteNew"),
+    asTenant,
+    tables: listFlag(options, "tables"),
+    withShared: isSet(options, "withShared"),
+    triggers: choiceFlag(options, "triggers", ["off", "fire"] as const) ?? "off",
+    prove: choiceFlag(options, "prove", ["full", "counters"] as const) ?? "counters",
+    expectPlan,
+    intoDatabase: textFlag(options, "intoDb") ?? null,
+    reason,
+  };
+}
+
+const planText = (plan: TenantRestorePlan, columns: number): string =>
+  [
+    `Tenant ${plan.tenantId} in ${plan.target}, from ${plan.label} (plan ${plan.planHash}):`,
+    tableText(
+      plan.tables,
+      [
+        { title: "TABLE", value: ({ table }) => table, rank: 0 },
+        { title: "INSERT", value: ({ inserted }) => countText(inserted), align: "right", rank: 1 },
+        { title: "UPDATE", value: ({ updated }) => countText(updated), align: "right", rank: 1 },
+        { title: "DELETE", value: ({ deleted }) => countText(deleted), align: "right", rank: 1 },
+        { title: "UNCHANGED", value: ({ unchanged }) => countText(unchanged), align: "right", rank: 2 },
+        { title: "CONFLICTS", value: ({ conflicts }) => countText(conflicts), align: "right", rank: 3 },
+      ],
+      columns,
+    ),
+    ...plan.warnings.map((warning) => `Note: ${warning}`),
+    ...plan.blockers.map((blocker) => `Blocked: ${blocker}`),
+    plan.blockers.length > 0
+      ? "It would be refused like this."
+      : plan.overwrites === null
+        ? "Nothing is overwritten."
+        : `This overwrites rows of tenant ${plan.overwrites}.`,
+  ].join("\n");
+
+function doneText({ restore, tenants }: TenantsRestored, columns: number): string {
+  const touched = restore.tables.filter(({ inserted, updated, deleted }) => inserted + updated + deleted > 0);
+  const safety = restore.metadata.safetyBackupId;
+  const failed = tenants.filter(({ status }) => status === "failed");
+  return [
+    `${countedText(restore.tenantIds.length, "tenant")} restored in ${restore.target}: ${countText(restore.rowsRestored)} rows in ${durationText(restore.durationMs ?? 0)}`,
+    ...(touched.length === 0
+      ? ["Nothing differed from the backup."]
+      : [
+          tableText(
+            touched,
+            [
+              { title: "TABLE", value: ({ table }) => table, rank: 0 },
+              { title: "INSERTED", value: ({ inserted }) => countText(inserted), align: "right", rank: 1 },
+              { title: "UPDATED", value: ({ updated }) => countText(updated), align: "right", rank: 1 },
+              { title: "DELETED", value: ({ deleted }) => countText(deleted), align: "right", rank: 1 },
+              { title: "UNCHANGED", value: ({ unchanged }) => countText(unchanged), align: "right", rank: 2 },
+            ],
+            columns,
+          ),
+        ]),
+    ...restore.warnings.map((warning) => `Note: ${warning}`),
+    ...failed.map(({ tenantId, error }) => `Failed: ${tenantId}: ${error}`),
+    "Proved before the commit: no row of anybody else was touched.",
+    ...(typeof safety === "string" ? [`What was there before is in backup ${safety}.`] : []),
+  ].join("\n");
+}
+
+async function confirmed(
+  context: CommandContext,
+  options: Options,
+  plans: TenantRestorePlan[],
+): Promise<void> {
+  const names = plans.flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
+  if (names.length === 0) return;
+  const given = textFlag(options, "confirm");
+  if (context.isInteractive && given === undefined)
+    for (const plan of plans)
+      for (const line of planText(plan, context.output.columns).split("\n")) context.output.report.info(line);
+  await confirmName(context, names.join(","), given, "this restore");
+}
+
+export const run: CommandRun = (context, args, options) => {
+  const request = requestIn(args, options);
+  return withSite(context, async (site) => {
+    const { output } = context;
+    if (isSet(options, "dryRun")) {
+      const plans = await planTenants(site, request);
+      const [only] = plans;
+      output.answer(
+        plans.length === 1 ? only : { tenantIds: request.tenants, plans },
+        plans.map((plan) => planText(plan, output.columns)).join("\n\n"),
+      );
+      return plans.some(({ blockers }) => blockers.length > 0) ? 14 : 0;
+    }
+    const done = await restoreTenants(site, request, (plans) => confirmed(context, options, plans));
+    const answer: Restore = done.restore;
+    output.answer(answer, doneText(done, output.columns));
+    return done.tenants.some(({ status }) => status === "failed") ? 3 : 0;
+  });
+};
