@@ -246,7 +246,7 @@ async function settle(site: Site, store: TenantStore, tenants: Tenant[]): Promis
     await resolveAlert(site, `failed:${JOB}`, "all tenants were backed up");
     await resolveAlert(site, `interrupted:${JOB}`, "all tenants were backed up");
   }
-  await healMissing(site, [...store.lost().keys()]);
+  await healMissing(site, [...store.lost().keys()], "tenant");
   const status = failed.length === 0 ? "completed" : backups.length === 0 ? "failed" : "partial";
   return { status, backups: backups.sort((a, b) => (a.id < b.id ? -1 : 1)), failed };
 }

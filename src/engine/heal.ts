@@ -17,13 +17,15 @@ const missingIn = (backup: Backup): Copy[] => backup.copies.filter(({ status }) 
  * Copies that a storage missed while it was away, brought in from the storages that have them.
  * `away` names the storages that are known not to work right now.
  */
-export async function healMissing(site: Site, away: string[]): Promise<void> {
-  const backups = await site.catalog
-    .backups({ kind: "full", status: ["completed", "verified"], limit: LOOK_BACK })
-    .catch((error: unknown) => {
-      if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
-      throw error;
-    });
+export async function healMissing(
+  site: Site,
+  away: string[],
+  kind: "full" | "tenant" = "full",
+): Promise<void> {
+  const backups = await newest(site, kind).catch((error: unknown) => {
+    if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
+    throw error;
+  });
   const lacking = backups.filter((backup) =>
     missingIn(backup).some(({ storage }) => !away.includes(storage)),
   );
@@ -46,6 +48,11 @@ export async function healMissing(site: Site, away: string[]): Promise<void> {
       await resolveAlert(site, lostFingerprint(name), `storage ${name} has every copy again`);
 }
 
+const newest = (site: Site, kind: "full" | "tenant"): Promise<Backup[]> =>
+  kind === "tenant"
+    ? site.catalog.lastOfTenants("all")
+    : site.catalog.backups({ kind, status: ["completed", "verified"], limit: LOOK_BACK });
+
 async function healCopy(
   site: Site,
   backup: Backup,
@@ -62,18 +69,27 @@ async function healCopy(
     });
     const place = { folder: copy.path, id: backup.id, tenantId: backup.tenantId };
     const { manifest, bytes } = await readManifest(site, others, place, signers);
+    const { body } = manifest;
+    const needed = backup.kind === "tenant" ? (body.needs ?? []) : []; // older full ones are healed by themselves
     let done = 0;
-    for (const object of manifest.body.objects) {
-      const key = `${copy.path}/${object.name}`;
-      const body = await fetchVerified(others, key, object, site.storage.bytesBody, site.signal);
-      await target.put(key, body, { signal: site.signal });
-      done += object.bytes;
-      site.report.progress({
-        task: `copying ${backup.label} to ${target.name}`,
-        done,
-        total: manifest.body.storedBytes,
-        unit: "bytes",
-      });
+    for (const { folder, objects } of [...needed, { folder: copy.path, objects: body.objects }]) {
+      for (const object of objects) {
+        const key = `${folder}/${object.name}`;
+        if (folder !== copy.path && (await target.stat(key))?.bytes === object.bytes) continue;
+        const content = await fetchVerified(others, key, object, site.storage.bytesBody, site.signal);
+        await target.put(key, content, { signal: site.signal });
+        done += object.bytes;
+        site.report.progress({
+          task: `copying ${backup.label} to ${target.name}`,
+          done,
+          total: body.storedBytes,
+          unit: "bytes",
+        });
+      }
+    }
+    for (const { folder, backupId } of needed) {
+      const older = await readManifest(site, others, { ...place, folder, id: backupId }, signers);
+      await target.put(manifestKey(folder), site.storage.bytesBody([older.bytes]), { signal: site.signal });
     }
     await target.put(manifestKey(copy.path), site.storage.bytesBody([bytes]), { signal: site.signal });
     const [now] = await site.catalog.backups({ reference: backup.id, limit: 1 });

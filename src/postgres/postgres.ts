@@ -8,6 +8,7 @@ import { createMissingRoles } from "./missingRoles.js";
 import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
 import * as restoring from "./sideDatabase.js";
+import { auditTenants } from "./tenant/audit.js";
 import * as tenantReading from "./tenant/readTenants.js";
 import { restoreTenantRows } from "./tenant/restore.js";
 import { readTenantSchema } from "./tenant/schema.js";
@@ -37,6 +38,7 @@ export {
   unprivilegedOwner,
 } from "./scratchCluster.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
+export type { Finding } from "./tenant/audit.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
 export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
 export type { TenantPlan, TenantProof, TenantRestored, TenantRestoring } from "./tenant/restore.js";
@@ -86,6 +88,7 @@ export interface TenantSteps {
   disagreements: typeof tenantReading.disagreements;
   countLines: typeof tenantReading.countLines;
   restore: typeof restoreTenantRows;
+  audit: typeof auditTenants;
 }
 
 /** What archiving asks of the server. */
@@ -171,6 +174,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       readSchema: readTenantSchema,
       openSnapshot: openTenantSnapshot,
       restore: restoreTenantRows,
+      audit: auditTenants,
     },
     restoring: {
       exists: restoring.databaseExists,

@@ -1,9 +1,20 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { TenantFacts } from "../../src/domain/tenantBackup.js";
+import { findBackup } from "../../src/engine/findBackup.js";
+import { openBackup } from "../../src/engine/openBackup.js";
 import { query } from "../support/awkward.js";
+import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
 import {
-  OWNED_TABLES,
+  keepWriting,
+  OF_TENANT,
   openQuery,
   type Query,
   rowsOf,
@@ -18,31 +29,378 @@ let server: TestPostgres;
 let site: TestSite;
 let shop: Awaited<ReturnType<typeof openQuery>>;
 const sql: Query = (text, values) => shop.sql(text, values);
+const places: string[] = [];
+const RECOVER = fileURLToPath(new URL("../../bin/recover.mjs", import.meta.url));
+
+async function shopSite(more: string[] = SHOP_TENANTS, storages = ["one", "two"]): Promise<TestSite> {
+  return makeSite({
+    url: server.url("shop"),
+    storages: (place) => storages.map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
+    more,
+  });
+}
 
 beforeAll(async () => {
   server = await startPostgres();
   await query(server.url(), "create database shop");
   shop = await openQuery(server.url("shop"));
   await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 20, 6));
-  site = await makeSite({
-    url: server.url("shop"),
-    storages: (place) =>
-      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
-    more: SHOP_TENANTS,
-  });
+  site = await shopSite();
 });
 afterAll(async () => {
+  for (const place of places) rmSync(place, { recursive: true, force: true });
   await shop.close();
   await site.remove();
   await server.stop();
 });
 
-describe("a backup of tenants", () => {
-  test("holds every active tenant, all of one moment", async () => {
+/** The sealed facts and texts of a backup, opened by the product's own reader. */
+async function contentOf(
+  of: TestSite,
+  id: string,
+): Promise<{ facts: TenantFacts; text: Record<string, string> }> {
+  const opened = await openTestSite(of);
+  try {
+    const backup = await openBackup(opened, await findBackup(opened, id));
+    const facts = backup.contents.detail.tenant as TenantFacts;
+    const text: Record<string, string> = {};
+    for (const table of facts.tables) {
+      const chunks: Buffer[] = [];
+      for await (const chunk of backup.read(backup.entry(table.entry))) chunks.push(chunk);
+      text[table.name] = Buffer.concat(chunks).toString("utf8");
+    }
+    return { facts, text };
+  } finally {
+    await opened.close();
+  }
+}
+
+describe("a backup of all tenants", () => {
+  test("holds every row of every active one, each under its own key, and nothing else", async () => {
     const done = await site.json(["backup", "tenant", "--all"]);
     expect(done).toMatchObject({ status: "completed", failed: [] });
-    expect(done.backups.length).toBe(18);
-    expect(OWNED_TABLES.length).toBe(18);
-    expect((await rowsOf(sql, tenantId(1))).items?.length).toBe(6);
+    const active = Array.from({ length: 20 }, (_, nth) => nth + 1).filter((nth) => nth % 7 !== 0);
+    expect(done.backups.map((backup: { tenantId: string }) => backup.tenantId)).toEqual(active.map(tenantId));
+    for (const nth of [1, 13]) {
+      const backup = done.backups.find((one: { tenantId: string }) => one.tenantId === tenantId(nth));
+      const { facts, text } = await contentOf(site, backup.id);
+      for (const [table, condition] of Object.entries(OF_TENANT)) {
+        const of = facts.tables.find(({ name }) => name === table);
+        const columns = of?.columns.map(({ name }) => `t."${name}"`).join(", ");
+        const rows = await sql(`select ${columns} from app.${table} t where ${condition}`, [tenantId(nth)]);
+        expect([table, of?.rows]).toEqual([table, rows.length]);
+        expect(of?.sha256).toBe(
+          createHash("sha256")
+            .update(text[table] ?? "")
+            .digest("hex"),
+        );
+      }
+      expect(text.countries?.split("\n").length).toBe(2); // the one country that it refers to, and the end
+      expect(text.currencies).not.toContain("XTS");
+      expect(facts).toMatchObject({ id: tenantId(nth), source: { kind: "live" }, database: "shop" });
+    }
+  });
+
+  test("has one object and one manifest a tenant, under its id", () => {
+    const folder = join(site.folder, "one", "backups", "tenant", tenantId(1));
+    const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+      entry.isFile(),
+    );
+    expect(files.map(({ name }) => name).sort()).toEqual(["contents.jbk", "manifest.json"]);
+  });
+
+  test("refers to the objects of the last one where nothing changed", async () => {
+    await sql(`update app.items set price = price + 1 where tenant_id = '${tenantId(3)}'`);
+    const done = await site.json(["backup", "tenant", "--all"]);
+    const anew = done.backups.filter(
+      ({ metadata }: { metadata: { sameAs?: string } }) => metadata.sameAs === undefined,
+    );
+    expect(anew.map((backup: { tenantId: string }) => backup.tenantId)).toEqual([tenantId(3)]);
+    const same = done.backups.find((backup: { tenantId: string }) => backup.tenantId === tenantId(4));
+    const first = await contentOf(site, same.metadata.sameAs);
+    expect((await contentOf(site, same.id)).text).toEqual(first.text);
+    const again = await site.json(["backup", "tenant", "--tenant", tenantId(4)]);
+    expect(again.metadata.sameAs).toBe(same.metadata.sameAs);
+    // where the older objects are not whole any more, everything is stored anew
+    const folder = join(site.folder, "two", "backups", "tenant", tenantId(4));
+    renameSync(folder, `${folder}-away`);
+    await site.run("catalog", "rebuild");
+    const after = await site.json(["backup", "tenant", "--tenant", tenantId(4)]);
+    expect(after.metadata.sameAs).toBeUndefined();
+  });
+
+  test("is of one moment, whatever is written meanwhile", async () => {
+    const writer = keepWriting(server.url("shop"), [tenantId(1), tenantId(2), tenantId(3)]);
+    const done = await site.json(["backup", "tenant", "--all"]);
+    expect(await writer.stop()).toBeGreaterThan(0);
+    const moments = new Set<string>();
+    let sales = 0;
+    let customers = 0;
+    for (const { id } of done.backups.slice(0, 3)) {
+      const { facts } = await contentOf(site, id);
+      moments.add(facts.lsn);
+      const rows = (name: string): number => facts.tables.find((table) => table.name === name)?.rows ?? 0;
+      sales += rows("sales") - 6;
+      customers += rows("customers") - 6;
+    }
+    expect(moments.size).toBe(1);
+    expect(sales).toBe(customers); // the writer adds one of each in every transaction
+  });
+});
+
+describe("a backup of named tenants", () => {
+  test("takes a suspended one, names twice as once, and knows who is meant", async () => {
+    const one = await site.json(["backup", "tenant", "--tenant", tenantId(7), "--tenant", tenantId(7)]);
+    expect(one).toMatchObject({
+      kind: "tenant",
+      method: "logical",
+      tenantId: tenantId(7),
+      status: "completed",
+    });
+    const ran = await site.run("backup", "tenant", "--tenant", tenantId(1).replace(/1$/, "x"), "--json");
+    expect(ran.code).toBe(10);
+    expect(JSON.parse(ran.stdout).error.hint).toMatch(/^did you mean 00000000-0000-4000-8000-0000000000/);
+  });
+
+  test.each([["'; drop table app.items; --"], ["../../etc"], ["\u0000"], ["x".repeat(5000)]])(
+    "an id that no tenant has is only an id",
+    async (id) => {
+      const ran = await site.run("backup", "tenant", "--tenant", id.replace("\u0000", "\\0"), "--json");
+      expect(ran.code).toBe(10);
+      expect((await rowsOf(sql, tenantId(1))).items?.length).toBeGreaterThan(0);
+    },
+  );
+
+  test("fails when a tenant has suddenly shrunk, unless that is meant", async () => {
+    await site.json(["backup", "tenant", "--tenant", tenantId(5)]);
+    await sql("begin");
+    await sql(`set local session_replication_role = replica`);
+    for (const table of ["sales", "items", "customers", "repairs", "users", "branches"])
+      await sql(`delete from app.${table} where tenant_id = '${tenantId(5)}'`);
+    await sql("commit");
+    const ran = await site.run("backup", "tenant", "--tenant", tenantId(5), "--json");
+    expect([ran.code, JSON.parse(ran.stdout).error.code]).toEqual([4, "verification_failed"]);
+    const all = await site.json(["backup", "tenant", "--all"], [3]);
+    expect(all).toMatchObject({ status: "partial", failed: [{ tenantId: tenantId(5) }] });
+    expect(all.backups.length).toBe(17);
+    const [alert] = await site.json(["alerts"]);
+    expect(alert).toMatchObject({ type: "BACKUP_FAILURE", status: "active" });
+    await site.json(["backup", "tenant", "--tenant", tenantId(5), "--accept-shrunken"]);
+    expect(await site.json(["backup", "tenant", "--all"])).toMatchObject({ status: "completed" });
+  });
+
+  test("loads with psql alone, after recover.mjs opened it; also where it only refers to an older one", async () => {
+    const id = tenantId(9);
+    await site.json(["backup", "tenant", "--tenant", id]);
+    const { copies, metadata } = await site.json(["backup", "tenant", "--tenant", id]);
+    expect(metadata.sameAs).toBeDefined();
+    const folder = mkdtempSync(join(tmpdir(), "jbackup-tenant-"));
+    places.push(folder);
+    const from = join(site.folder, copies[0].storage, copies[0].path);
+    const { signature } = JSON.parse(readFileSync(join(from, "manifest.json"), "utf8"));
+    const keys = ["--identity", join(site.home, "keys/identity"), "--signer", signature.signer];
+    execFileSync(process.execPath, [RECOVER, "open", from, ...keys, "--out", join(folder, "files")], {
+      stdio: "pipe",
+    });
+    await query(server.url(), "create database empty_shop");
+    const empty = await openQuery(server.url("empty_shop"));
+    try {
+      await empty.sql(`${TENANT_SHOP_SQL} delete from app.countries; delete from app.currencies;`);
+      const psql = [
+        "--set",
+        "ON_ERROR_STOP=1",
+        "--single-transaction",
+        "--file",
+        "load.sql",
+        server.url("empty_shop"),
+      ];
+      execFileSync(join(server.binDirectory, "psql"), psql, { cwd: join(folder, "files"), stdio: "pipe" });
+      expect(await rowsOf(empty.sql, id)).toEqual(await rowsOf(sql, id));
+      await empty.sql("insert into app.customers (tenant_id, name) values ($1, 'next')", [id]);
+      expect((await empty.sql("select count(*)::text as many from app.countries"))[0]?.many).toBe("1");
+    } finally {
+      await empty.close();
+    }
+  });
+});
+
+describe("row-level security as the second lock", () => {
+  const RLS = [...SHOP_TENANTS, "  isolation: rls"];
+
+  test("agrees with what is backed up, or fails the tenant that it hides rows of or shows too much", async () => {
+    const strict = await shopSite(RLS);
+    try {
+      expect(await strict.json(["backup", "tenant", "--tenant", tenantId(2)])).toMatchObject({
+        status: "completed",
+      });
+      for (const [policy, word] of [
+        ["create policy odd on app.suppliers as restrictive using (name is not null)", "hide"],
+        [`create policy odd on app.suppliers using (tenant_id = '${tenantId(3)}')`, "show"],
+      ]) {
+        await sql(policy ?? "");
+        const ran = await strict.run("backup", "tenant", "--tenant", tenantId(2), "--json");
+        await sql("drop policy odd on app.suppliers");
+        expect(ran.code).toBe(4);
+        expect(JSON.parse(ran.stdout).error.message).toMatch(
+          new RegExp(`app\\.suppliers show tenant .* they ${word} too much$`),
+        );
+      }
+    } finally {
+      await strict.remove();
+    }
+  });
+
+  test.each([
+    [["  isolation: rls"], ["  role: shop_app"], /the role or the setting is missing/],
+    [
+      ["  isolation: rls", "  role: postgres"],
+      ["  role: shop_app"],
+      /tenants\.role postgres is not bound by the policies/,
+    ],
+  ])("is refused where it would say nothing", async (add, without, message) => {
+    const other = await shopSite([...SHOP_TENANTS.filter((line) => !without.includes(line)), ...add]);
+    try {
+      const ran = await other.run("backup", "tenant", "--all", "--json");
+      expect([ran.code, JSON.parse(ran.stdout).error.message]).toEqual([2, expect.stringMatching(message)]);
+    } finally {
+      await other.remove();
+    }
+  });
+
+  test("a role that policies bind cannot back up at all", async () => {
+    await query(server.url(), "create role blind login");
+    await sql("grant usage on schema app to blind; grant select on all tables in schema app to blind");
+    const other = await makeSite({
+      url: server.url("shop").replace("postgres@", "blind@"),
+      more: SHOP_TENANTS,
+    });
+    try {
+      const ran = await other.run("backup", "tenant", "--all", "--json");
+      const { error } = JSON.parse(ran.stdout);
+      expect([ran.code, error.code]).toEqual([1, "postgres_denied"]);
+      expect(error.message).toMatch(/^row-level security hides rows of .* from user "blind"$/);
+    } finally {
+      await other.remove();
+    }
+  });
+});
+
+describe("a tenant's data for its owner", () => {
+  test("is CSV with a header, which PostgreSQL reads back as it was", async () => {
+    const id = tenantId(11);
+    await site.json(["backup", "tenant", "--tenant", id]);
+    const folder = mkdtempSync(join(tmpdir(), "jbackup-export-"));
+    places.push(folder);
+    const done = await site.json(["tenants", "export", "--tenant", id, "--out", join(folder, "csv")]);
+    expect(done.files.find(({ name }: { name: string }) => name === "app.terminals.csv")).toMatchObject({
+      rows: 2,
+    });
+    expect(readFileSync(join(folder, "csv", "app.suppliers.csv"), "utf8").split("\r\n")[0]).toBe(
+      "id,tenant_id,name",
+    );
+    await query(server.url(), "create database read_back");
+    const back = await openQuery(server.url("read_back"));
+    try {
+      await back.sql(TENANT_SHOP_SQL);
+      const own = await rowsOf(sql, id);
+      for (const table of ["suppliers", "terminals", "settings", "items"]) {
+        const file = join(folder, "csv", `app.${table}.csv`);
+        const columns = readFileSync(file, "utf8").split("\r\n")[0];
+        await back.sql(`alter table app.${table} disable trigger all`);
+        const copy = `\\copy app.${table} (${columns}) from '${file}' with (format csv, header)`;
+        const psql = ["--set", "ON_ERROR_STOP=1", "--command", copy, server.url("read_back")];
+        execFileSync(join(server.binDirectory, "psql"), psql, { stdio: "pipe" });
+        const rows = await back.sql(`select t::text as row from app.${table} t`);
+        expect(rows.map(({ row }) => row).sort()).toEqual(own[table]);
+      }
+    } finally {
+      await back.close();
+    }
+    const again = await site.run("tenants", "export", "--tenant", id, "--out", join(folder, "csv"), "--json");
+    expect([again.code, JSON.parse(again.stdout).error.code]).toEqual([14, "target_refused"]);
+    const script = await site.json([
+      "tenants",
+      "export",
+      "--tenant",
+      id,
+      "--format",
+      "sql",
+      "--out",
+      join(folder, "sql"),
+    ]);
+    expect(script.files.map(({ name }: { name: string }) => name)).toContain("load.sql");
+  });
+
+  test("is known of every backup that still holds it", async () => {
+    const id = tenantId(12);
+    const { id: own } = await site.json(["backup", "tenant", "--tenant", id]);
+    const full = await site.json(["backup", "full", "--logical"]);
+    const check = await site.json(["tenants", "erase-check", "--tenant", id]);
+    expect(check).toMatchObject({ tenantId: id, holdsData: true, until: null });
+    expect(check.backups.map((backup: { id: string }) => backup.id)).toEqual(
+      expect.arrayContaining([own, full.id]),
+    );
+  });
+});
+
+describe("an export that the schema moves under", () => {
+  test.each([
+    ["truncate app.notes", "insert into app.notes select id, 'twice' from app.tenants"],
+    ["alter table app.notes alter body type varchar(200)", "alter table app.notes alter body type text"],
+  ])("%s waits, or everything is of before", async (change, undo) => {
+    const blocker = await openQuery(server.url("shop"));
+    try {
+      const running = site.start(["backup", "tenant", "--all", "--json"]);
+      await blocker.sql(change);
+      const ran = await running;
+      const { status, failed } = JSON.parse(ran.stdout);
+      // read before or after, never in between: a table that is empty for one is empty for all
+      expect([ran.code, status, failed]).toEqual([0, "completed", []]);
+      const notes = new Set<number>();
+      for (const backup of JSON.parse(ran.stdout).backups.slice(0, 4)) {
+        const { facts } = await contentOf(site, backup.id);
+        notes.add(facts.tables.find(({ name }) => name === "notes")?.rows ?? -1);
+      }
+      expect(notes.size).toBe(1);
+    } finally {
+      await blocker.sql(undo);
+      await blocker.close();
+    }
+  });
+});
+
+describe("a storage that is away", () => {
+  test("costs nothing but its copies, and gets them when it is back", async () => {
+    const other = await shopSite(SHOP_TENANTS, ["one", "two", "three"]);
+    try {
+      await other.json(["backup", "tenant", "--all"]);
+      const place = join(other.folder, "three");
+      renameSync(place, `${place}-away`);
+      writeFileSync(place, "");
+      await sql(
+        `update app.items set price = price + 1 where tenant_id in ('${tenantId(1)}', '${tenantId(2)}')`,
+      );
+      const partly = await other.json(["backup", "tenant", "--all"], [3]);
+      const missing = (backup: { copies: { storage: string; status: string }[] }): string[] =>
+        backup.copies.filter(({ status }) => status === "missing").map(({ storage }) => storage);
+      expect(new Set(partly.backups.flatMap(missing))).toEqual(new Set(["three"]));
+      expect(partly).toMatchObject({ status: "completed", failed: [] });
+      rmSync(place);
+      renameSync(`${place}-away`, place);
+      await other.json(["backup", "tenant", "--tenant", tenantId(7)]);
+      const listed = await other.json(["list", "--kind", "tenant", "--limit", "100"]);
+      const last = new Map(
+        listed.toReversed().map((backup: { tenantId: string }) => [backup.tenantId, backup]),
+      );
+      for (const backup of last.values()) expect(missing(backup as never)).toEqual([]);
+      for (const name of ["one", "two"]) rmSync(join(other.folder, name, "backups"), { recursive: true });
+      for (const nth of [1, 4]) {
+        const found = last.get(tenantId(nth)) as { id: string };
+        const { facts } = await contentOf(other, found.id);
+        expect(facts.id).toBe(tenantId(nth));
+      }
+    } finally {
+      await other.remove();
+    }
   });
 });

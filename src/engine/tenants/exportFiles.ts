@@ -1,0 +1,108 @@
+import { mkdir, open, readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { JBackupError } from "../../domain/errors.js";
+import type { TenantFacts, TenantTableFacts } from "../../domain/tenantBackup.js";
+import { findBackup } from "../findBackup.js";
+import { openBackup } from "../openBackup.js";
+import type { Site } from "../site.js";
+import { csvOfCopy } from "./csv.js";
+import { newestOfTenant } from "./newest.js";
+
+export interface ExportRequest {
+  tenantId: string;
+  /** A tenant's backup; null: its newest one. */
+  reference: string | null;
+  format: "csv" | "sql";
+  directory: string;
+}
+
+export interface Exported {
+  tenantId: string;
+  backupId: string;
+  label: string;
+  snapshotAt: string;
+  directory: string;
+  files: { name: string; rows: number; bytes: number }[];
+}
+
+/** A tenant's data for its owner: one file a table, in a folder of its own. */
+export async function exportTenantFiles(site: Site, request: ExportRequest): Promise<Exported> {
+  const found =
+    request.reference === null
+      ? await newestOfTenant(site, request.tenantId)
+      : await findBackup(site, request.reference);
+  const { body } = found.manifest;
+  if (body.kind !== "tenant" || body.tenantId !== request.tenantId)
+    throw new JBackupError("usage", `${body.label} is no backup of tenant ${request.tenantId}`, {
+      hint: `jbackup list --kind tenant --tenant ${request.tenantId} shows its backups`,
+    });
+  const opened = await openBackup(site, found);
+  const facts = opened.contents.detail.tenant as TenantFacts;
+  await emptyDirectory(request.directory);
+  const files: Exported["files"] = [];
+  const names = request.format === "csv" ? csvNames(facts) : sqlNames(facts);
+  for (const [at, { name, table }] of names.entries()) {
+    site.report.progress({ task: "writing tables", done: at, total: names.length, unit: "tables" });
+    const content = opened.read(opened.entry(table?.entry ?? name));
+    const bytes = await writeNew(
+      join(request.directory, name),
+      table !== null && request.format === "csv"
+        ? csvOfCopy(
+            content,
+            table.columns.map((column) => column.name),
+          )
+        : content,
+    );
+    files.push({ name, rows: table?.rows ?? 0, bytes });
+  }
+  site.report.progressEnd();
+  const { backupId, label } = body;
+  return {
+    tenantId: facts.id,
+    backupId,
+    label,
+    snapshotAt: facts.snapshotAt,
+    directory: request.directory,
+    files,
+  };
+}
+
+interface FileName {
+  name: string;
+  table: TenantTableFacts | null;
+}
+
+const csvNames = ({ tables }: TenantFacts): FileName[] =>
+  tables
+    .filter((table) => table.class !== "shared" || table.rows > 0)
+    .map((table) => ({ name: table.entry.replace(/^tables\/\d+-/, "").replace(/\.copy$/, ".csv"), table }));
+
+const sqlNames = ({ tables }: TenantFacts): FileName[] => [
+  ...tables.map((table) => ({ name: table.entry, table })),
+  { name: "load.sql", table: null },
+];
+
+async function emptyDirectory(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  if ((await readdir(directory)).length === 0) return;
+  throw new JBackupError("target_refused", `${directory} is not empty`, {
+    hint: "name a new folder with --out",
+  });
+}
+
+/** A tenant's rows are for few eyes. */
+async function writeNew(path: string, content: AsyncIterable<Uint8Array>): Promise<number> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  const file = await open(path, "wx", 0o600);
+  try {
+    let bytes = 0;
+    for await (const chunk of content) {
+      await file.writeFile(chunk);
+      bytes += chunk.length;
+    }
+    await file.sync();
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,51 @@
+import type { Backup } from "../../domain/backup.js";
+import { isJBackupError } from "../../domain/errors.js";
+import type { Site } from "../site.js";
+import { listTenants } from "./choose.js";
+import { tenantGraph } from "./graph.js";
+
+export interface ListedTenant {
+  id: string;
+  name: string | null;
+  active: boolean;
+  lastBackupAt: string | null;
+  lastBackupId: string | null;
+  lastBackupStatus: Backup["status"] | null;
+}
+
+/** Every tenant there is, with its last backup. */
+export async function tenantsWithBackups(site: Site): Promise<ListedTenant[]> {
+  const postgres = await site.postgres();
+  const session = await postgres.connect();
+  try {
+    await session.run("set row_security = off");
+    const graph = await tenantGraph(site, postgres, session);
+    const tenants = await listTenants(site, session, graph, "all");
+    const last = new Map((await lastBackups(site)).map((backup) => [backup.tenantId, backup]));
+    return tenants.map(({ id, name, isActive }) => {
+      const backup = last.get(id);
+      return {
+        id,
+        name,
+        active: isActive,
+        lastBackupAt: backup?.createdAt ?? null,
+        lastBackupId: backup?.id ?? null,
+        lastBackupStatus: backup?.status ?? null,
+      };
+    });
+  } finally {
+    await session.close();
+  }
+}
+
+async function lastBackups(site: Site): Promise<Backup[]> {
+  try {
+    return await site.catalog.lastOfTenants("all");
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(
+      `the catalog cannot be read (${error.message}): when tenants were backed up is not known`,
+    );
+    return [];
+  }
+}
