@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import type { Backup } from "../domain/backup.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
+import { folderOf } from "../domain/reference.js";
 import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
@@ -16,7 +17,7 @@ import { openIsolationCheck } from "./tenants/isolation.js";
 import { type Census, planBatches, readBatches, requireCounted, takeCensus } from "./tenants/readAll.js";
 import { sha256Hex, type TenantFailure, TenantStore } from "./tenants/storeTenants.js";
 import { tableFactsOf } from "./tenants/tenantFiles.js";
-import { alertLostStorage, storagesForWriting } from "./useStorages.js";
+import { alertLostStorage, storagesForReading, storagesForWriting } from "./useStorages.js";
 
 const JOB = "backup-tenant";
 
@@ -49,7 +50,7 @@ export async function backupTenants(site: Site, request: TenantsRequest): Promis
     const admin = await postgres.admin();
     try {
       await lockOnServer(site, admin, JOB);
-      await run.settleKilled();
+      await sweepKilled(site, await run.settleKilled());
       return await exportTenants(site, run, request, {
         postgres,
         source: { kind: "live" },
@@ -59,6 +60,15 @@ export async function backupTenants(site: Site, request: TenantsRequest): Promis
       await admin.close();
     }
   });
+}
+
+/** What a killed run was writing just then. There are too many folders of tenants to look into all of them. */
+async function sweepKilled(site: Site, killed: Backup[]): Promise<void> {
+  if (killed.length === 0) return;
+  const { usable } = await storagesForReading(site, [], "any");
+  for (const { id, createdAt, tenantId } of killed)
+    for (const storage of usable)
+      await storage.sweep(`${folderOf("tenant", id, new Date(createdAt), tenantId)}/`, 0);
 }
 
 /** The same from any server: the live one, or one that was brought up to stand at a moment of the past. */
@@ -121,6 +131,8 @@ async function readAndStore(reading: Reading): Promise<void> {
   const census = await takeCensus(postgres, snapshot, wanted);
   for (const { table, rows } of census.nobodys)
     site.report.warn(`${rows} rows of ${table} belong to no tenant`);
+  const disputed = tenants.filter(({ id }) => census.disputed.has(id));
+  await store.begin(disputed.map(({ id }) => id));
   const readable = tenants.filter((tenant) => isReadable(tenant, census, store));
   const checkIsolation = await openIsolationCheck(site, postgres, snapshot);
   let done = 0;
@@ -136,6 +148,7 @@ async function readAndStore(reading: Reading): Promise<void> {
   try {
     const { small, large } = planBatches(readable, census);
     for await (const batch of readBatches(postgres, snapshot, census, small)) {
+      await store.begin(batch.map(({ tenant }) => tenant.id));
       for (const { tenant, rows } of batch) {
         site.signal.throwIfAborted();
         await perTenant(store, tenant, async () => {
@@ -148,6 +161,7 @@ async function readAndStore(reading: Reading): Promise<void> {
       report();
     }
     for (const tenant of large) {
+      await store.begin([tenant.id]);
       await perTenant(store, tenant, async () => {
         await checkIsolation(tenant.id, census);
         await storeLarge(reading, tenant, census);

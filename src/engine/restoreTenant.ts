@@ -2,6 +2,7 @@ import type { Restore } from "../domain/backup.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import type { Postgres, Session, TenantGraph, TenantPlan, TenantRestored } from "../postgres/postgres.js";
 import { exportTenants } from "./backupTenants.js";
+import { lockOnServer } from "./lock.js";
 import type { Outcome } from "./restore/outcome.js";
 import { JOB, recorded } from "./restore/record.js";
 import { type RunContext, withRun } from "./run.js";
@@ -52,7 +53,7 @@ export interface TenantsRestored {
 
 /** What a restore of tenants would do, to the row. Nothing is written. */
 export async function planTenants(site: Site, request: TenantRestoreRequest): Promise<TenantRestorePlan[]> {
-  return withRun(site, JOB, async (run) => {
+  return alone(site, async (run) => {
     const origins = await tenantOrigins(site, run, request, {});
     return withTarget(site, request, (target) => plansOf(site, request, origins, target));
   });
@@ -64,8 +65,7 @@ export async function restoreTenants(
   request: TenantRestoreRequest,
   confirm: (plans: TenantRestorePlan[]) => Promise<void>,
 ): Promise<TenantsRestored> {
-  return withRun(site, JOB, async (run) => {
-    await run.settleKilled();
+  return alone(site, async (run) => {
     const times: OriginTimes = {};
     const origins = await tenantOrigins(site, run, request, times);
     return withTarget(site, request, async (target) => {
@@ -75,6 +75,20 @@ export async function restoreTenants(
       const done = await restoreEach(site, run, request, origins, target, times);
       return { restore: summed(done), tenants: done.map(({ state }) => state) };
     });
+  });
+}
+
+/** One restore at a time, on this host and on the server. */
+async function alone<Result>(site: Site, work: (run: RunContext) => Promise<Result>): Promise<Result> {
+  return withRun(site, JOB, async (run) => {
+    const admin = await (await site.postgres()).admin();
+    try {
+      await lockOnServer(site, admin, JOB);
+      await run.settleKilled();
+      return await work(run);
+    } finally {
+      await admin.close();
+    }
   });
 }
 
@@ -179,7 +193,10 @@ function restoreRows(
     isDryRun,
     fence,
     signal: site.signal,
-    onStep: (name) => site.step(name),
+    onStaged: () => site.step("tenant-staged"),
+    onWritten: () => site.step("tenant-written"),
+    onProved: () => site.step("tenant-proved"),
+    onCommitted: () => site.step("tenant-committed"),
   });
 }
 

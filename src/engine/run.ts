@@ -1,4 +1,4 @@
-import type { Run } from "../domain/backup.js";
+import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
 import { raiseAlert } from "./alert.js";
 import { completedAfterAll } from "./findBackup.js";
@@ -13,8 +13,9 @@ export interface RunContext {
   /**
    * Settles what runs that were killed left in the records. To be called when every lock of the job is held, for only
    * then is whatever still says that it is running known to be dead: this host's lock knows nothing of other hosts.
+   * Answers the backups that were being made.
    */
-  settleKilled(): Promise<void>;
+  settleKilled(): Promise<Backup[]>;
 }
 
 const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]> => {
@@ -28,7 +29,8 @@ const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]
 };
 
 /** We hold the locks, so whatever else still says that it is running was killed. */
-async function markInterrupted(site: Site, job: string, ownId: string): Promise<void> {
+async function markInterrupted(site: Site, job: string, ownId: string): Promise<Backup[]> {
+  const killed: Backup[] = [];
   const now = site.clock.now().toISOString();
   for (const run of await orNone(site, site.catalog.runs({ job, status: ["running"] }))) {
     if (run.id === ownId) continue;
@@ -42,6 +44,7 @@ async function markInterrupted(site: Site, job: string, ownId: string): Promise<
       if (backup.jobId !== run.id) continue;
       const whole = await completedAfterAll(site, backup);
       await site.catalog.saveBackups([whole ?? { ...backup, status: "interrupted", finishedAt: now }]);
+      killed.push(backup);
       site.report.warn(
         whole === null
           ? `backup ${backup.label} was interrupted by a crash or a kill; it is not usable`
@@ -66,6 +69,7 @@ async function markInterrupted(site: Site, job: string, ownId: string): Promise<
       hint: "look for a crash, a reboot or the out-of-memory killer at that time",
     });
   }
+  return killed;
 }
 
 /** One locked, recorded run of a job; jobs that write to the same place share a lock. Its end is recorded whatever happens, short of a kill. */

@@ -47,3 +47,11 @@ export const CLUSTER_STEPS = [
 export const SCRATCH_STEPS = ["scratch-made", "scratch-up"];
 export const WAL_STEPS = ["wal-durable"];
 export const PAST_STEPS = ["past-created", "past-loaded"];
+export const TENANT_BACKUP_STEPS = ["tenants-snapshot", "tenant-object-stored", "tenant-manifest-stored"];
+export const TENANT_RESTORE_STEPS = [
+  "tenant-saved",
+  "tenant-staged",
+  "tenant-written",
+  "tenant-proved",
+  "tenant-committed",
+];

@@ -86,13 +86,15 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
       const admin = await postgres.admin();
       const steps = postgres.restoring;
       const archive = await openHiddenFile(temporaryDirectory(site));
-      const side = `jbackup_past_${site.newId().slice(-8)}`;
+      const side = `past_jbackup_${site.newId().slice(-8)}`;
       try {
         const entry = backup.entry("database.pgdump");
         await requireSpace(site, admin, entry.bytes, facts.database.bytes);
         const lost = await steps.checkTarget(admin, facts);
         await steps.createMissingRoles(admin, facts.roles, await globalsOf(backup));
         await archive.write(backup.read(entry));
+        for (const name of await steps.sweep(admin))
+          site.report.info(`dropped ${name}, left half-restored by a run that was killed`);
         await steps.createSide(admin, side, facts.database);
         site.step("past-created");
         await steps.load(

@@ -60,6 +60,7 @@ export class TenantStore {
   readonly #settings: StoreSettings;
   readonly #lanes: Lanes<Stored>;
   readonly #compressor: FrameCompressor;
+  readonly #drafts = new Map<string, Backup>();
   #end: ChainEnd | undefined;
   #unsaved: Backup[] = [];
   #saving: Promise<void> = Promise.resolve();
@@ -71,6 +72,16 @@ export class TenantStore {
     this.#compressor = new site.format.FrameCompressor(site.config.compression);
     const usable = settings.storages.usable;
     this.#lanes = openLanes(site, usable, (stored, holding, error) => this.#settled(stored, holding, error));
+  }
+
+  /** From here on a run that is killed leaves records of what it was at. */
+  async begin(tenantIds: string[]): Promise<void> {
+    const { run, note } = this.#settings;
+    const drafts = tenantIds.map((id) =>
+      draftOf(this.#site, run, { kind: "tenant", method: "logical", note }, id),
+    );
+    for (const draft of drafts) this.#drafts.set(draft.tenantId ?? "", draft);
+    await this.#site.catalog.saveBackups(drafts);
   }
 
   /** A small tenant: sealed as one object, or known to be stored already. */
@@ -133,6 +144,9 @@ export class TenantStore {
       await this.#lanes.finish();
     } finally {
       await this.#keepChain();
+      const finishedAt = this.#site.clock.now().toISOString();
+      const status = this.#site.signal.aborted ? "interrupted" : "failed";
+      for (const draft of this.#drafts.values()) this.#unsaved.push({ ...draft, status, finishedAt });
       this.#flush();
       await this.#saving;
     }
@@ -143,16 +157,20 @@ export class TenantStore {
   }
 
   #draft(tenantId: string): Backup {
-    const { run, note } = this.#settings;
-    return draftOf(this.#site, run, { kind: "tenant", method: "logical", note }, tenantId);
+    const draft = this.#drafts.get(tenantId);
+    if (draft === undefined) throw new JBackupError("bug", `the backup of tenant ${tenantId} was not begun`);
+    this.#drafts.delete(tenantId);
+    return draft;
   }
 
   async #orFailed(draft: Backup, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
+      const isOver = error instanceof JBackupError && error.code === "too_few_copies";
+      if (this.#site.signal.aborted || isOver) this.#drafts.set(draft.tenantId ?? "", draft);
       this.#site.signal.throwIfAborted();
-      if (error instanceof JBackupError && error.code === "too_few_copies") throw error;
+      if (isOver) throw error;
       this.#failedDraft(draft, error);
     }
   }
@@ -228,7 +246,8 @@ export class TenantStore {
 
   #settled({ draft, body, digest, folder }: Stored, holding: string[], error: Error | null): void {
     if (error !== null) {
-      if (!this.#site.signal.aborted) this.#failedDraft(draft, error);
+      if (this.#site.signal.aborted) this.#drafts.set(draft.tenantId ?? "", draft);
+      else this.#failedDraft(draft, error);
       return;
     }
     const done = recordOf(body, digest, copiesOf(this.#site, folder, body.storedBytes, holding));

@@ -56,7 +56,10 @@ export interface TenantRestoring {
   /** SQL of the operator's, before the tenant is locked and after all is done; $1 is the tenant's id. */
   fence: { suspend?: string | undefined; resume?: string | undefined };
   signal: AbortSignal;
-  onStep(name: string): void;
+  onStaged(): void;
+  onWritten(): void;
+  onProved(): void;
+  onCommitted(): void;
 }
 
 export interface TenantPlan {
@@ -124,9 +127,9 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
     signal.throwIfAborted();
     if (isDryRun || restored.blockers.length > 0) await session.run("rollback");
     else {
-      restoring.onStep("tenant-proved");
+      restoring.onProved();
       await session.run("commit");
-      restoring.onStep("tenant-committed");
+      restoring.onCommitted();
     }
     return restored;
   } catch (error) {
@@ -158,12 +161,15 @@ async function inTransaction(restoring: TenantRestoring): Promise<TenantRestored
   if (restoring.cloning !== null)
     warnings.push(...(await cloneStaged(session, graph, owned, keys, restoring.cloning, transformed)));
   await readLive(session, graph, owned, targetId, !isDryRun);
-  restoring.onStep("tenant-staged");
+  restoring.onStaged();
 
   const shared = restoring.withShared ? await missingShared(session, paired.shared) : [];
   const lost = await lostValues(session, owned);
+  const misfits = [...paired.blockers, ...lost];
+  if (misfits.length > 0)
+    return { tenantId: targetId, planHash: "", tables: [], blockers: misfits, warnings, proof: null };
   const difference = await compareTenant(session, graph, owned, shared, keys, restoring.changes);
-  const blockers = [...paired.blockers, ...lost, ...difference.blockers];
+  const blockers = [...difference.blockers];
   blockers.push(...(await triggerBlockers(restoring, difference, isSilent)));
   const plan: TenantPlan = {
     tenantId: targetId,
@@ -179,7 +185,7 @@ async function inTransaction(restoring: TenantRestoring): Promise<TenantRestored
   const othersBefore = restoring.provesOthers ? await othersDigest(session, graph, targetId) : null;
   const orphaned = await orphansBefore(session, difference.pendings, keys);
   const written = await writeAll(session, difference, owned.length, keys, isSilent);
-  restoring.onStep("tenant-written");
+  restoring.onWritten();
 
   warnings.push(...(await triggerWarnings(session, difference.pendings, isSilent)));
   warnings.push(...(await requireOnlyOurs(session, before, written, restoring.triggers === "fire")));
