@@ -147,6 +147,10 @@ async function confirmed(
   const names = plans.flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
   if (names.length === 0) return;
   const given = textFlag(options, "confirm");
+  // of several tenants some may need nothing any more, as when a run is gone on with
+  const meant = given?.split(",").filter((id) => tenantsIn(options).includes(id)) ?? [];
+  if (names.length > 1 || tenantsIn(options).length > 1)
+    if (names.every((name) => meant.includes(name))) return;
   if (context.isInteractive && given === undefined)
     for (const plan of plans)
       for (const line of planText(plan, context.output.columns).split("\n")) context.output.report.info(line);

@@ -1,0 +1,189 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { query } from "../support/awkward.js";
+import { killAt } from "../support/kill.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { makeSite, type TestSite } from "../support/site.js";
+import {
+  digestOfOthers,
+  openQuery,
+  type Query,
+  type Rows,
+  rowsOf,
+  SHOP_ROLE_SQL,
+  SHOP_TENANTS,
+  seedSql,
+  TENANT_SHOP_SQL,
+  tenantId,
+} from "../support/tenantShop.js";
+
+let server: TestPostgres;
+let site: TestSite;
+let shop: Awaited<ReturnType<typeof openQuery>>;
+const sql: Query = (text, values) => shop.sql(text, values);
+const A = tenantId(1);
+const B = tenantId(2);
+const C = tenantId(3);
+
+beforeAll(async () => {
+  server = await startPostgres();
+  await query(server.url(), "create database shop");
+  shop = await openQuery(server.url("shop"));
+  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 6, 4));
+  await sql("create table app.erased (table_name text, row_key text)");
+  site = await makeSite({
+    url: server.url("shop"),
+    storages: (place) =>
+      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
+    more: [
+      ...SHOP_TENANTS.map((line) =>
+        line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),
+      ),
+      "  erasures: {table: app.erased}",
+      `  fence: {suspend: "insert into app.suspended select $1 where true", resume: "delete from app.suspended where id = $1"}`,
+      `  afterRestore: ["insert into app.audit_log (what) values ('restored')"]`,
+    ],
+  });
+  await sql("create table app.suspended (id text)");
+});
+afterAll(async () => {
+  await shop.close();
+  await site.remove();
+  await server.stop();
+});
+
+const restore = (...args: string[]) => site.json(["restore", "--reason", "test", ...args]);
+const damage = (id: string): Promise<unknown> =>
+  sql(`delete from app.repair_photos where repair_id in (select id from app.repairs where tenant_id = '${id}');
+       update app.items set price = 77 where tenant_id = '${id}'; insert into app.notes values ('${id}', 'new')`);
+
+describe("several tenants", () => {
+  const allRows = async (): Promise<Rows[]> => [
+    await rowsOf(sql, A),
+    await rowsOf(sql, B),
+    await rowsOf(sql, C),
+  ];
+  beforeEach(async () => {
+    await site.json(["backup", "tenant", "--all"]);
+  });
+
+  test("come back one after another; a run that was killed is gone on with", async () => {
+    const before = await allRows();
+    for (const id of [A, B, C]) await damage(id);
+    const args = ["restore", "--tenant", A, B, C, "--confirm", [A, B, C].join(","), "--reason", "the three"];
+    await killAt(site, "tenant-committed", args);
+    expect(await rowsOf(sql, A)).toEqual(before[0]);
+    const ran = await site.run(...args, "--json");
+    const done = JSON.parse(ran.stdout);
+    expect([ran.code, done.status]).toEqual([0, "completed"]);
+    expect(await allRows()).toEqual(before);
+    expect(done.metadata.tenants.length).toBe(3);
+    expect((await sql("select count(*)::text as many from app.suspended"))[0]?.many).toBe("0");
+  });
+});
+
+describe("into another database", () => {
+  test("a tenant comes with the shared rows that it needs, if they are asked for", async () => {
+    const { id } = await site.json(["backup", "tenant", "--tenant", B]);
+    await query(server.url(), "create database other");
+    const other = await openQuery(server.url("other"));
+    try {
+      await other.sql(`${TENANT_SHOP_SQL} delete from app.countries; delete from app.currencies;
+        create table app.erased (table_name text, row_key text); create table app.suspended (id text)`);
+      const args = [id, "--tenant", B, "--into-db", "other"];
+      const ran = await site.run("restore", ...args, "--reason", "test", "--json");
+      const { error } = JSON.parse(ran.stdout);
+      expect([ran.code, error.code]).toEqual([14, "target_refused"]);
+      expect(error.message).toContain("to rows of app.countries that do not exist");
+      await restore(...args, "--with-shared");
+      expect(await rowsOf(other.sql, B)).toEqual(await rowsOf(sql, B));
+      expect((await other.sql("select count(*)::text as many from app.countries"))[0]?.many).toBe("1");
+    } finally {
+      await other.close();
+    }
+  });
+});
+
+describe("what was erased", () => {
+  test("stays erased, with what belonged to it, and what may do without forgets it", async () => {
+    const { id } = await site.json(["backup", "tenant", "--tenant", C]);
+    const [gone] = await sql(`select max(id)::text as id from app.customers where tenant_id = '${C}'`);
+    await sql(`insert into app.erased values ('app.customers', '${gone?.id}')`);
+    await sql(`delete from app.loyalty where customer_id = ${gone?.id}; update app.sales set customer_id = null where customer_id = ${gone?.id};
+               update app.customers set referred_by = null where referred_by = ${gone?.id}; delete from app.customers where id = ${gone?.id}`);
+    const right = await rowsOf(sql, C);
+    await damage(C);
+    const done = await restore(id, "--tenant", C, "--confirm", C);
+    expect(await rowsOf(sql, C)).toEqual(right);
+    expect(done.warnings).toEqual(
+      expect.arrayContaining(["1 row of app.customers stay erased", "1 row of app.loyalty stay erased"]),
+    );
+    await sql("delete from app.erased");
+  });
+});
+
+describe("triggers", () => {
+  test("fire when they are asked to, and what they did is told", async () => {
+    const { id } = await site.json(["backup", "tenant", "--tenant", A]);
+    const right = await rowsOf(sql, A);
+    await damage(A);
+    const before = Number((await sql("select count(*)::text as many from app.audit_log"))[0]?.many);
+    const done = await restore(id, "--tenant", A, "--confirm", A, "--triggers", "fire");
+    expect(await rowsOf(sql, A)).toEqual(right);
+    expect(Number((await sql("select count(*)::text as many from app.audit_log"))[0]?.many)).toBe(before + 2); // the trigger's, and afterRestore's
+    expect(done.warnings.join("\n")).toContain(
+      "triggers wrote besides: app.audit_log: 1 inserted where 0 were meant",
+    );
+  });
+});
+
+describe("a role", () => {
+  test("that is no superuser restores too, where no trigger is in its way", async () => {
+    await query(server.url(), "create role keeper login bypassrls");
+    await sql(
+      `grant usage on schema app to keeper; grant all on all tables in schema app to keeper; grant all on all sequences in schema app to keeper`,
+    );
+    const own = await makeSite({
+      url: server.url("shop").replace("postgres@", "keeper@"),
+      more: SHOP_TENANTS.map((line) =>
+        line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),
+      ),
+    });
+    try {
+      const { id } = await own.json(["backup", "tenant", "--tenant", A]);
+      const right = await rowsOf(sql, A);
+      const others = await digestOfOthers(sql, A);
+      await damage(A);
+      const args = ["restore", id, "--tenant", A, "--confirm", A, "--reason", "test"];
+      const blocked = await own.run(...args, "--json");
+      expect([blocked.code, JSON.parse(blocked.stdout).error.message]).toEqual([
+        14,
+        expect.stringContaining("audited on app.items would fire"),
+      ]);
+      await own.json([...args, "--triggers", "fire"]);
+      expect(await rowsOf(sql, A)).toEqual(right);
+      expect(await digestOfOthers(sql, A)).toEqual(others);
+      await sql("revoke insert, update, delete on app.items from keeper");
+      await damage(A);
+      const refused = await own.run(...args, "--triggers", "fire", "--json");
+      expect([refused.code, JSON.parse(refused.stdout).error.code]).toEqual([1, "postgres_denied"]);
+      expect((await rowsOf(sql, A)).items?.every((row) => row.includes("77.00"))).toBe(true);
+    } finally {
+      await own.remove();
+    }
+  });
+});
+
+test.each([
+  [["--tenant", A, "--into-dir", "/tmp/x"], 2, "--into-dir does not work with --tenant"],
+  [["--tenant", A, "--on-conflict", "skip"], 2, "--on-conflict does not work with --tenant"],
+  [["--tenant", A, "--update-existing"], 2, "--update-existing works with --mode merge"],
+  [["--tenant", A, B, "--as-tenant", C], 2, "--as-tenant works with one --tenant"],
+  [["--expect-plan", "x"], 2, "--expect-plan works with --tenant only"],
+  [["--tenant", A, "--mode", "pitr"], 2, "--mode pitr needs --to"],
+  [["--tenant", A, "--to", "2099-01-01T00:00:00Z"], 10, "there is no physical backup to recover from"],
+  [["--tenant", A, "--tables", "app.itmes"], 2, 'the tenant\'s backup has no table "app.itmes"'],
+  [["--tenant", A, "--into-db", "nowhere"], 10, 'there is no database "nowhere"'],
+])("%j is refused", async (args, code, message) => {
+  const ran = await site.run("restore", "--reason", "test", ...args, "--json");
+  expect([ran.code, JSON.parse(ran.stdout).error.message]).toEqual([code, expect.stringContaining(message)]);
+});
