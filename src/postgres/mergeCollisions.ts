@@ -33,22 +33,21 @@ const keyColumns = (table: MergeTable): string =>
 /** Pending rows that another live row stands in the way of; one that is updated itself is not the old one any more. */
 function againstLive(pending: Pending, rule: Uniqueness): string {
   const { table, rows, updates, gone } = pending;
-  const conditions =
-    table.key === null
-      ? []
-      : [
-          ...(updates > 0
-            ? [
-                `not exists (select from ${rows} u where u.jbackup_action <> 'insert' and ${sameKey(table.key, "u", "b")})`,
-              ]
-            : []),
-          ...(gone === undefined
-            ? []
-            : [`not exists (select from ${gone} g where ${sameKey(table.key, "g", "b")})`]),
-        ];
-  const becomesAnother = conditions.length === 0 ? "" : ` where ${conditions.join(" and ")}`;
+  const conditions: string[] = [];
+  if (table.key !== null && updates > 0)
+    conditions.push(
+      `not exists (select from ${rows} u where u.jbackup_action <> 'insert' and ${sameKey(table.key, "u", "b")})`,
+    );
+  // where it stands tells a row that will go also where no key does
+  if (gone !== undefined)
+    conditions.push(
+      `not exists (select from ${gone} g where g.jbackup_ctid = b.jbackup_place and g.jbackup_tableoid = b.jbackup_table)`,
+    );
+  const place = gone === undefined ? "" : "ctid as jbackup_place, tableoid as jbackup_table";
+  const extra = [keyColumns(table), place].filter((part) => part !== "").join(", ");
+  const staying = conditions.length === 0 ? "" : ` where ${conditions.join(" and ")}`;
   return `select distinct a.jbackup_id from ${holding(rule, rows, table, PENDING, ID)} a
-     join ${holding(rule, table.from, table, "true", keyColumns(table))} b on ${sameValues(rule, "a", "b")}${becomesAnother}`;
+     join ${holding(rule, table.from, table, "true", extra)} b on ${sameValues(rule, "a", "b")}${staying}`;
 }
 
 /** Pending rows of which the live rule, younger than the backup, allows only one. */
