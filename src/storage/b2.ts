@@ -52,10 +52,10 @@ export class B2Storage implements Storage {
 
   async put(key: string, body: ObjectBody, options: PutOptions = {}): Promise<void> {
     const deed = this.#deed("put", checkKey(key));
-    const { signal, replace = false } = options;
+    const { signal, replace = false, isFresh = false } = options;
     signal?.throwIfAborted();
     try {
-      const found = replace ? undefined : await this.#find(key);
+      const found = replace || isFresh ? undefined : await this.#find(key);
       if (found !== undefined) return await this.#requireSame(deed, found, body, signal);
       const fileId = await this.#upload(
         { session: this.#session, fileName: this.#place.inside(key), deed, signal },

@@ -94,7 +94,8 @@ export class S3Storage implements Storage {
     signal?.throwIfAborted();
     const writeOnce = options.replace !== true;
     // Not every server honours If-None-Match, so that a look comes first.
-    if (writeOnce && (await this.#head(deed)) !== undefined) return this.#settle(deed, body, signal);
+    const looks = writeOnce && options.isFresh !== true;
+    if (looks && (await this.#head(deed)) !== undefined) return this.#settle(deed, body, signal);
     try {
       await this.#send({ ...this.#at(key), client: this.#client, deed, writeOnce, signal }, body);
     } catch (error) {

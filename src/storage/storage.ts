@@ -28,6 +28,8 @@ export interface PutOptions {
   /** Replace an existing object atomically. Only manifests (re-wrapped keys) and site markers may do so. */
   replace?: boolean;
   signal?: AbortSignal;
+  /** The key was made for this object and nobody can have it: saves the look beforehand. A second try of the same is fine. */
+  isFresh?: boolean;
 }
 
 export interface GetOptions {

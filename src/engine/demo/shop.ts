@@ -45,7 +45,8 @@ create table app.sale_items (
   sale_id bigint not null, sold_on date not null, line int not null, item_id bigint not null references app.items, quantity real not null,
   primary key (sale_id, line), foreign key (sale_id, sold_on) references app.sales (id, sold_on));
 insert into app.sale_items
-  select s.id, s.sold_on, 1, 1 + (s.id % 4000), case when s.id % 97 = 0 then 'NaN'::real else s.id % 9 end from app.sales s;
+  select s.id, s.sold_on, 1, i.ids[1 + s.id % 100], case when s.id % 97 = 0 then 'NaN'::real else s.id % 9 end
+    from app.sales s join (select tenant_id, array_agg(id order by id) as ids from app.items group by 1) i on i.tenant_id = s.tenant_id;
 
 create table app.repairs (
   id bigserial primary key, tenant_id uuid not null references app.tenants, state app.repair_state not null,

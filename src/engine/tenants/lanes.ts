@@ -1,4 +1,4 @@
-import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { reasonOf } from "../../domain/errors.js";
 import type { SealedObject } from "../../format/format.js";
 import type { Storage } from "../../storage/storage.js";
 import { manifestKey, tooFewCopies } from "../replicate.js";
@@ -144,21 +144,15 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
   };
 }
 
-/** The object, a look whether it is really there, and the manifest last. */
+/** The object first, the manifest last. A put ends only when the storage shows what it took. */
 async function putWhole<Facts>(site: Site, storage: Storage, backup: SmallBackup<Facts>): Promise<void> {
   const { folder, object, manifest } = backup;
-  const { signal } = site;
+  const options = { signal: site.signal, isFresh: true };
   if (object !== null) {
-    const key = `${folder}/${object.name}`;
-    await storage.put(key, site.storage.bytesBody(object.chunks, object.sha256), { signal });
-    const there = await storage.stat(key);
-    if (there?.bytes !== object.bytes)
-      throw new JBackupError(
-        "storage_unavailable",
-        `${storage.name} acknowledged ${key}, but it ${there === undefined ? "is not there" : `has ${there.bytes} bytes instead of ${object.bytes}`}`,
-      );
+    const body = site.storage.bytesBody(object.chunks, object.sha256);
+    await storage.put(`${folder}/${object.name}`, body, options);
     site.step("tenant-object-stored");
   }
-  await storage.put(manifestKey(folder), site.storage.bytesBody([manifest]), { signal });
+  await storage.put(manifestKey(folder), site.storage.bytesBody([manifest]), options);
   site.step("tenant-manifest-stored");
 }

@@ -1,5 +1,5 @@
 import { JBackupError } from "../../domain/errors.js";
-import type { Postgres, ReadTable, Session, TenantSnapshot } from "../../postgres/postgres.js";
+import type { OwnedTable, Postgres, ReadTable, Session, TenantSnapshot } from "../../postgres/postgres.js";
 import type { Tenant } from "./choose.js";
 import { ownedTables } from "./graph.js";
 
@@ -20,6 +20,8 @@ export interface Census {
   /** Rows that no tenant owns, by table. */
   nobodys: { table: string; rows: number }[];
   bytesOf(id: string): number;
+  /** Some large table can only be scanned as a whole. */
+  isScanned: boolean;
 }
 
 const ROW_BYTES = 100;
@@ -62,6 +64,9 @@ export async function takeCensus(
     rows,
     disputed,
     nobodys,
+    isScanned: ownedTables(graph).some(
+      (table) => table.table.estimatedRows > LARGE_TABLE_ROWS && !isIndexed(table),
+    ),
     bytesOf: (id) =>
       [...(rows.get(id) ?? [])].reduce(
         (sum, [oid, many]) => sum + many * (rowBytes.get(oid) ?? ROW_BYTES),
@@ -70,8 +75,19 @@ export async function takeCensus(
   };
 }
 
-const BATCH_BYTES = 8 * 2 ** 20;
-const BATCH_TENANTS = 100;
+/** Whether a tenant's rows, or those of one parent, are found without reading them all. */
+function isIndexed({ table, owner }: OwnedTable): boolean {
+  if (owner === null) return false;
+  const wanted = owner.kind === "column" ? [owner.column] : owner.reference.pairs.map(({ child }) => child);
+  return table.indexed.some((columns) =>
+    wanted.every((name) => columns.slice(0, wanted.length).includes(name)),
+  );
+}
+
+/** How much is read at once. Where a large table has no index to find tenants by, every batch costs a scan of it. */
+const BATCH = { bytes: 8 * 2 ** 20, tenants: 100 };
+const SCANNED_BATCH = { bytes: 32 * 2 ** 20, tenants: 1000 };
+const LARGE_TABLE_ROWS = 50_000;
 /** More than this is not held in memory. */
 const LARGE_BYTES = 16 * 2 ** 20;
 
@@ -82,6 +98,7 @@ export interface Batches {
 
 /** Many small tenants are read at once; a large one by itself. */
 export function planBatches(tenants: Tenant[], census: Census): Batches {
+  const most = census.isScanned ? SCANNED_BATCH : BATCH;
   const small: Tenant[][] = [];
   const large: Tenant[] = [];
   let bytes = Number.POSITIVE_INFINITY;
@@ -91,7 +108,7 @@ export function planBatches(tenants: Tenant[], census: Census): Batches {
       large.push(tenant);
       continue;
     }
-    if (bytes + size > BATCH_BYTES || (small.at(-1)?.length ?? 0) >= BATCH_TENANTS) {
+    if (bytes + size > most.bytes || (small.at(-1)?.length ?? 0) >= most.tenants) {
       small.push([]);
       bytes = 0;
     }
