@@ -3,6 +3,7 @@ import type { Alert, Backup, Restore, Verification } from "../domain/backup.js";
 import { JBackupError } from "../domain/errors.js";
 import { recordOf } from "../domain/record.js";
 import { pickOne } from "../domain/reference.js";
+import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { TableRows } from "../postgres/postgres.js";
 import { findBackup } from "./findBackup.js";
 import { openBackup } from "./openBackup.js";
@@ -50,13 +51,22 @@ async function recordFor(site: Site, reference: string): Promise<Backup> {
   );
 }
 
+/** Of a tenant's backup its own rows, not the shared ones that come with them. */
+function tablesIn(detail: Record<string, unknown>): TableRows[] | null {
+  const tenant = detail.tenant as TenantFacts | undefined;
+  if (tenant === undefined) return (detail.tables as TableRows[] | undefined) ?? null;
+  return tenant.tables
+    .filter((table) => table.class !== "shared")
+    .map(({ table, rows }) => ({ table, rows }));
+}
+
 async function insideOf(site: Site, backup: Backup): Promise<Pick<ShownBackup, "contents" | "tables">> {
   if (backup.status !== "completed" && backup.status !== "verified") return { contents: null, tables: null };
   try {
     const { contents } = await openBackup(site, await findBackup(site, backup.id));
     return {
       contents: contents.entries.map(({ name, bytes }) => ({ name, bytes })),
-      tables: (contents.detail.tables as TableRows[] | undefined) ?? null,
+      tables: tablesIn(contents.detail),
     };
   } catch (error) {
     // no key here, a storage away, every copy damaged: what the catalog knows is still worth showing

@@ -42,7 +42,7 @@ const shop = await openQuery(server.url("shop"));
 say(`filling ${tenants} tenants`);
 await shop.sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL);
 for (let from = 1; from <= tenants; from += 500)
-  await shop.sql(seedSql(from, Math.min(tenants, from + 499), Number(values.rows)));
+  await shop.sql(`${seedSql(from, Math.min(tenants, from + 499), Number(values.rows))}; analyze`);
 await shop.sql("update app.tenants set status = 'ACTIVE'; analyze");
 
 const remote = values.remote ? await startRemotes() : null;

@@ -37,20 +37,25 @@ const columnsAt = (now: Date, paint: Paint): Column<Backup>[] => [
   { title: "NOTE", value: ({ note }) => note ?? "", rank: 7, most: 40 },
 ];
 
-/** A pass over the WAL every five minutes would hide everything else. */
-async function withoutWal(site: Site, filter: BackupFilter & { limit: number }): Promise<Backup[]> {
-  const found = await Promise.all(
-    KINDS.filter((kind) => kind !== "wal").map((kind) => listBackups(site, { ...filter, kind })),
+/** A pass over the WAL every five minutes, or a thousand tenants, would hide everything else. */
+async function withoutCrowds(site: Site, filter: BackupFilter & { limit: number }): Promise<Backup[]> {
+  const kinds = KINDS.filter(
+    (kind) => kind !== "wal" && (kind !== "tenant" || filter.tenantId !== undefined),
   );
+  const found = await Promise.all(kinds.map((kind) => listBackups(site, { ...filter, kind })));
   return found
     .flat()
     .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1))
     .slice(0, filter.limit);
 }
 
-async function walRemark(site: Site): Promise<string> {
+async function leftOut(site: Site, tenantId: string | undefined): Promise<string> {
   const [pass] = await listBackups(site, { kind: "wal", limit: 1 });
-  return pass === undefined ? "" : "\nPasses over the WAL are left out: jbackup list --kind wal shows them";
+  const [tenant] = tenantId === undefined ? await listBackups(site, { kind: "tenant", limit: 1 }) : [];
+  return [
+    pass === undefined ? "" : "\nPasses over the WAL are left out: jbackup list --kind wal shows them",
+    tenant === undefined ? "" : "\nTenants are left out: jbackup list --kind tenant shows them",
+  ].join("");
 }
 
 export const run: CommandRun = (context, _args, options) => {
@@ -72,13 +77,13 @@ export const run: CommandRun = (context, _args, options) => {
     };
     const isForPeople = kind === undefined && !output.json;
     const backups = isForPeople
-      ? await withoutWal(site, filter)
+      ? await withoutCrowds(site, filter)
       : await listBackups(site, { ...filter, ...(kind ? { kind } : {}) });
     const table = tableText(backups, columnsAt(now, output.paint), output.columns, output.paint.bold);
     const text =
       backups.length === 0
         ? "No backups match. jbackup backup full makes one; jbackup catalog rebuild finds those in the storages."
-        : `${table}${isForPeople ? await walRemark(site) : ""}`;
+        : `${table}${isForPeople ? await leftOut(site, tenantId) : ""}`;
     output.answer(backups, text);
     return 0;
   });
