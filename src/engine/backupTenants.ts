@@ -262,5 +262,7 @@ async function settle(site: Site, store: TenantStore, tenants: Tenant[]): Promis
   }
   await healMissing(site, [...store.lost().keys()], "tenant");
   const status = failed.length === 0 ? "completed" : backups.length === 0 ? "failed" : "partial";
-  return { status, backups: backups.sort((a, b) => (a.id < b.id ? -1 : 1)), failed };
+  const order = new Map(tenants.map(({ id }, at) => [id, at]));
+  const placeOf = ({ tenantId }: Backup): number => order.get(tenantId ?? "") ?? 0;
+  return { status, backups: backups.sort((a, b) => placeOf(a) - placeOf(b)), failed };
 }

@@ -4,54 +4,31 @@ import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import type { TenantFacts } from "../../src/domain/tenantBackup.js";
 import { findBackup } from "../../src/engine/findBackup.js";
 import { openBackup } from "../../src/engine/openBackup.js";
 import { query } from "../support/awkward.js";
 import { openTestSite } from "../support/openedSite.js";
-import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { useShop } from "../support/shopSite.js";
 import { makeSite, type TestSite } from "../support/site.js";
 import {
   keepWriting,
   OF_TENANT,
   openQuery,
-  type Query,
   rowsOf,
-  SHOP_ROLE_SQL,
   SHOP_TENANTS,
-  seedSql,
   TENANT_SHOP_SQL,
   tenantId,
 } from "../support/tenantShop.js";
 
-let server: TestPostgres;
-let site: TestSite;
-let shop: Awaited<ReturnType<typeof openQuery>>;
-const sql: Query = (text, values) => shop.sql(text, values);
+const shop = useShop({ tenants: 20, rows: 6 });
+const { sql } = shop;
 const places: string[] = [];
 const RECOVER = fileURLToPath(new URL("../../bin/recover.mjs", import.meta.url));
 
-async function shopSite(more: string[] = SHOP_TENANTS, storages = ["one", "two"]): Promise<TestSite> {
-  return makeSite({
-    url: server.url("shop"),
-    storages: (place) => storages.map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
-    more,
-  });
-}
-
-beforeAll(async () => {
-  server = await startPostgres();
-  await query(server.url(), "create database shop");
-  shop = await openQuery(server.url("shop"));
-  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 20, 6));
-  site = await shopSite();
-});
-afterAll(async () => {
+afterAll(() => {
   for (const place of places) rmSync(place, { recursive: true, force: true });
-  await shop.close();
-  await site.remove();
-  await server.stop();
 });
 
 /** The sealed facts and texts of a backup, opened by the product's own reader. */
@@ -77,13 +54,13 @@ async function contentOf(
 
 describe("a backup of all tenants", () => {
   test("holds every row of every active one, each under its own key, and nothing else", async () => {
-    const done = await site.json(["backup", "tenant", "--all"]);
+    const done = await shop.site.json(["backup", "tenant", "--all"]);
     expect(done).toMatchObject({ status: "completed", failed: [] });
     const active = Array.from({ length: 20 }, (_, nth) => nth + 1).filter((nth) => nth % 7 !== 0);
     expect(done.backups.map((backup: { tenantId: string }) => backup.tenantId)).toEqual(active.map(tenantId));
     for (const nth of [1, 13]) {
       const backup = done.backups.find((one: { tenantId: string }) => one.tenantId === tenantId(nth));
-      const { facts, text } = await contentOf(site, backup.id);
+      const { facts, text } = await contentOf(shop.site, backup.id);
       for (const [table, condition] of Object.entries(OF_TENANT)) {
         const of = facts.tables.find(({ name }) => name === table);
         const columns = of?.columns.map(({ name }) => `t."${name}"`).join(", ");
@@ -102,7 +79,7 @@ describe("a backup of all tenants", () => {
   });
 
   test("has one object and one manifest a tenant, under its id", () => {
-    const folder = join(site.folder, "one", "backups", "tenant", tenantId(1));
+    const folder = join(shop.site.folder, "one", "backups", "tenant", tenantId(1));
     const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
       entry.isFile(),
     );
@@ -111,33 +88,33 @@ describe("a backup of all tenants", () => {
 
   test("refers to the objects of the last one where nothing changed", async () => {
     await sql(`update app.items set price = price + 1 where tenant_id = '${tenantId(3)}'`);
-    const done = await site.json(["backup", "tenant", "--all"]);
+    const done = await shop.site.json(["backup", "tenant", "--all"]);
     const anew = done.backups.filter(
       ({ metadata }: { metadata: { sameAs?: string } }) => metadata.sameAs === undefined,
     );
     expect(anew.map((backup: { tenantId: string }) => backup.tenantId)).toEqual([tenantId(3)]);
     const same = done.backups.find((backup: { tenantId: string }) => backup.tenantId === tenantId(4));
-    const first = await contentOf(site, same.metadata.sameAs);
-    expect((await contentOf(site, same.id)).text).toEqual(first.text);
-    const again = await site.json(["backup", "tenant", "--tenant", tenantId(4)]);
+    const first = await contentOf(shop.site, same.metadata.sameAs);
+    expect((await contentOf(shop.site, same.id)).text).toEqual(first.text);
+    const again = await shop.site.json(["backup", "tenant", "--tenant", tenantId(4)]);
     expect(again.metadata.sameAs).toBe(same.metadata.sameAs);
     // where the older objects are not whole any more, everything is stored anew
-    const folder = join(site.folder, "two", "backups", "tenant", tenantId(4));
+    const folder = join(shop.site.folder, "two", "backups", "tenant", tenantId(4));
     renameSync(folder, `${folder}-away`);
-    await site.run("catalog", "rebuild");
-    const after = await site.json(["backup", "tenant", "--tenant", tenantId(4)]);
+    await shop.site.run("catalog", "rebuild");
+    const after = await shop.site.json(["backup", "tenant", "--tenant", tenantId(4)]);
     expect(after.metadata.sameAs).toBeUndefined();
   });
 
   test("is of one moment, whatever is written meanwhile", async () => {
-    const writer = keepWriting(server.url("shop"), [tenantId(1), tenantId(2), tenantId(3)]);
-    const done = await site.json(["backup", "tenant", "--all"]);
+    const writer = keepWriting(shop.server.url("shop"), [tenantId(1), tenantId(2), tenantId(3)]);
+    const done = await shop.site.json(["backup", "tenant", "--all"]);
     expect(await writer.stop()).toBeGreaterThan(0);
     const moments = new Set<string>();
     let sales = 0;
     let customers = 0;
     for (const { id } of done.backups.slice(0, 3)) {
-      const { facts } = await contentOf(site, id);
+      const { facts } = await contentOf(shop.site, id);
       moments.add(facts.lsn);
       const rows = (name: string): number => facts.tables.find((table) => table.name === name)?.rows ?? 0;
       sales += rows("sales") - 6;
@@ -150,14 +127,14 @@ describe("a backup of all tenants", () => {
 
 describe("a backup of named tenants", () => {
   test("takes a suspended one, names twice as once, and knows who is meant", async () => {
-    const one = await site.json(["backup", "tenant", "--tenant", tenantId(7), "--tenant", tenantId(7)]);
+    const one = await shop.site.json(["backup", "tenant", "--tenant", tenantId(7), "--tenant", tenantId(7)]);
     expect(one).toMatchObject({
       kind: "tenant",
       method: "logical",
       tenantId: tenantId(7),
       status: "completed",
     });
-    const ran = await site.run("backup", "tenant", "--tenant", tenantId(1).replace(/1$/, "x"), "--json");
+    const ran = await shop.site.run("backup", "tenant", "--tenant", tenantId(1).replace(/1$/, "x"), "--json");
     expect(ran.code).toBe(10);
     expect(JSON.parse(ran.stdout).error.hint).toMatch(/^did you mean 00000000-0000-4000-8000-0000000000/);
   });
@@ -165,45 +142,45 @@ describe("a backup of named tenants", () => {
   test.each([["'; drop table app.items; --"], ["../../etc"], ["\u0000"], ["x".repeat(5000)]])(
     "an id that no tenant has is only an id",
     async (id) => {
-      const ran = await site.run("backup", "tenant", "--tenant", id.replace("\u0000", "\\0"), "--json");
+      const ran = await shop.site.run("backup", "tenant", "--tenant", id.replace("\u0000", "\\0"), "--json");
       expect(ran.code).toBe(10);
       expect((await rowsOf(sql, tenantId(1))).items?.length).toBeGreaterThan(0);
     },
   );
 
   test("fails when a tenant has suddenly shrunk, unless that is meant", async () => {
-    await site.json(["backup", "tenant", "--tenant", tenantId(5)]);
+    await shop.site.json(["backup", "tenant", "--tenant", tenantId(5)]);
     await sql("begin");
     await sql(`set local session_replication_role = replica`);
     for (const table of ["sales", "items", "customers", "repairs", "users", "branches"])
       await sql(`delete from app.${table} where tenant_id = '${tenantId(5)}'`);
     await sql("commit");
-    const ran = await site.run("backup", "tenant", "--tenant", tenantId(5), "--json");
+    const ran = await shop.site.run("backup", "tenant", "--tenant", tenantId(5), "--json");
     expect([ran.code, JSON.parse(ran.stdout).error.code]).toEqual([4, "verification_failed"]);
-    const all = await site.json(["backup", "tenant", "--all"], [3]);
+    const all = await shop.site.json(["backup", "tenant", "--all"], [3]);
     expect(all).toMatchObject({ status: "partial", failed: [{ tenantId: tenantId(5) }] });
     expect(all.backups.length).toBe(17);
-    const [alert] = await site.json(["alerts"]);
+    const [alert] = await shop.site.json(["alerts"]);
     expect(alert).toMatchObject({ type: "BACKUP_FAILURE", status: "active" });
-    await site.json(["backup", "tenant", "--tenant", tenantId(5), "--accept-shrunken"]);
-    expect(await site.json(["backup", "tenant", "--all"])).toMatchObject({ status: "completed" });
+    await shop.site.json(["backup", "tenant", "--tenant", tenantId(5), "--accept-shrunken"]);
+    expect(await shop.site.json(["backup", "tenant", "--all"])).toMatchObject({ status: "completed" });
   });
 
   test("loads with psql alone, after recover.mjs opened it; also where it only refers to an older one", async () => {
     const id = tenantId(9);
-    await site.json(["backup", "tenant", "--tenant", id]);
-    const { copies, metadata } = await site.json(["backup", "tenant", "--tenant", id]);
+    await shop.site.json(["backup", "tenant", "--tenant", id]);
+    const { copies, metadata } = await shop.site.json(["backup", "tenant", "--tenant", id]);
     expect(metadata.sameAs).toBeDefined();
     const folder = mkdtempSync(join(tmpdir(), "jbackup-tenant-"));
     places.push(folder);
-    const from = join(site.folder, copies[0].storage, copies[0].path);
+    const from = join(shop.site.folder, copies[0].storage, copies[0].path);
     const { signature } = JSON.parse(readFileSync(join(from, "manifest.json"), "utf8"));
-    const keys = ["--identity", join(site.home, "keys/identity"), "--signer", signature.signer];
+    const keys = ["--identity", join(shop.site.home, "keys/identity"), "--signer", signature.signer];
     execFileSync(process.execPath, [RECOVER, "open", from, ...keys, "--out", join(folder, "files")], {
       stdio: "pipe",
     });
-    await query(server.url(), "create database empty_shop");
-    const empty = await openQuery(server.url("empty_shop"));
+    await query(shop.server.url(), "create database empty_shop");
+    const empty = await openQuery(shop.server.url("empty_shop"));
     try {
       await empty.sql(`${TENANT_SHOP_SQL} delete from app.countries; delete from app.currencies;`);
       const psql = [
@@ -212,9 +189,12 @@ describe("a backup of named tenants", () => {
         "--single-transaction",
         "--file",
         "load.sql",
-        server.url("empty_shop"),
+        shop.server.url("empty_shop"),
       ];
-      execFileSync(join(server.binDirectory, "psql"), psql, { cwd: join(folder, "files"), stdio: "pipe" });
+      execFileSync(join(shop.server.binDirectory, "psql"), psql, {
+        cwd: join(folder, "files"),
+        stdio: "pipe",
+      });
       expect(await rowsOf(empty.sql, id)).toEqual(await rowsOf(sql, id));
       await empty.sql("insert into app.customers (tenant_id, name) values ($1, 'next')", [id]);
       expect((await empty.sql("select count(*)::text as many from app.countries"))[0]?.many).toBe("1");
@@ -228,7 +208,7 @@ describe("row-level security as the second lock", () => {
   const RLS = [...SHOP_TENANTS, "  isolation: rls"];
 
   test("agrees with what is backed up, or fails the tenant that it hides rows of or shows too much", async () => {
-    const strict = await shopSite(RLS);
+    const strict = await shop.siteWith(RLS);
     try {
       expect(await strict.json(["backup", "tenant", "--tenant", tenantId(2)])).toMatchObject({
         status: "completed",
@@ -258,7 +238,7 @@ describe("row-level security as the second lock", () => {
       /tenants\.role postgres is not bound by the policies/,
     ],
   ])("is refused where it would say nothing", async (add, without, message) => {
-    const other = await shopSite([...SHOP_TENANTS.filter((line) => !without.includes(line)), ...add]);
+    const other = await shop.siteWith([...SHOP_TENANTS.filter((line) => !without.includes(line)), ...add]);
     try {
       const ran = await other.run("backup", "tenant", "--all", "--json");
       expect([ran.code, JSON.parse(ran.stdout).error.message]).toEqual([2, expect.stringMatching(message)]);
@@ -268,10 +248,10 @@ describe("row-level security as the second lock", () => {
   });
 
   test("a role that policies bind cannot back up at all", async () => {
-    await query(server.url(), "create role blind login");
+    await query(shop.server.url(), "create role blind login");
     await sql("grant usage on schema app to blind; grant select on all tables in schema app to blind");
     const other = await makeSite({
-      url: server.url("shop").replace("postgres@", "blind@"),
+      url: shop.server.url("shop").replace("postgres@", "blind@"),
       more: SHOP_TENANTS,
     });
     try {
@@ -288,18 +268,18 @@ describe("row-level security as the second lock", () => {
 describe("a tenant's data for its owner", () => {
   test("is CSV with a header, which PostgreSQL reads back as it was", async () => {
     const id = tenantId(11);
-    await site.json(["backup", "tenant", "--tenant", id]);
+    await shop.site.json(["backup", "tenant", "--tenant", id]);
     const folder = mkdtempSync(join(tmpdir(), "jbackup-export-"));
     places.push(folder);
-    const done = await site.json(["tenants", "export", "--tenant", id, "--out", join(folder, "csv")]);
+    const done = await shop.site.json(["tenants", "export", "--tenant", id, "--out", join(folder, "csv")]);
     expect(done.files.find(({ name }: { name: string }) => name === "app.terminals.csv")).toMatchObject({
       rows: 2,
     });
     expect(readFileSync(join(folder, "csv", "app.suppliers.csv"), "utf8").split("\r\n")[0]).toBe(
       "id,tenant_id,name",
     );
-    await query(server.url(), "create database read_back");
-    const back = await openQuery(server.url("read_back"));
+    await query(shop.server.url(), "create database read_back");
+    const back = await openQuery(shop.server.url("read_back"));
     try {
       await back.sql(TENANT_SHOP_SQL);
       const own = await rowsOf(sql, id);
@@ -308,17 +288,25 @@ describe("a tenant's data for its owner", () => {
         const columns = readFileSync(file, "utf8").split("\r\n")[0];
         await back.sql(`alter table app.${table} disable trigger all`);
         const copy = `\\copy app.${table} (${columns}) from '${file}' with (format csv, header)`;
-        const psql = ["--set", "ON_ERROR_STOP=1", "--command", copy, server.url("read_back")];
-        execFileSync(join(server.binDirectory, "psql"), psql, { stdio: "pipe" });
+        const psql = ["--set", "ON_ERROR_STOP=1", "--command", copy, shop.server.url("read_back")];
+        execFileSync(join(shop.server.binDirectory, "psql"), psql, { stdio: "pipe" });
         const rows = await back.sql(`select t::text as row from app.${table} t`);
         expect(rows.map(({ row }) => row).sort()).toEqual(own[table]);
       }
     } finally {
       await back.close();
     }
-    const again = await site.run("tenants", "export", "--tenant", id, "--out", join(folder, "csv"), "--json");
+    const again = await shop.site.run(
+      "tenants",
+      "export",
+      "--tenant",
+      id,
+      "--out",
+      join(folder, "csv"),
+      "--json",
+    );
     expect([again.code, JSON.parse(again.stdout).error.code]).toEqual([14, "target_refused"]);
-    const script = await site.json([
+    const script = await shop.site.json([
       "tenants",
       "export",
       "--tenant",
@@ -333,9 +321,9 @@ describe("a tenant's data for its owner", () => {
 
   test("is known of every backup that still holds it", async () => {
     const id = tenantId(12);
-    const { id: own } = await site.json(["backup", "tenant", "--tenant", id]);
-    const full = await site.json(["backup", "full", "--logical"]);
-    const check = await site.json(["tenants", "erase-check", "--tenant", id]);
+    const { id: own } = await shop.site.json(["backup", "tenant", "--tenant", id]);
+    const full = await shop.site.json(["backup", "full", "--logical"]);
+    const check = await shop.site.json(["tenants", "erase-check", "--tenant", id]);
     expect(check).toMatchObject({ tenantId: id, holdsData: true, until: null });
     expect(check.backups.map((backup: { id: string }) => backup.id)).toEqual(
       expect.arrayContaining([own, full.id]),
@@ -348,9 +336,9 @@ describe("an export that the schema moves under", () => {
     ["truncate app.notes", "insert into app.notes select id, 'twice' from app.tenants"],
     ["alter table app.notes alter body type varchar(200)", "alter table app.notes alter body type text"],
   ])("%s waits, or everything is of before", async (change, undo) => {
-    const blocker = await openQuery(server.url("shop"));
+    const blocker = await openQuery(shop.server.url("shop"));
     try {
-      const running = site.start(["backup", "tenant", "--all", "--json"]);
+      const running = shop.site.start(["backup", "tenant", "--all", "--json"]);
       await blocker.sql(change);
       const ran = await running;
       const { status, failed } = JSON.parse(ran.stdout);
@@ -358,7 +346,7 @@ describe("an export that the schema moves under", () => {
       expect([ran.code, status, failed]).toEqual([0, "completed", []]);
       const notes = new Set<number>();
       for (const backup of JSON.parse(ran.stdout).backups.slice(0, 4)) {
-        const { facts } = await contentOf(site, backup.id);
+        const { facts } = await contentOf(shop.site, backup.id);
         notes.add(facts.tables.find(({ name }) => name === "notes")?.rows ?? -1);
       }
       expect(notes.size).toBe(1);
@@ -371,7 +359,7 @@ describe("an export that the schema moves under", () => {
 
 describe("a storage that is away", () => {
   test("costs nothing but its copies, and gets them when it is back", async () => {
-    const other = await shopSite(SHOP_TENANTS, ["one", "two", "three"]);
+    const other = await shop.siteWith(SHOP_TENANTS, ["one", "two", "three"]);
     try {
       await other.json(["backup", "tenant", "--all"]);
       const place = join(other.folder, "three");

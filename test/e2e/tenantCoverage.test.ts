@@ -1,34 +1,10 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { query } from "../support/awkward.js";
-import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { makeSite, type TestSite } from "../support/site.js";
-import {
-  openQuery,
-  type Query,
-  SHOP_ROLE_SQL,
-  SHOP_TENANTS,
-  seedSql,
-  TENANT_SHOP_SQL,
-  tenantId,
-} from "../support/tenantShop.js";
+import { describe, expect, test } from "vitest";
+import { useShop } from "../support/shopSite.js";
+import { makeSite } from "../support/site.js";
+import { SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
-let server: TestPostgres;
-let site: TestSite;
-let shop: Awaited<ReturnType<typeof openQuery>>;
-const sql: Query = (text, values) => shop.sql(text, values);
-
-beforeAll(async () => {
-  server = await startPostgres();
-  await query(server.url(), "create database shop");
-  shop = await openQuery(server.url("shop"));
-  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 8, 3));
-  site = await makeSite({ url: server.url("shop"), more: SHOP_TENANTS });
-});
-afterAll(async () => {
-  await shop.close();
-  await site.remove();
-  await server.stop();
-});
+const shop = useShop({ tenants: 8, rows: 3 });
+const { sql } = shop;
 
 const CLASSES = {
   "app.audit_log": "ignored",
@@ -63,7 +39,7 @@ type Covered = {
 const covered = async (
   codes: number[] = [0],
 ): Promise<{ tables: Covered[]; problems: string[]; decided: boolean }> =>
-  site.json(["tenants", "coverage", "--check"], codes);
+  shop.site.json(["tenants", "coverage", "--check"], codes);
 const kindsOf = (tables: Covered[], name: string): string[] =>
   tables.find(({ table }) => table === name)?.findings.map(({ kind }) => kind) ?? [];
 
@@ -83,8 +59,8 @@ test("every table has its class, and a child its way to the tenant", async () =>
 });
 
 test("the tenants are listed, with their last backups", async () => {
-  await site.json(["backup", "tenant", "--tenant", tenantId(7)]);
-  const listed = await site.json(["tenants", "list"]);
+  await shop.site.json(["backup", "tenant", "--tenant", tenantId(7)]);
+  const listed = await shop.site.json(["tenants", "list"]);
   expect(listed.length).toBe(8);
   expect(listed.find(({ id }: { id: string }) => id === tenantId(7))).toMatchObject({
     name: 'Shop 7 é世 "quoted"',
@@ -142,7 +118,7 @@ describe("what nobody may guess", () => {
   test("stops a backup of tenants, and names what to decide", async () => {
     await sql("create table app.misc (id int primary key)");
     try {
-      const ran = await site.run("backup", "tenant", "--all", "--json");
+      const ran = await shop.site.run("backup", "tenant", "--all", "--json");
       const { error } = JSON.parse(ran.stdout);
       expect([ran.code, error.code]).toEqual([2, "config_invalid"]);
       expect(error.message).toContain("app.misc is unknown");
@@ -154,7 +130,7 @@ describe("what nobody may guess", () => {
 
   test("a name in the configuration that no table has is told, with what was meant", async () => {
     const other = await makeSite({
-      url: server.url("shop"),
+      url: shop.server.url("shop"),
       more: SHOP_TENANTS.map((line) => line.replace("app.audit_log", "app.audit_log, app.adit_log")),
     });
     try {
@@ -173,7 +149,7 @@ test.each([
   [["tenants: {table: app.tenants, idColumn: nr}"], /tenants\.idColumn names nr/],
   [[], /the configuration names no tenants/],
 ])("a configuration without a usable table of tenants is refused", async (more, message) => {
-  const other = await makeSite({ url: server.url("shop"), more });
+  const other = await makeSite({ url: shop.server.url("shop"), more });
   try {
     const ran = await other.run("tenants", "list", "--json");
     const { error } = JSON.parse(ran.stdout);

@@ -1,44 +1,13 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { query } from "../support/awkward.js";
-import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { makeSite, type TestSite } from "../support/site.js";
-import {
-  digestOfOthers,
-  openQuery,
-  type Query,
-  rowsOf,
-  SHOP_ROLE_SQL,
-  SHOP_TENANTS,
-  seedSql,
-  TENANT_SHOP_SQL,
-  tenantId,
-} from "../support/tenantShop.js";
+import { useShop } from "../support/shopSite.js";
+import { digestOfOthers, rowsOf, tenantId } from "../support/tenantShop.js";
 
-let server: TestPostgres;
-let site: TestSite;
-let shop: Awaited<ReturnType<typeof openQuery>>;
-const sql: Query = (text, values) => shop.sql(text, values);
+const shop = useShop({ tenants: 8, rows: 5, settings: { wal_level: "replica" } });
+const { sql } = shop;
 const A = tenantId(1);
 const B = tenantId(2);
-
-beforeAll(async () => {
-  server = await startPostgres({ settings: { wal_level: "replica" } });
-  await query(server.url(), "create database shop");
-  shop = await openQuery(server.url("shop"));
-  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 8, 5));
-  site = await makeSite({
-    url: server.url("shop"),
-    storages: (place) =>
-      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
-    more: SHOP_TENANTS,
-  });
-});
-afterAll(async () => {
-  await shop.close();
-  await site.remove();
-  await server.stop();
-});
 
 const now = async (): Promise<string> => {
   const [row] = await sql(
@@ -46,10 +15,10 @@ const now = async (): Promise<string> => {
   );
   return row?.now ?? "";
 };
-const restore = (...args: string[]) => site.json(["restore", "--reason", "test", ...args]);
+const restore = (...args: string[]) => shop.site.json(["restore", "--reason", "test", ...args]);
 
 test("one tenant comes back as it was at a moment, and nobody else goes back with it", async () => {
-  await site.json(["backup", "full"]);
+  await shop.site.json(["backup", "full"]);
   await sql(`update app.items set price = price + 1 where tenant_id in ('${A}', '${B}')`);
   const good = await rowsOf(sql, A);
   const moment = await now();
@@ -59,10 +28,10 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
   );
   await sql(`delete from app.sales where tenant_id = '${A}'`);
   await sql(`update app.customers set name = 'later' where tenant_id = '${B}'`);
-  await site.json(["backup", "wal"]);
+  await shop.site.json(["backup", "wal"]);
   const others = await digestOfOthers(sql, A);
 
-  const plan = await site.json(["restore", "--tenant", A, "--to", moment, "--dry-run"]);
+  const plan = await shop.site.json(["restore", "--tenant", A, "--to", moment, "--dry-run"]);
   expect(plan.tables.find(({ table }: { table: string }) => table === "app.sales")).toMatchObject({
     inserted: 5,
   });
@@ -74,7 +43,7 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
   expect(await rowsOf(sql, A)).toEqual(good);
   expect(await digestOfOthers(sql, A)).toEqual(others);
 
-  const [made] = (await site.json(["list", "--kind", "tenant", "--tenant", A])).filter(
+  const [made] = (await shop.site.json(["list", "--kind", "tenant", "--tenant", A])).filter(
     ({ metadata }: { metadata: { source: { kind: string } } }) => metadata.source.kind === "backup",
   );
   await sql(`delete from app.notes where tenant_id = '${A}'`);
@@ -84,8 +53,8 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
 
 test("one tenant comes back out of a physical full as it ended, and out of a logical one", async () => {
   const good = await rowsOf(sql, B);
-  const physical = await site.json(["backup", "full"]);
-  const logical = await site.json(["backup", "full", "--logical"]);
+  const physical = await shop.site.json(["backup", "full"]);
+  const logical = await shop.site.json(["backup", "full", "--logical"]);
   for (const backup of [physical, logical]) {
     await sql(
       `delete from app.repair_photos where repair_id in (select id from app.repairs where tenant_id = '${B}')`,
@@ -96,6 +65,9 @@ test("one tenant comes back out of a physical full as it ended, and out of a log
     expect(await rowsOf(sql, B)).toEqual(good);
     expect(await digestOfOthers(sql, B)).toEqual(others);
   }
-  const left = await query(server.url(), "select datname from pg_database where datname like 'jbackup%'");
+  const left = await query(
+    shop.server.url(),
+    "select datname from pg_database where datname like 'jbackup%'",
+  );
   expect(left).toEqual([]);
 });

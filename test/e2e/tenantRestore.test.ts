@@ -1,45 +1,12 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { query } from "../support/awkward.js";
-import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { makeSite, type TestSite } from "../support/site.js";
-import {
-  digestOfOthers,
-  keepWriting,
-  openQuery,
-  type Query,
-  rowsOf,
-  SHOP_ROLE_SQL,
-  SHOP_TENANTS,
-  seedSql,
-  TENANT_SHOP_SQL,
-  tenantId,
-} from "../support/tenantShop.js";
+import { beforeEach, describe, expect, test } from "vitest";
+import { useShop } from "../support/shopSite.js";
+import { digestOfOthers, keepWriting, rowsOf, tenantId } from "../support/tenantShop.js";
 
-let server: TestPostgres;
-let site: TestSite;
-let shop: Awaited<ReturnType<typeof openQuery>>;
-const sql: Query = (text, values) => shop.sql(text, values);
+const shop = useShop({ tenants: 12, rows: 6 });
+const { sql } = shop;
 const A = tenantId(1);
 const B = tenantId(2);
 const OTHERS = [tenantId(3), tenantId(4), tenantId(5)];
-
-beforeAll(async () => {
-  server = await startPostgres();
-  await query(server.url(), "create database shop");
-  shop = await openQuery(server.url("shop"));
-  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 12, 6));
-  site = await makeSite({
-    url: server.url("shop"),
-    storages: (place) =>
-      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
-    more: SHOP_TENANTS,
-  });
-});
-afterAll(async () => {
-  await shop.close();
-  await site.remove();
-  await server.stop();
-});
 
 /** Everything that a bad afternoon does to a tenant. */
 const DAMAGE = `
@@ -58,9 +25,9 @@ const damage = async (id: string): Promise<void> => {
   for (const statement of DAMAGE.split(";\n")) await sql(statement.replaceAll("$1", `'${id}'`));
 };
 
-const restore = (...args: string[]) => site.json(["restore", "--reason", "test", ...args]);
+const restore = (...args: string[]) => shop.site.json(["restore", "--reason", "test", ...args]);
 const refused = async (...args: string[]) => {
-  const ran = await site.run("restore", "--reason", "test", ...args, "--json");
+  const ran = await shop.site.run("restore", "--reason", "test", ...args, "--json");
   return { code: ran.code, error: JSON.parse(ran.stdout).error };
 };
 
@@ -68,12 +35,12 @@ describe("a replaced tenant", () => {
   let before: Awaited<ReturnType<typeof rowsOf>>;
   beforeEach(async () => {
     before = await rowsOf(sql, A);
-    await site.json(["backup", "tenant", "--tenant", A]);
+    await shop.site.json(["backup", "tenant", "--tenant", A]);
     await damage(A);
   });
 
   test("is what was backed up, row by row, while everybody else goes on working", async () => {
-    const writer = keepWriting(server.url("shop"), OTHERS);
+    const writer = keepWriting(shop.server.url("shop"), OTHERS);
     const done = await restore("--tenant", A, "--confirm", A);
     expect(await writer.stop()).toBeGreaterThan(0);
     expect(await rowsOf(sql, A)).toEqual(before);
@@ -95,13 +62,13 @@ describe("a replaced tenant", () => {
   });
 
   test("comes back by exactly the plan that the dry run showed, or not at all", async () => {
-    const plan = await site.json(["restore", "--tenant", A, "--dry-run"]);
+    const plan = await shop.site.json(["restore", "--tenant", A, "--dry-run"]);
     expect(plan.blockers).toEqual([]);
     expect(await rowsOf(sql, A)).not.toEqual(before);
     await sql(`update app.items set cost = cost + 1 where tenant_id = '${A}'`);
     const other = await refused("--tenant", A, "--confirm", A, "--expect-plan", plan.planHash);
     expect([other.code, other.error.code]).toEqual([1, "conflict"]);
-    const now = await site.json(["restore", "--tenant", A, "--dry-run"]);
+    const now = await shop.site.json(["restore", "--tenant", A, "--dry-run"]);
     const done = await restore("--tenant", A, "--confirm", A, "--expect-plan", now.planHash);
     for (const table of done.tables) {
       const { conflicts: _, ...planned } = now.tables.find(
@@ -128,7 +95,7 @@ describe("a replaced tenant", () => {
 describe("a merged tenant", () => {
   test("gets back only what is gone, and is asked nothing", async () => {
     const before = await rowsOf(sql, B);
-    await site.json(["backup", "tenant", "--tenant", B]);
+    await shop.site.json(["backup", "tenant", "--tenant", B]);
     await sql(
       `delete from app.repair_photos where repair_id in (select id from app.repairs where tenant_id = '${B}')`,
     );
@@ -158,7 +125,7 @@ describe("a clone", () => {
   test("holds the same, under keys of its own", async () => {
     const id = tenantId(501);
     const original = await rowsOf(sql, B);
-    await site.json(["backup", "tenant", "--tenant", B]);
+    await shop.site.json(["backup", "tenant", "--tenant", B]);
     const others = await digestOfOthers(sql, id);
     const done = await restore("--tenant", B, "--as-tenant", id);
     expect(await digestOfOthers(sql, id)).toEqual(others);
@@ -187,7 +154,7 @@ describe("a restore of a tenant is refused", () => {
 
   test("when a unique value is somebody else's now, who is not named", async () => {
     const [victim] = await sql(`select min(email) as email from app.users where tenant_id = '${A}'`);
-    await site.json(["backup", "tenant", "--tenant", A]);
+    await shop.site.json(["backup", "tenant", "--tenant", A]);
     await sql(
       `update app.users set email = email || '.old' where tenant_id = '${A}' and email = '${victim?.email}'`,
     );

@@ -1,57 +1,37 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
-import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { makeSite, type TestSite } from "../support/site.js";
+import { useShop } from "../support/shopSite.js";
+import { makeSite } from "../support/site.js";
 import {
   digestOfOthers,
   openQuery,
-  type Query,
   type Rows,
   rowsOf,
-  SHOP_ROLE_SQL,
   SHOP_TENANTS,
-  seedSql,
   TENANT_SHOP_SQL,
   tenantId,
 } from "../support/tenantShop.js";
 
-let server: TestPostgres;
-let site: TestSite;
-let shop: Awaited<ReturnType<typeof openQuery>>;
-const sql: Query = (text, values) => shop.sql(text, values);
+const shop = useShop({
+  tenants: 6,
+  rows: 4,
+  more: "create table app.erased (table_name text, row_key text); create table app.suspended (id text);",
+  config: [
+    ...SHOP_TENANTS.map((line) =>
+      line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),
+    ),
+    "  erasures: {table: app.erased}",
+    `  fence: {suspend: "insert into app.suspended select $1 where true", resume: "delete from app.suspended where id = $1"}`,
+    `  afterRestore: ["insert into app.audit_log (what) values ('restored')"]`,
+  ],
+});
+const { sql } = shop;
 const A = tenantId(1);
 const B = tenantId(2);
 const C = tenantId(3);
 
-beforeAll(async () => {
-  server = await startPostgres();
-  await query(server.url(), "create database shop");
-  shop = await openQuery(server.url("shop"));
-  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 6, 4));
-  await sql("create table app.erased (table_name text, row_key text)");
-  site = await makeSite({
-    url: server.url("shop"),
-    storages: (place) =>
-      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
-    more: [
-      ...SHOP_TENANTS.map((line) =>
-        line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),
-      ),
-      "  erasures: {table: app.erased}",
-      `  fence: {suspend: "insert into app.suspended select $1 where true", resume: "delete from app.suspended where id = $1"}`,
-      `  afterRestore: ["insert into app.audit_log (what) values ('restored')"]`,
-    ],
-  });
-  await sql("create table app.suspended (id text)");
-});
-afterAll(async () => {
-  await shop.close();
-  await site.remove();
-  await server.stop();
-});
-
-const restore = (...args: string[]) => site.json(["restore", "--reason", "test", ...args]);
+const restore = (...args: string[]) => shop.site.json(["restore", "--reason", "test", ...args]);
 const damage = (id: string): Promise<unknown> =>
   sql(`delete from app.repair_photos where repair_id in (select id from app.repairs where tenant_id = '${id}');
        update app.items set price = 77 where tenant_id = '${id}'; insert into app.notes values ('${id}', 'new')`);
@@ -63,16 +43,16 @@ describe("several tenants", () => {
     await rowsOf(sql, C),
   ];
   beforeEach(async () => {
-    await site.json(["backup", "tenant", "--all"]);
+    await shop.site.json(["backup", "tenant", "--all"]);
   });
 
   test("come back one after another; a run that was killed is gone on with", async () => {
     const before = await allRows();
     for (const id of [A, B, C]) await damage(id);
     const args = ["restore", "--tenant", A, B, C, "--confirm", [A, B, C].join(","), "--reason", "the three"];
-    await killAt(site, "tenant-committed", args);
+    await killAt(shop.site, "tenant-committed", args);
     expect(await rowsOf(sql, A)).toEqual(before[0]);
-    const ran = await site.run(...args, "--json");
+    const ran = await shop.site.run(...args, "--json");
     const done = JSON.parse(ran.stdout);
     expect([ran.code, done.status]).toEqual([0, "completed"]);
     expect(await allRows()).toEqual(before);
@@ -83,14 +63,14 @@ describe("several tenants", () => {
 
 describe("into another database", () => {
   test("a tenant comes with the shared rows that it needs, if they are asked for", async () => {
-    const { id } = await site.json(["backup", "tenant", "--tenant", B]);
-    await query(server.url(), "create database other");
-    const other = await openQuery(server.url("other"));
+    const { id } = await shop.site.json(["backup", "tenant", "--tenant", B]);
+    await query(shop.server.url(), "create database other");
+    const other = await openQuery(shop.server.url("other"));
     try {
       await other.sql(`${TENANT_SHOP_SQL} delete from app.countries; delete from app.currencies;
         create table app.erased (table_name text, row_key text); create table app.suspended (id text)`);
       const args = [id, "--tenant", B, "--into-db", "other"];
-      const ran = await site.run("restore", ...args, "--reason", "test", "--json");
+      const ran = await shop.site.run("restore", ...args, "--reason", "test", "--json");
       const { error } = JSON.parse(ran.stdout);
       expect([ran.code, error.code]).toEqual([14, "target_refused"]);
       expect(error.message).toContain("to rows of app.countries that do not exist");
@@ -105,7 +85,7 @@ describe("into another database", () => {
 
 describe("what was erased", () => {
   test("stays erased, with what belonged to it, and what may do without forgets it", async () => {
-    const { id } = await site.json(["backup", "tenant", "--tenant", C]);
+    const { id } = await shop.site.json(["backup", "tenant", "--tenant", C]);
     const [gone] = await sql(`select max(id)::text as id from app.customers where tenant_id = '${C}'`);
     await sql(`insert into app.erased values ('app.customers', '${gone?.id}')`);
     await sql(`delete from app.loyalty where customer_id = ${gone?.id}; update app.sales set customer_id = null where customer_id = ${gone?.id};
@@ -123,7 +103,7 @@ describe("what was erased", () => {
 
 describe("triggers", () => {
   test("fire when they are asked to, and what they did is told", async () => {
-    const { id } = await site.json(["backup", "tenant", "--tenant", A]);
+    const { id } = await shop.site.json(["backup", "tenant", "--tenant", A]);
     const right = await rowsOf(sql, A);
     await damage(A);
     const before = Number((await sql("select count(*)::text as many from app.audit_log"))[0]?.many);
@@ -138,12 +118,12 @@ describe("triggers", () => {
 
 describe("a role", () => {
   test("that is no superuser restores too, where no trigger is in its way", async () => {
-    await query(server.url(), "create role keeper login bypassrls");
+    await query(shop.server.url(), "create role keeper login bypassrls");
     await sql(
       `grant usage on schema app to keeper; grant all on all tables in schema app to keeper; grant all on all sequences in schema app to keeper`,
     );
     const own = await makeSite({
-      url: server.url("shop").replace("postgres@", "keeper@"),
+      url: shop.server.url("shop").replace("postgres@", "keeper@"),
       more: SHOP_TENANTS.map((line) =>
         line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),
       ),
@@ -184,6 +164,6 @@ test.each([
   [["--tenant", A, "--tables", "app.itmes"], 2, 'the tenant\'s backup has no table "app.itmes"'],
   [["--tenant", A, "--into-db", "nowhere"], 10, 'there is no database "nowhere"'],
 ])("%j is refused", async (args, code, message) => {
-  const ran = await site.run("restore", "--reason", "test", ...args, "--json");
+  const ran = await shop.site.run("restore", "--reason", "test", ...args, "--json");
   expect([ran.code, JSON.parse(ran.stdout).error.message]).toEqual([code, expect.stringContaining(message)]);
 });

@@ -1,52 +1,31 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt, resume, runUntil, signalAt } from "../support/kill.js";
-import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { makeSite, type TestSite } from "../support/site.js";
+import { useShop } from "../support/shopSite.js";
+import { makeSite } from "../support/site.js";
 import { PAST_STEPS, TENANT_BACKUP_STEPS, TENANT_RESTORE_STEPS } from "../support/steps.js";
 import {
   digestOfOthers,
   openQuery,
-  type Query,
   type Rows,
   rowsOf,
-  SHOP_ROLE_SQL,
   SHOP_TENANTS,
-  seedSql,
-  TENANT_SHOP_SQL,
   tenantId,
 } from "../support/tenantShop.js";
 
-let server: TestPostgres;
-let site: TestSite;
-let shop: Awaited<ReturnType<typeof openQuery>>;
+const shop = useShop({ tenants: 5, rows: 4 });
+const { sql } = shop;
 let good: Rows;
 let saved: { id: string; copies: { storage: string; path: string }[] };
-const sql: Query = (text, values) => shop.sql(text, values);
 const A = tenantId(1);
 const B = tenantId(2);
 
 beforeAll(async () => {
-  server = await startPostgres();
-  await query(server.url(), "create database shop");
-  shop = await openQuery(server.url("shop"));
-  await sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 5, 4));
-  site = await makeSite({
-    url: server.url("shop"),
-    storages: (place) =>
-      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
-    more: SHOP_TENANTS,
-  });
   good = await rowsOf(sql, A);
-  saved = await site.json(["backup", "tenant", "--tenant", A]);
-});
-afterAll(async () => {
-  await shop.close();
-  await site.remove();
-  await server.stop();
+  saved = await shop.site.json(["backup", "tenant", "--tenant", A]);
 });
 
 const RESTORE = (...more: string[]): string[] => [
@@ -63,7 +42,7 @@ const RESTORE = (...more: string[]): string[] => [
 const refusalOf = async (
   args: string[],
 ): Promise<{ code: number | null; error: { code: string; message: string } }> => {
-  const ran = await site.run(...args, "--json");
+  const ran = await shop.site.run(...args, "--json");
   return { code: ran.code, error: JSON.parse(ran.stdout).error };
 };
 const damage = async (): Promise<void> => {
@@ -79,16 +58,23 @@ describe("a backup of tenants killed at", () => {
     "%s leaves whole backups or none, and the next run says so",
     async (step) => {
       await sql(`update app.items set cost = cost + 1`);
-      await killAt(site, step, ["backup", "tenant", "--all"]);
+      await killAt(shop.site, step, ["backup", "tenant", "--all"]);
       await sql(`update app.items set cost = cost - 1`);
-      const done = await site.json(["backup", "tenant", "--all"]);
+      const done = await shop.site.json(["backup", "tenant", "--all"]);
       expect(done.status).toBe("completed");
-      const listed = await site.json(["list", "--kind", "tenant", "--limit", "100"]);
+      const listed = await shop.site.json(["list", "--kind", "tenant", "--limit", "100"]);
       expect(listed.filter(({ status }: { status: string }) => status === "in_progress")).toEqual([]);
       for (const backup of listed
         .filter(({ status }: { status: string }) => status === "completed")
         .slice(0, 8)) {
-        const plan = await site.run("restore", backup.id, "--tenant", backup.tenantId, "--dry-run", "--json");
+        const plan = await shop.site.run(
+          "restore",
+          backup.id,
+          "--tenant",
+          backup.tenantId,
+          "--dry-run",
+          "--json",
+        );
         expect([backup.label, plan.code]).toEqual([backup.label, 0]);
       }
     },
@@ -101,33 +87,33 @@ describe("a tenant's restore killed at", () => {
   test.each(TENANT_RESTORE_STEPS)("%s has done all of it or nothing, and can be run again", async (step) => {
     const damaged = await rowsOf(sql, A);
     const others = await digestOfOthers(sql, A);
-    await killAt(site, step, RESTORE());
+    await killAt(shop.site, step, RESTORE());
     expect(await rowsOf(sql, A)).toEqual(step === "tenant-committed" ? good : damaged);
-    expect(await site.json(RESTORE())).toMatchObject({ status: "completed" });
+    expect(await shop.site.json(RESTORE())).toMatchObject({ status: "completed" });
     expect(await rowsOf(sql, A)).toEqual(good);
     expect(await digestOfOthers(sql, A)).toEqual(others);
   });
 
   test("by Ctrl-C in the middle is rolled back, and says so", async () => {
     const damaged = await rowsOf(sql, A);
-    const ran = await signalAt(site, "tenant-written", "SIGINT", RESTORE());
+    const ran = await signalAt(shop.site, "tenant-written", "SIGINT", RESTORE());
     expect(ran.code).toBe(130);
     expect(await rowsOf(sql, A)).toEqual(damaged);
-    await site.json(RESTORE());
+    await shop.site.json(RESTORE());
   });
 });
 
 test.each(PAST_STEPS)(
   "a full backup opened for one tenant and killed at %s leaves no database behind",
   async (step) => {
-    const { id } = await site.json(["backup", "full", "--logical"]);
+    const { id } = await shop.site.json(["backup", "full", "--logical"]);
     const args = ["restore", id, "--tenant", A, "--confirm", A, "--reason", "test"];
-    await killAt(site, step, args);
+    await killAt(shop.site, step, args);
     await damage();
-    await site.json(args);
+    await shop.site.json(args);
     expect(await rowsOf(sql, A)).toEqual(good);
     expect(
-      await query(server.url(), "select datname from pg_database where datname like '%jbackup%'"),
+      await query(shop.server.url(), "select datname from pg_database where datname like '%jbackup%'"),
     ).toEqual([]);
   },
 );
@@ -135,9 +121,9 @@ test.each(PAST_STEPS)(
 describe("what happens to the tenant in the middle of its restore", () => {
   test("rows that its own users add wait for the end, or for the next one", async () => {
     await damage();
-    const user = await openQuery(server.url("shop"));
+    const user = await openQuery(shop.server.url("shop"));
     try {
-      const running = await runUntil(site, "tenant-written", RESTORE());
+      const running = await runUntil(shop.site, "tenant-written", RESTORE());
       let isIn = false;
       const inserted = user
         .sql("insert into app.customers (tenant_id, name) values ($1, 'meanwhile')", [A])
@@ -160,14 +146,14 @@ describe("what happens to the tenant in the middle of its restore", () => {
 describe("an attack on another tenant", () => {
   beforeEach(damage);
   const folderOf = (storage: string): string =>
-    join(site.folder, storage, saved.copies.find((copy) => copy.storage === storage)?.path ?? "");
+    join(shop.site.folder, storage, saved.copies.find((copy) => copy.storage === storage)?.path ?? "");
 
   test("by a manifest under another tenant's path is not believed", async () => {
-    const other = await site.json(["backup", "tenant", "--tenant", B]);
+    const other = await shop.site.json(["backup", "tenant", "--tenant", B]);
     const before = await digestOfOthers(sql, A);
     for (const { storage, path } of other.copies)
       writeFileSync(
-        join(site.folder, storage, path, "manifest.json"),
+        join(shop.site.folder, storage, path, "manifest.json"),
         readFileSync(join(folderOf(storage), "manifest.json")),
       );
     const refused = await refusalOf(["restore", other.id, "--tenant", B, "--confirm", B, "--reason", "test"]);
@@ -177,10 +163,10 @@ describe("an attack on another tenant", () => {
 
   test("by an object of another tenant's backup does not open", async () => {
     await sql(`update app.items set price = price + 1 where tenant_id = '${B}'`);
-    const other = await site.json(["backup", "tenant", "--tenant", B, "--note", "to be spoiled"]);
+    const other = await shop.site.json(["backup", "tenant", "--tenant", B, "--note", "to be spoiled"]);
     for (const { storage, path } of other.copies)
       writeFileSync(
-        join(site.folder, storage, path, "contents.jbk"),
+        join(shop.site.folder, storage, path, "contents.jbk"),
         readFileSync(join(folderOf(storage), "contents.jbk")),
       );
     const refused = await refusalOf(["restore", other.id, "--tenant", B, "--confirm", B, "--reason", "test"]);
@@ -204,14 +190,14 @@ describe("an attack on another tenant", () => {
       `insert into app.pins select 1, max(id), 'everybody' from app.notifications where tenant_id = '${A}'`,
     );
     const own = await makeSite({
-      url: server.url("shop"),
+      url: shop.server.url("shop"),
       storages: () =>
-        ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${join(site.folder, name)}}`),
+        ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${join(shop.site.folder, name)}}`),
       more: [
         "keys:",
-        `  recipients: [${readFileSync(join(site.home, "keys/recipient"), "utf8").trim()}]`,
-        `  signing: {file: ${join(site.home, "keys/signing")}}`,
-        `  identity: {file: ${join(site.home, "keys/identity")}}`,
+        `  recipients: [${readFileSync(join(shop.site.home, "keys/recipient"), "utf8").trim()}]`,
+        `  signing: {file: ${join(shop.site.home, "keys/signing")}}`,
+        `  identity: {file: ${join(shop.site.home, "keys/identity")}}`,
         ...SHOP_TENANTS.map((line) => line.replace("[app.audit_log]", "[app.audit_log, app.pins]")),
       ],
     });
@@ -282,11 +268,11 @@ describe("a schema that moved on", () => {
     );
     await sql(change);
     try {
-      const ran = await site.run(...RESTORE(), "--json");
+      const ran = await shop.site.run(...RESTORE(), "--json");
       expect(ran.code).toBe(code);
       if (blocker === null) {
         await sql(undo);
-        await site.json(RESTORE());
+        await shop.site.json(RESTORE());
         expect(await rowsOf(sql, A)).toEqual(good);
         await sql(change);
       } else expect(JSON.parse(ran.stdout).error.details.blockers).toContain(blocker);
@@ -298,7 +284,7 @@ describe("a schema that moved on", () => {
 
 test("nothing of this is left in the storages half", () => {
   for (const storage of ["one", "two"]) {
-    const files = readdirSync(join(site.folder, storage), { recursive: true, encoding: "utf8" });
+    const files = readdirSync(join(shop.site.folder, storage), { recursive: true, encoding: "utf8" });
     expect(files.filter((name) => name.includes("~jbackup"))).toEqual([]);
   }
 });

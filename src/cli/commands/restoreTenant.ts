@@ -135,8 +135,18 @@ function doneText({ restore, tenants }: TenantsRestored, columns: number): strin
     ...restore.warnings.map((warning) => `Note: ${warning}`),
     ...failed.map(({ tenantId, error }) => `Failed: ${tenantId}: ${error}`),
     "Proved before the commit: no row of anybody else was touched.",
+    ...timesText(restore.metadata.times),
     ...(typeof safety === "string" ? [`What was there before is in backup ${safety}.`] : []),
   ].join("\n");
+}
+
+/** How long each part took, where there was more than one. */
+function timesText(times: unknown): string[] {
+  const { broughtUpMs, exportedMs, restoredMs } = (times ?? {}) as Record<string, number | undefined>;
+  if (broughtUpMs === undefined || exportedMs === undefined || restoredMs === undefined) return [];
+  return [
+    `The past was brought up in ${durationText(broughtUpMs)}, the tenant read in ${durationText(exportedMs)}, written and proved in ${durationText(restoredMs)}.`,
+  ];
 }
 
 async function confirmed(
