@@ -149,6 +149,7 @@ export const COMMANDS: CommandSpec[] = [
         "--prove <how>",
         "with --tenant: counters (default), or full: everybody else compared before and after",
       ],
+      ["--no-safety-backup", "with --tenant: do not back the tenant up before it is overwritten"],
       ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],
       ["--jobs <n>", "parallel pg_restore jobs (default: one per core, at least 4)"],
       ["--reason <text>", "why; recorded with the restore"],

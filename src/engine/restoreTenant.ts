@@ -1,14 +1,13 @@
 import type { Restore } from "../domain/backup.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
-import type { Postgres, Session, TenantGraph, TenantPlan, TenantRestored } from "../postgres/postgres.js";
-import { exportTenants } from "./backupTenants.js";
+import type { TenantPlan, TenantRestored } from "../postgres/postgres.js";
 import { lockOnServer } from "./lock.js";
 import type { Outcome } from "./restore/outcome.js";
 import { JOB, recorded } from "./restore/record.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
-import { listTenants } from "./tenants/choose.js";
+import { type RestoreTarget, runAfter, safetyBackup, suspended } from "./tenants/care.js";
 import { requireDecided, tenantGraph, tenantSettings } from "./tenants/graph.js";
 import { type OriginTimes, type TenantOrigin, tenantOrigins } from "./tenants/origins.js";
 import { doneInQueue, queueOf } from "./tenants/queue.js";
@@ -28,6 +27,8 @@ export interface TenantRestoreRequest {
   prove: "full" | "counters";
   expectPlan: string | null;
   intoDatabase: string | null;
+  /** Whether the tenant is backed up as it is before it is overwritten. */
+  savesFirst: boolean;
   reason: string;
 }
 
@@ -92,17 +93,10 @@ async function alone<Result>(site: Site, work: (run: RunContext) => Promise<Resu
   });
 }
 
-interface Target {
-  name: string;
-  postgres: Postgres;
-  session: Session;
-  graph: TenantGraph;
-}
-
 async function withTarget<Result>(
   site: Site,
   { intoDatabase }: TenantRestoreRequest,
-  work: (target: Target) => Promise<Result>,
+  work: (target: RestoreTarget) => Promise<Result>,
 ): Promise<Result> {
   const postgres = await site.postgres();
   const session = await postgres.connect(intoDatabase ?? undefined);
@@ -119,7 +113,7 @@ async function plansOf(
   site: Site,
   request: TenantRestoreRequest,
   origins: TenantOrigin[],
-  target: Target,
+  target: RestoreTarget,
 ): Promise<TenantRestorePlan[]> {
   const plans: TenantRestorePlan[] = [];
   for (const origin of origins) {
@@ -135,7 +129,7 @@ const targetIdOf = ({ asTenant }: TenantRestoreRequest, { facts }: TenantOrigin)
 function placeOf(
   request: TenantRestoreRequest,
   origin: TenantOrigin,
-  target: Target,
+  target: RestoreTarget,
   plan: TenantPlan,
 ): Pick<TenantRestorePlan, "backupId" | "label" | "target" | "overwrites"> {
   const { backupId, label } = origin.found.manifest.body;
@@ -166,10 +160,10 @@ function restoreRows(
   site: Site,
   request: TenantRestoreRequest,
   { opened, facts }: TenantOrigin,
-  { postgres, session, graph }: Target,
+  { postgres, session, graph }: RestoreTarget,
   isDryRun: boolean,
 ): Promise<TenantRestored> {
-  const { fence, erasures } = tenantSettings(site);
+  const { erasures } = tenantSettings(site);
   const isFull = request.mode === "full";
   return postgres.tenants.restore({
     session,
@@ -191,8 +185,12 @@ function restoreRows(
     expectPlan: request.expectPlan,
     provesOthers: request.prove === "full",
     isDryRun,
-    fence,
     signal: site.signal,
+    cancel: async (pid) => {
+      const other = await postgres.connect();
+      await other.rows("select pg_cancel_backend($1)::text as sent", [pid]);
+      await other.close();
+    },
     onStaged: () => site.step("tenant-staged"),
     onWritten: () => site.step("tenant-written"),
     onProved: () => site.step("tenant-proved"),
@@ -210,7 +208,7 @@ async function restoreEach(
   run: RunContext,
   request: TenantRestoreRequest,
   origins: TenantOrigin[],
-  target: Target,
+  target: RestoreTarget,
   times: OriginTimes,
 ): Promise<Done[]> {
   const queue = queueOf(request, origins);
@@ -251,7 +249,7 @@ async function restoreOne(
   run: RunContext,
   request: TenantRestoreRequest,
   origin: TenantOrigin,
-  target: Target,
+  target: RestoreTarget,
   { times, queue }: { times: OriginTimes; queue: string },
 ): Promise<Restore> {
   const { body } = origin.found.manifest;
@@ -272,10 +270,13 @@ async function restoreOne(
     metadata: { queue, tenantId },
   };
   return recorded(site, run, recording, async () => {
-    const safety = await safetyBackup(site, run, request, tenantId, target, body.backupId);
+    const safety =
+      request.savesFirst && request.intoDatabase === null
+        ? await safetyBackup(site, run, tenantId, target, body.backupId)
+        : null;
     site.step("tenant-saved");
     const startedAt = site.clock.monotonicMs();
-    const restored = await resuming(site, target, tenantId, () =>
+    const restored = await suspended(site, target, tenantId, () =>
       restoreRows(site, request, origin, target, false),
     );
     if (restored.blockers.length > 0)
@@ -288,51 +289,6 @@ async function restoreOne(
       safety,
     );
   });
-}
-
-/** The tenant as it is before anything is overwritten: whoever regrets the restore goes back to it. */
-async function safetyBackup(
-  site: Site,
-  run: RunContext,
-  request: TenantRestoreRequest,
-  tenantId: string,
-  { postgres, session, graph }: Target,
-  parentId: string,
-): Promise<string | null> {
-  if (request.intoDatabase !== null) return null;
-  const [there] = await listTenants(site, session, graph, [tenantId]);
-  if (there === undefined) return null;
-  const made = await exportTenants(
-    site,
-    run,
-    { tenants: [tenantId], note: "before a restore", acceptShrunken: true },
-    { postgres, source: { kind: "live" }, parentId },
-  );
-  const [backup] = made.backups;
-  if (backup !== undefined) return backup.id;
-  throw new JBackupError(
-    "verification_failed",
-    `tenant ${tenantId} could not be backed up before the restore: ${made.failed[0]?.error ?? "nobody knows why"}`,
-  );
-}
-
-/** What the operator suspended is let go again, also after a failure. */
-async function resuming<Result>(
-  site: Site,
-  { session }: Target,
-  tenantId: string,
-  work: () => Promise<Result>,
-): Promise<Result> {
-  const { resume } = tenantSettings(site).fence;
-  try {
-    return await work();
-  } finally {
-    if (resume !== undefined) await session.rows(resume, resume.includes("$1") ? [tenantId] : []);
-  }
-}
-
-async function runAfter(site: Site, { session }: Target): Promise<void> {
-  for (const sql of tenantSettings(site).afterRestore) await session.run(sql);
 }
 
 /** The proof is signed: evidence for whoever asks later what was done to whom. */

@@ -223,6 +223,7 @@ test.each(SEEDS)(
         prove: "full" as const,
         expectPlan: null,
         intoDatabase: null,
+        savesFirst: true,
         reason: "random",
       };
       const nobodyAsked = async (): Promise<void> => undefined;

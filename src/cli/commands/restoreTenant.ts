@@ -83,6 +83,7 @@ function requestIn(args: string[], options: Options): TenantRestoreRequest {
     prove: choiceFlag(options, "prove", ["full", "counters"] as const) ?? "counters",
     expectPlan,
     intoDatabase: textFlag(options, "intoDb") ?? null,
+    savesFirst: options.safetyBackup !== false,
     reason,
   };
 }

@@ -53,9 +53,9 @@ export interface TenantRestoring {
   expectPlan: string | null;
   provesOthers: boolean;
   isDryRun: boolean;
-  /** SQL of the operator's, before the tenant is locked and after all is done; $1 is the tenant's id. */
-  fence: { suspend?: string | undefined; resume?: string | undefined };
   signal: AbortSignal;
+  /** Ends the statement that a server process is at, from another session. */
+  cancel(pid: number): Promise<void>;
   onStaged(): void;
   onWritten(): void;
   onProved(): void;
@@ -121,7 +121,7 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
   await session.run(
     `begin isolation level read committed read write; set local lock_timeout = '20s'; set local row_security = off; set local search_path = ''`,
   );
-  const stop = cancelOnAbort(session, signal);
+  const stop = cancelOnAbort(restoring);
   try {
     const restored = await inTransaction(restoring);
     signal.throwIfAborted();
@@ -215,9 +215,7 @@ async function inTransaction(restoring: TenantRestoring): Promise<TenantRestored
 }
 
 /** The tenant stands still while everybody else goes on: nobody can add rows that refer to it, nor restore it twice at a time. */
-async function fence({ session, graph, fence: sql }: TenantRestoring, tenantId: string): Promise<void> {
-  if (sql.suspend !== undefined)
-    await session.rows(sql.suspend, sql.suspend.includes("$1") ? [tenantId] : []);
+async function fence({ session, graph }: TenantRestoring, tenantId: string): Promise<void> {
   await session.rows("select pg_advisory_xact_lock(hashtextextended($1, 0))", [`jbackup:tenant:${tenantId}`]);
   const { root } = graph;
   const owner = graph.tables.find(({ table }) => table === root)?.owner;
@@ -318,9 +316,12 @@ async function compareOthers(
   return { compared: after.size, changedMeanwhile: changed };
 }
 
-/** Ends the statement that the database is at: it may run for minutes. */
-function cancelOnAbort(session: Session, signal: AbortSignal): () => void {
-  const cancel = (): void => session.abort();
-  signal.addEventListener("abort", cancel);
-  return () => signal.removeEventListener("abort", cancel);
+/** A statement may run for minutes, and holds the tenant's locks as long as it runs. */
+function cancelOnAbort({ session, signal, cancel }: TenantRestoring): () => void {
+  const pid = (session.client as unknown as { processID: number }).processID;
+  const stop = (): void => {
+    cancel(pid).catch(() => session.abort());
+  };
+  signal.addEventListener("abort", stop);
+  return () => signal.removeEventListener("abort", stop);
 }

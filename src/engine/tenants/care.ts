@@ -1,0 +1,60 @@
+import { JBackupError } from "../../domain/errors.js";
+import type { Postgres, Session, TenantGraph } from "../../postgres/postgres.js";
+import { exportTenants } from "../backupTenants.js";
+import type { RunContext } from "../run.js";
+import type { Site } from "../site.js";
+import { listTenants } from "./choose.js";
+import { tenantSettings } from "./graph.js";
+
+/** The database that tenants come back into. */
+export interface RestoreTarget {
+  name: string;
+  postgres: Postgres;
+  session: Session;
+  graph: TenantGraph;
+}
+
+/** The tenant as it is before anything is overwritten: whoever regrets the restore goes back to it. */
+export async function safetyBackup(
+  site: Site,
+  run: RunContext,
+  tenantId: string,
+  { postgres, session, graph }: RestoreTarget,
+  parentId: string,
+): Promise<string | null> {
+  const [there] = await listTenants(site, session, graph, [tenantId]);
+  if (there === undefined) return null;
+  const made = await exportTenants(
+    site,
+    run,
+    { tenants: [tenantId], note: "before a restore", acceptShrunken: true },
+    { postgres, source: { kind: "live" }, parentId },
+  );
+  const [backup] = made.backups;
+  if (backup !== undefined) return backup.id;
+  throw new JBackupError(
+    "verification_failed",
+    `tenant ${tenantId} could not be backed up before the restore: ${made.failed[0]?.error ?? "nobody knows why"}`,
+    { hint: "nothing was changed; --no-safety-backup restores without one" },
+  );
+}
+
+/** The operator's own SQL keeps the application away meanwhile, and lets it in again, also after a failure. */
+export async function suspended<Result>(
+  site: Site,
+  { session }: RestoreTarget,
+  tenantId: string,
+  work: () => Promise<Result>,
+): Promise<Result> {
+  const { suspend, resume } = tenantSettings(site).fence;
+  if (suspend !== undefined) await session.rows(suspend, suspend.includes("$1") ? [tenantId] : []);
+  try {
+    return await work();
+  } finally {
+    if (resume !== undefined) await session.rows(resume, resume.includes("$1") ? [tenantId] : []);
+  }
+}
+
+export async function runAfter(site: Site, { session }: RestoreTarget): Promise<void> {
+  for (const sql of tenantSettings(site).afterRestore) await session.run(sql);
+}
