@@ -73,7 +73,7 @@ async function recordedRun(
       await noteMissed(site, writer);
     }
     // slow storages, and those that are back, get the rest when nobody waits for it any more
-    if (!site.signal.aborted) await healMissed(site, server.systemId, failing(writer));
+    await healAtTheEnd(site, server.systemId, failing(writer));
     return finished(site, draft, archiving, await behindStorages(site));
   });
 }
@@ -90,6 +90,18 @@ function lateSignal(site: Site): AbortSignal {
 }
 
 const LAST_PIECE_MS = 7_000;
+const LAST_COPIES_MS = 2_000;
+
+/** A follower that is told to end still gives storages what they were too slow for, as far as there is time. */
+async function healAtTheEnd(site: Site, systemId: string, away: string[]): Promise<void> {
+  if (!site.signal.aborted) return healMissed(site, systemId, away);
+  const late = { ...site, signal: AbortSignal.timeout(LAST_COPIES_MS) };
+  try {
+    await healMissed(late, systemId, away);
+  } catch (error) {
+    if (!late.signal.aborted) throw error; // else the next run goes on with it
+  }
+}
 
 function finished(site: Site, draft: Backup, { server, writer, tally }: Archiving, behind: string[]): Backup {
   const finishedAt = site.clock.now();
