@@ -7,7 +7,7 @@ import { JOB, recorded } from "./restore/record.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
-import { type RestoreTarget, runAfter, safetyBackup, suspended } from "./tenants/care.js";
+import { type RestoreTarget, runAfter, safetyBackup, spelled, suspended } from "./tenants/care.js";
 import { requireDecided, tenantGraph, tenantSettings } from "./tenants/graph.js";
 import { type OriginTimes, type TenantOrigin, tenantOrigins } from "./tenants/origins.js";
 import { doneInQueue, queueOf } from "./tenants/queue.js";
@@ -56,7 +56,9 @@ export interface TenantsRestored {
 export async function planTenants(site: Site, request: TenantRestoreRequest): Promise<TenantRestorePlan[]> {
   return alone(site, async (run) => {
     const origins = await tenantOrigins(site, run, request, {});
-    return withTarget(site, request, (target) => plansOf(site, request, origins, target));
+    return withTarget(site, request, async (target) =>
+      plansOf(site, await spelled(site, request, target), origins, target),
+    );
   });
 }
 
@@ -70,10 +72,11 @@ export async function restoreTenants(
     const times: OriginTimes = {};
     const origins = await tenantOrigins(site, run, request, times);
     return withTarget(site, request, async (target) => {
-      const plans = await plansOf(site, request, origins, target);
+      const wish = await spelled(site, request, target);
+      const plans = await plansOf(site, wish, origins, target);
       requireUnblocked(plans);
       await confirm(plans);
-      const done = await restoreEach(site, run, request, origins, target, times);
+      const done = await restoreEach(site, run, wish, origins, target, times);
       return { restore: summed(done), tenants: done.map(({ state }) => state) };
     });
   });
@@ -281,10 +284,10 @@ async function restoreOne(
     );
     if (restored.blockers.length > 0)
       requireUnblocked([{ ...restored, ...placeOf(request, origin, target, restored) }]);
-    await runAfter(site, target);
+    const afterwards = await runAfter(site, target);
     return outcomeOf(
       site,
-      restored,
+      { ...restored, warnings: [...restored.warnings, ...afterwards] },
       { ...times, restoredMs: Math.round(site.clock.monotonicMs() - startedAt) },
       safety,
     );

@@ -23,15 +23,19 @@ export async function silenceTriggers(target: Session): Promise<boolean> {
 const oidsOf = (all: Pending[]): string[] =>
   all.filter(({ inserts, updates }) => inserts + updates > 0).map(({ table }) => table.oid);
 
-const BRANCHES = "coalesce(pg_partition_root(%)::oid, %) = any($1::oid[])";
-const within = (column: string): string => BRANCHES.replaceAll("%", column);
+/** Tables that rows are deleted from. */
+const emptiedOids = (all: Pending[]): string[] =>
+  all.filter(({ deletes = 0 }) => deletes > 0).map(({ table }) => table.oid);
+
+const within = (column: string, nth = 1): string =>
+  `coalesce(pg_partition_root(${column})::oid, ${column}) = any($${nth}::oid[])`;
 
 /** A rule turns the merge's own statements into others: then nothing that it counts or checks would hold. */
 export async function refuseRules(target: Session, all: Pending[], isSilent: boolean): Promise<void> {
   const rules = await target.rows<{ name: string }>(
     `select r.rulename || ' on ' || r.ev_class::regclass::text as name from pg_rewrite r
       where r.ev_class = any($1::oid[]) and r.ev_type in ('2', '3', '4') and r.ev_enabled = any($2) order by 1`,
-    [oidsOf(all), isSilent ? ["A", "R"] : ["A", "O"]],
+    [[...oidsOf(all), ...emptiedOids(all)], isSilent ? ["A", "R"] : ["A", "O"]],
   );
   if (rules.length === 0) return;
   throw new JBackupError(
@@ -49,10 +53,11 @@ export async function refuseRules(target: Session, all: Pending[], isSilent: boo
 export async function triggerWarnings(target: Session, all: Pending[], isSilent: boolean): Promise<string[]> {
   const rows = await target.rows<{ name: string; fired: string }>(
     `select t.tgname || ' on ' || t.tgrelid::regclass::text as name, (t.tgenabled = 'A' or t.tgenabled = $2)::text as fired
-       from pg_trigger t where ${within("t.tgrelid")} and not t.tgisinternal and t.tgenabled <> 'D' and t.tgtype & 20 <> 0
+       from pg_trigger t where (${within("t.tgrelid")} and t.tgtype & 20 <> 0 or ${within("t.tgrelid", 3)} and t.tgtype & 8 <> 0)
+        and not t.tgisinternal and t.tgenabled <> 'D'
         and not (t.tgenabled = 'R' and $2 = 'O') and coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0'
       order by 1`,
-    [oidsOf(all), isSilent ? "R" : "O"],
+    [oidsOf(all), isSilent ? "R" : "O", emptiedOids(all)],
   );
   return rows.map(({ name, fired }) =>
     fired === "true"

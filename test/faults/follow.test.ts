@@ -148,7 +148,7 @@ describe("a follower", () => {
     await until(async () => (await slot())?.active === "true");
     await query(server.url(), "insert into ticks select from generate_series(1, 100)");
     const ended = await stop(again);
-    expect(ended.code).toBe(0);
+    expect(ended.code, ended.stderr).toBe(0);
     const backup = JSON.parse(ended.stdout);
     expect(backup).toMatchObject({ kind: "wal", status: "completed" });
     expect((await slot())?.is_level).toBe("true");

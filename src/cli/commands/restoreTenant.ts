@@ -135,7 +135,9 @@ function doneText({ restore, tenants }: TenantsRestored, columns: number): strin
         ]),
     ...restore.warnings.map((warning) => `Note: ${warning}`),
     ...failed.map(({ tenantId, error }) => `Failed: ${tenantId}: ${error}`),
-    "Proved before the commit: no row of anybody else was touched.",
+    restore.warnings.some((warning) => warning.startsWith("triggers wrote besides"))
+      ? "Proved before the commit, but for what triggers wrote besides."
+      : "Proved before the commit: no row of anybody else was touched.",
     ...timesText(restore.metadata.times),
     ...(typeof safety === "string" ? [`What was there before is in backup ${safety}.`] : []),
   ].join("\n");

@@ -1,4 +1,4 @@
-import { JBackupError } from "../../domain/errors.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Postgres, Session, TenantGraph } from "../../postgres/postgres.js";
 import { exportTenants } from "../backupTenants.js";
 import type { RunContext } from "../run.js";
@@ -55,6 +55,31 @@ export async function suspended<Result>(
   }
 }
 
-export async function runAfter(site: Site, { session }: RestoreTarget): Promise<void> {
-  for (const sql of tenantSettings(site).afterRestore) await session.run(sql);
+/** The rows are committed by now: a hook that fails must not make a failure of the restore, nor lose its proof. */
+export async function runAfter(site: Site, { session }: RestoreTarget): Promise<string[]> {
+  const failed: string[] = [];
+  for (const sql of tenantSettings(site).afterRestore)
+    try {
+      await session.run(sql);
+    } catch (error) {
+      failed.push(`the tenant is restored, but "${sql}" of tenants.afterRestore failed: ${reasonOf(error)}`);
+    }
+  return failed;
+}
+
+/** The new tenant's id as the database writes it: another spelling of the same tenant would be cloned onto itself. */
+export async function spelled<Wish extends { tenants: string[]; asTenant: string | null }>(
+  site: Site,
+  wish: Wish,
+  { session, graph }: RestoreTarget,
+): Promise<Wish> {
+  if (wish.asTenant === null) return wish;
+  const { idColumn } = tenantSettings(site);
+  const type = graph.root.columns.find(({ name }) => name === idColumn)?.type ?? "text";
+  const [row] = await session.rows<{ id: string }>(`select $1::${type}::text as id`, [wish.asTenant]);
+  const asTenant = row?.id ?? wish.asTenant;
+  if (!wish.tenants.includes(asTenant)) return { ...wish, asTenant };
+  throw new JBackupError("usage", `--as-tenant ${asTenant} is the tenant itself`, {
+    hint: "leave --as-tenant out to bring the tenant back in its own place",
+  });
 }

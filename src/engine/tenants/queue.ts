@@ -1,17 +1,15 @@
 import { createHash } from "node:crypto";
 import { isJBackupError } from "../../domain/errors.js";
+import type { TenantRestoreRequest } from "../restoreTenant.js";
 import type { Site } from "../site.js";
 import type { TenantOrigin } from "./origins.js";
 
 /** The same tenants from the same backups in the same way: a run that was broken off is gone on with by giving the same command again. */
-export function queueOf(
-  request: { mode: string; tables: string[]; intoDatabase: string | null; reason: string },
-  origins: TenantOrigin[],
-): string {
-  const { mode, tables, intoDatabase, reason } = request;
+export function queueOf(request: TenantRestoreRequest, origins: TenantOrigin[]): string {
+  const { reference: _, to: __, tenants: ___, ...way } = request;
   const rows = origins.map(({ facts, found }) => [facts.id, found.manifest.body.backupId]);
   return createHash("sha256")
-    .update(JSON.stringify([mode, tables, intoDatabase, reason, rows]))
+    .update(JSON.stringify([way, rows]))
     .digest("hex")
     .slice(0, 16);
 }

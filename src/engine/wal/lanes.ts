@@ -81,13 +81,20 @@ export class Lane {
 
   async #putOnce({ name, mark, sealed }: WalObject): Promise<void> {
     const key = walKey(this.#systemId, name);
-    try {
-      await this.storage.put(key, this.#site.storage.bytesBody(sealed.chunks, sealed.sha256), {
+    const put = (): Promise<void> =>
+      this.storage.put(key, this.#site.storage.bytesBody(sealed.chunks, sealed.sha256), {
         signal: this.#signal,
       });
+    try {
+      await put();
     } catch (error) {
       if (!isJBackupError(error, "object_exists")) throw error;
-      await this.#refuseOther(name, mark, key);
+      try {
+        await this.#refuseOther(name, mark, key);
+      } catch (gone) {
+        if (!isJBackupError(gone, "object_missing")) throw gone;
+        await put(); // a piece of a killed run, which was cleared away meanwhile
+      }
     }
   }
 

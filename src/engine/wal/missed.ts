@@ -13,7 +13,7 @@ export const behindStorages = async (site: Site): Promise<string[]> => Object.ke
 
 /** Storages that failed in this run, and are not merely slow. */
 export const failing = ({ missed }: WalWriter): string[] =>
-  [...missed].flatMap(([storage, { error }]) => (error === null ? [] : [storage]));
+  [...missed].flatMap(([storage, { error, isBack }]) => (error === null || isBack ? [] : [storage]));
 
 /** Notes what this run's storages missed, and raises the alarm for those that fail. */
 export async function noteMissed(site: Site, { missed }: Pick<WalWriter, "missed">): Promise<void> {

@@ -26,7 +26,7 @@ export interface WalWriter {
   /** Until the slower storages have what they were given. */
   settled(): Promise<void>;
   /** Files that a storage did not take, by storage; without an error when it is slow only. */
-  readonly missed: Map<string, { names: Set<string>; error: Error | null }>;
+  readonly missed: Map<string, { names: Set<string>; error: Error | null; isBack?: boolean | undefined }>;
   /** What one copy of everything that was put takes. */
   readonly storedBytes: number;
 }
@@ -73,7 +73,11 @@ export async function openWalWriter(
     const known = missed.get(storage);
     const names = known?.names ?? new Set();
     if (name !== null) names.add(name);
-    missed.set(storage, { names, error: error ?? known?.error ?? null });
+    missed.set(storage, {
+      names,
+      error: error ?? known?.error ?? null,
+      isBack: error === null && known?.isBack,
+    });
   };
 
   /** Those that are behind are passed over, as long as enough others are left. */
@@ -88,6 +92,9 @@ export async function openWalWriter(
   async function putInto(lane: Lane, object: WalObject): Promise<void> {
     try {
       await lane.put(object);
+      const known = missed.get(lane.storage.name);
+      // it works again: what it missed can be given to it
+      if (known !== undefined) missed.set(lane.storage.name, { ...known, isBack: true });
     } catch (error) {
       const isOther = isJBackupError(error, "conflict");
       miss(lane.storage.name, isOther ? null : object.name, error as Error);

@@ -31,10 +31,10 @@ export async function cloneStaged(
   const changed: Changed = new Map(pairs.map((pair) => [pair, new Set<string>()]));
   const told: string[] = await mentions(session, pairs, cloning.oldId);
   await renameOwner(session, graph, pairs, cloning, changed);
-  await exchangeKeys(session, pairs, keys, changed);
+  const exchanges = await exchangeKeys(session, pairs, keys, changed);
   for (const pair of pairs) {
     transformed.add(pair.facts.table);
-    told.push(...(await markGlobals(session, pair, cloning, changed.get(pair) ?? new Set())));
+    told.push(...(await markGlobals(session, pair, pairs, keys, cloning, exchanges, changed)));
     told.push(...(await dropSecrets(session, pair)));
   }
   return told;
@@ -69,9 +69,10 @@ async function renameOwner(
   }
 }
 
+/** Old values of a column with the new ones, in a temporary table. */
 interface Exchange {
   pair: Pair;
-  column: TenantColumn;
+  column: string;
   map: string;
 }
 
@@ -80,20 +81,36 @@ async function exchangeKeys(
   pairs: Pair[],
   keys: ForeignKey[],
   changed: Changed,
-): Promise<void> {
+): Promise<Exchange[]> {
   const exchanges: Exchange[] = [];
   for (const pair of pairs)
-    for (const column of ownKeyColumns(pair, pairs, keys, changed))
-      exchanges.push(await makeMap(session, pair, column, exchanges.length));
-  for (const { pair, column, map } of exchanges) await exchange(session, pair, column.name, map, changed);
-  for (const key of keys) {
-    const child = pairs.find(({ live }) => live.table.oid === key.child);
-    const parent = pairs.find(({ live }) => live.table.oid === key.parent);
-    if (child === undefined || parent === undefined) continue;
-    for (const { child: name, parent: of } of key.pairs) {
-      const found = exchanges.find((one) => one.pair === parent && one.column.name === of);
-      if (found !== undefined && !changed.get(child)?.has(name))
-        await exchange(session, child, name, found.map, changed);
+    for (const column of ownKeyColumns(pair, pairs, keys, changed)) {
+      const value = await newValue(session, pair, column);
+      exchanges.push(await makeMap(session, pair, column.name, value, exchanges.length));
+    }
+  for (const { pair, column, map } of exchanges) await exchange(session, pair, column, map, changed);
+  await handDown(session, pairs, keys, exchanges, 0, changed);
+  return exchanges;
+}
+
+/** Whatever refers to an exchanged value is exchanged as well, and what refers to that: keys are handed down from table to table. */
+async function handDown(
+  session: Session,
+  pairs: Pair[],
+  keys: ForeignKey[],
+  exchanges: Exchange[],
+  from: number,
+  changed: Changed,
+): Promise<void> {
+  for (let at = from; at < exchanges.length; at++) {
+    const done = exchanges[at];
+    if (done === undefined) continue;
+    for (const key of keys.filter(({ parent }) => parent === done.pair.live.table.oid)) {
+      const child = pairs.find(({ live }) => live.table.oid === key.child);
+      const column = key.pairs.find(({ parent }) => parent === done.column)?.child;
+      if (child === undefined || column === undefined || changed.get(child)?.has(column)) continue;
+      await exchange(session, child, column, done.map, changed);
+      exchanges.push({ pair: child, column, map: done.map });
     }
   }
 }
@@ -118,12 +135,18 @@ function ownKeyColumns(pair: Pair, pairs: Pair[], keys: ForeignKey[], changed: C
   );
 }
 
-async function makeMap(session: Session, pair: Pair, column: TenantColumn, nth: number): Promise<Exchange> {
+async function makeMap(
+  session: Session,
+  pair: Pair,
+  column: string,
+  value: string,
+  nth: number,
+): Promise<Exchange> {
   const map = `pg_temp.jbackup_map_${nth}`;
-  const name = quoteName(column.name);
+  const name = quoteName(column);
   await session.run(
     `create temporary table ${map} on commit drop as
-       select old, ${await newValue(session, pair, column)} as new from (select distinct s.${name} as old from ${staging(pair)} s order by 1) found;
+       select old, ${value} as new from (select distinct s.${name} as old from ${staging(pair)} s order by 1) found;
      create index on ${map} (old); analyze ${map}`,
   );
   return { pair, column, map };
@@ -147,33 +170,39 @@ async function exchange(
   column: string,
   map: string,
   changed: Changed,
-): Promise<void> {
+): Promise<number> {
   const name = quoteName(column);
-  await write(session, `update ${staging(pair)} s set ${name} = m.new from ${map} m where m.old = s.${name}`);
   changed.get(pair)?.add(column);
+  return write(
+    session,
+    `update ${staging(pair)} s set ${name} = m.new from ${map} m where m.old = s.${name}`,
+  );
 }
 
-/** Values that nobody else may have: a text gets the new tenant's id behind it. */
+/** Values that nobody else may have: a text gets the new tenant's id behind it, and whatever refers to it follows. */
 async function markGlobals(
   session: Session,
-  { live, table, ...pair }: Pair,
+  pair: Pair,
+  pairs: Pair[],
+  keys: ForeignKey[],
   { newId }: Cloning,
-  changed: Set<string>,
+  exchanges: Exchange[],
+  changed: Changed,
 ): Promise<string[]> {
   const told: string[] = [];
+  const { live, table } = pair;
   const isFree = ({ parts, isExclusion }: Uniqueness): boolean =>
-    !isExclusion && parts.every(({ column }) => column === null || !changed.has(column));
+    !isExclusion && parts.every(({ column }) => column === null || !changed.get(pair)?.has(column));
   for (const rule of live.table.uniqueness.filter(isFree)) {
     const column = table.shared.find(
       ({ name, type }) => TEXTS.test(type) && rule.parts.some((part) => part.column === name),
     );
     if (column === undefined) continue; // told as a conflict, if it is one
-    const name = quoteName(column.name);
-    const many = await write(
-      session,
-      `update ${staging({ live, table, ...pair })} s set ${name} = s.${name} || '-' || ${quoteText(newId.slice(-12))} where s.${name} is not null`,
-    );
-    changed.add(column.name);
+    const at = exchanges.length;
+    const made = await makeMap(session, pair, column.name, `old || ${quoteText(`-${newId.slice(-12)}`)}`, at);
+    exchanges.push(made);
+    const many = await exchange(session, pair, column.name, made.map, changed);
+    await handDown(session, pairs, keys, exchanges, at, changed);
     if (many > 0)
       told.push(
         `${rowsOf(many, live.table.shown)} got another ${shownName(column.name)}: ${rule.name} lets nobody share one`,

@@ -208,13 +208,16 @@ async function inboundReferences(
     const parent = pendings[at];
     if (parent?.gone === undefined || (parent.deletes ?? 0) === 0) continue;
     const child = pairs.find(({ live }) => live.table.oid === key.child);
-    const notOwn =
-      child === undefined
-        ? ""
-        : ` and not exists (select from ${liveRows(child)} l where l.jbackup_ctid = c.ctid and l.jbackup_tableoid = c.tableoid)`;
+    const own = child && pendings[pairs.indexOf(child)];
+    const isChanged = own?.table.key
+      ? ` and not exists (select from ${own.rows} u where u.jbackup_action <> 'insert' and ${sameKey(own.table.key, "u", "c")})`
+      : "";
+    const staying = own
+      ? ` and not exists (select from ${own.gone} x where x.jbackup_ctid = c.ctid and x.jbackup_tableoid = c.tableoid)${isChanged}`
+      : "";
     const many = await count(
       session,
-      `${key.childFrom} c where exists (select from ${parent.gone} g where ${refersTo(key, "c", "g")})${notOwn}`,
+      `${key.childFrom} c where exists (select from ${parent.gone} g where ${refersTo(key, "c", "g")})${staying}`,
     );
     if (many > 0)
       problems.push(

@@ -60,7 +60,9 @@ export async function applyErasures(
 /** A row that needs what was erased goes with it; one that may do without forgets it. */
 async function follow(session: Session, key: ForeignKey, child: Pair, parent: Pair): Promise<number> {
   const isGone = `exists (select from ${erased(parent)} q where ${refersTo(key, "s", "q")})`;
-  const nullable = key.pairs.filter(({ isNullable }) => isNullable);
+  const { owner } = child.live;
+  const whose = owner?.kind === "column" ? owner.column : null; // a row without it would be nobody's
+  const nullable = key.pairs.filter(({ isNullable, child: name }) => isNullable && name !== whose);
   if (nullable.length === 0)
     return write(
       session,

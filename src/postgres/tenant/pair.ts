@@ -50,6 +50,7 @@ export function pairTables(graph: Graph, facts: TenantFacts, wanted: string[]): 
       blockers.push(`${table.table} is ${live.class} now, and was the tenant's in the backup`);
       continue;
     }
+    if (table.class === "shared" && isOwned(live)) continue; // whose its rows became, the backup cannot tell
     const pair = pairOf(table, live, pairs.length);
     blockers.push(...newDemands(pair));
     pairs.push(pair);

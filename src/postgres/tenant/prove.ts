@@ -1,13 +1,14 @@
 import { createHash } from "node:crypto";
 import { to as copyTo } from "pg-copy-streams";
 import { JBackupError } from "../../domain/errors.js";
+import { isOwned } from "../../domain/tenantGraph.js";
 import { quoteText, type Session, translate } from "../connection.js";
 import type { ForeignKey } from "../mergeCatalog.js";
-import { count, rowsOf } from "../mergeSql.js";
+import { count, refersTo, rowsOf } from "../mergeSql.js";
 import { writtenSoFar } from "../mergeTriggers.js";
 import type { Written } from "../mergeWrite.js";
 import { type Graph, ownerPath, rowsOfTenant } from "./ownership.js";
-import type { Pair } from "./pair.js";
+import { type Pair, staging } from "./pair.js";
 
 export type Touched = Awaited<ReturnType<typeof writtenSoFar>>;
 
@@ -43,17 +44,18 @@ export async function requireCounting(session: Session): Promise<void> {
   });
 }
 
-/** No row that this transaction wrote may be anybody else's. */
+/** No row that this transaction wrote may be anybody else's, whoever wrote it: triggers as well. */
 export async function requireOwn(
   session: Session,
   graph: Graph,
-  pairs: Pair[],
-  written: Written[],
+  before: Touched,
   tenantId: string,
 ): Promise<void> {
-  for (const { live } of pairs) {
-    const wrote = written.find(({ oid }) => oid === live.table.oid);
-    if (wrote === undefined || wrote.inserted + wrote.updated === 0) continue;
+  const touched = await writtenSoFar(session);
+  for (const live of graph.tables.filter(isOwned)) {
+    const [now, then] = [touched.get(live.table.oid), before.get(live.table.oid)];
+    if (now === undefined || now.inserted + now.updated === (then?.inserted ?? 0) + (then?.updated ?? 0))
+      continue;
     const { from, owner } = ownerPath(graph, live, { join: "left join" });
     const others = await count(
       session,
@@ -62,6 +64,30 @@ export async function requireOwn(
     if (others > 0)
       throw proofFailed("rows were written that are not the tenant's", [rowsOf(others, live.table.shown)]);
   }
+}
+
+/** A clone stands by itself: a reference that was left behind would lead to the rows that it was made from. */
+export async function requireOwnReferences(
+  session: Session,
+  graph: Graph,
+  pairs: Pair[],
+  keys: ForeignKey[],
+  tenantId: string,
+): Promise<void> {
+  const problems: string[] = [];
+  for (const key of keys) {
+    const child = pairs.find(({ live }) => live.table.oid === key.child);
+    const parent = graph.tables.find(({ table: { oid } }) => oid === key.parent);
+    if (child === undefined || parent === undefined || !isOwned(parent)) continue;
+    if (!key.pairs.every((one) => child.table.shared.some(({ name }) => name === one.child))) continue;
+    const { from, owner } = ownerPath(graph, parent, { join: "left join" });
+    const many = await count(
+      session,
+      `${staging(child)} s where exists (select from ${from} where ${refersTo(key, "s", "t")} and ${owner} is distinct from ${quoteText(tenantId)})`,
+    );
+    if (many > 0) problems.push(`${rowsOf(many, child.live.table.shown)} by ${key.name}`);
+  }
+  if (problems.length > 0) throw proofFailed("the clone would refer to rows of somebody else", problems);
 }
 
 export interface Digest {

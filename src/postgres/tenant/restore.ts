@@ -31,6 +31,7 @@ import {
   requireCounting,
   requireOnlyOurs,
   requireOwn,
+  requireOwnReferences,
   requireSameDigests,
 } from "./prove.js";
 import { lostValues, requireOwnRows, stageRows } from "./stage.js";
@@ -189,10 +190,12 @@ async function inTransaction(restoring: TenantRestoring): Promise<TenantRestored
 
   warnings.push(...(await triggerWarnings(session, difference.pendings, isSilent)));
   warnings.push(...(await requireOnlyOurs(session, before, written, restoring.triggers === "fire")));
-  await requireOwn(session, graph, owned, written, targetId);
+  await requireOwn(session, graph, before, targetId);
+  if (restoring.cloning !== null) await requireOwnReferences(session, graph, owned, keys, targetId);
   if (isSilent) warnings.push(...(await requireNoOrphans(session, keys, orphaned)));
   const digests = await digestsOf(session, graph, owned, targetId);
-  const isReplaced = restoring.changes.deleteNew && restoring.changes.updateExisting;
+  const { createMissing, updateExisting, deleteNew } = restoring.changes;
+  const isReplaced = createMissing && updateExisting && deleteNew;
   if (isReplaced && restoring.triggers === "off") requireSameDigests(digests, owned, transformed);
   const others = othersBefore === null ? null : await compareOthers(restoring, othersBefore, targetId);
   await moveSequences(null, session, oids);
@@ -286,7 +289,8 @@ async function writeAll(
       deleted.set(pending.table.oid, many);
     }
     const written = await writePending(session, pendings, keys, isSilent, () => undefined);
-    if (!isSilent) await session.run("set constraints all immediate");
+    // whatever waits for the end runs now, so that the proof sees it; triggers that always fire wait as well
+    await session.run("set constraints all immediate");
     return written.map((one) => ({ ...one, deleted: one.deleted + (deleted.get(one.oid) ?? 0) }));
   } catch (error) {
     throw refusal(error, "the live database");
