@@ -3,8 +3,13 @@ import { defineConfig } from "vitest/config";
 
 const alias = { "#migrations": fileURLToPath(new URL("./migrations/index.ts", import.meta.url)) };
 
-/** They measure time, memory or what a machine can take: nothing else may run beside them. */
+/** They measure time or memory, or wait for what stalls: nothing else may run beside them. */
 const alone = [
+  "test/storage/s3.real.test.ts",
+  "test/storage/b2.real.test.ts",
+  "test/e2e/storages.test.ts",
+  "test/e2e/walFetch.test.ts",
+  "test/faults/concurrent.test.ts",
   "test/faults/memory.test.ts",
   "test/faults/follow.test.ts",
   "test/faults/signals.test.ts",
