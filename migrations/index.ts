@@ -1,5 +1,6 @@
 import type { Migration } from "kysely/migration";
 import { up as firstTables } from "./0001_first_tables.js";
+import { up as pinsDeliveriesRequests } from "./0002_pins_deliveries_requests.js";
 
 /**
  * Every migration by name; run in the order of their names, forward only. A released one is never edited:
@@ -7,4 +8,5 @@ import { up as firstTables } from "./0001_first_tables.js";
  */
 export const migrations: Record<string, Migration> = {
   "0001_first_tables": { up: firstTables },
+  "0002_pins_deliveries_requests": { up: pinsDeliveriesRequests },
 };

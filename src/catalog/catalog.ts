@@ -7,11 +7,15 @@ import type {
   Backup,
   BackupKind,
   BackupStatus,
+  Delivery,
   Drill,
+  JobRequest,
+  Pin,
   Restore,
   RestoreStatus,
   Run,
   Verification,
+  VerificationLevel,
 } from "../domain/backup.js";
 
 export interface BackupFilter {
@@ -52,6 +56,28 @@ export interface RunFilter {
   limit?: number;
 }
 
+export interface VerificationFilter {
+  backupId?: string;
+  level?: VerificationLevel;
+  storage?: string;
+  since?: string;
+  limit?: number;
+}
+
+export interface DeliveryFilter {
+  alertId?: string;
+  channel?: string;
+  status?: Delivery["status"][];
+  limit?: number;
+}
+
+export interface JobRequestFilter {
+  status?: JobRequest["status"][];
+  /** Only those that are due by then. */
+  dueBy?: string;
+  limit?: number;
+}
+
 export interface AuditCheck {
   entries: number;
   /** The id of the first entry that was changed, or before which one was removed or slipped in. */
@@ -77,6 +103,9 @@ export interface Catalog {
   saveAlert(alert: Alert): Promise<void>;
   saveRun(run: Run): Promise<void>;
   saveDrill(drill: Drill): Promise<void>;
+  savePin(pin: Pin): Promise<void>;
+  saveDelivery(delivery: Delivery): Promise<void>;
+  saveJobRequest(request: JobRequest): Promise<void>;
   /** Each entry is chained to the one before by its hash. The same entry twice is one; another under its id is conflict. */
   appendAudit(entry: AuditEntry): Promise<void>;
 
@@ -84,10 +113,17 @@ export interface Catalog {
   /** The newest usable backup of each tenant, of those named or of all. */
   lastOfTenants(ids: string[] | "all"): Promise<Backup[]>;
   restores(filter?: RestoreFilter): Promise<Restore[]>;
-  verifications(backupId: string): Promise<Verification[]>;
+  verifications(filter?: VerificationFilter): Promise<Verification[]>;
   alerts(filter?: AlertFilter): Promise<Alert[]>;
   runs(filter?: RunFilter): Promise<Run[]>;
   drills(runbook?: string): Promise<Drill[]>;
+  /** Those that hold: not removed, and not past their end at that time. */
+  pins(heldAt: string): Promise<Pin[]>;
+  deliveries(filter?: DeliveryFilter): Promise<Delivery[]>;
+  /** Soonest first. */
+  jobRequests(filter?: JobRequestFilter): Promise<JobRequest[]>;
+  /** Takes a waiting request, unless somebody else has: of several who try, exactly one is told true. */
+  claimJobRequest(id: string, by: string, at: string): Promise<boolean>;
   audit(limit?: number): Promise<AuditEntry[]>;
   checkAudit(): Promise<AuditCheck>;
 

@@ -21,6 +21,9 @@ export type Write =
   | "saveAlert"
   | "saveRun"
   | "saveDrill"
+  | "savePin"
+  | "saveDelivery"
+  | "saveJobRequest"
   | "appendAudit";
 
 /**
@@ -63,15 +66,23 @@ class JournaledCatalog implements Catalog {
   saveAlert: Catalog["saveAlert"] = (alert) => this.#write("saveAlert", alert);
   saveRun: Catalog["saveRun"] = (run) => this.#write("saveRun", run);
   saveDrill: Catalog["saveDrill"] = (drill) => this.#write("saveDrill", drill);
+  savePin: Catalog["savePin"] = (pin) => this.#write("savePin", pin);
+  saveDelivery: Catalog["saveDelivery"] = (delivery) => this.#write("saveDelivery", delivery);
+  saveJobRequest: Catalog["saveJobRequest"] = (request) => this.#write("saveJobRequest", request);
   appendAudit: Catalog["appendAudit"] = (entry) => this.#write("appendAudit", entry);
 
   backups: Catalog["backups"] = (filter) => this.#ask((catalog) => catalog.backups(filter));
   lastOfTenants: Catalog["lastOfTenants"] = (ids) => this.#ask((catalog) => catalog.lastOfTenants(ids));
   restores: Catalog["restores"] = (filter) => this.#ask((catalog) => catalog.restores(filter));
-  verifications: Catalog["verifications"] = (id) => this.#ask((catalog) => catalog.verifications(id));
+  verifications: Catalog["verifications"] = (filter) => this.#ask((catalog) => catalog.verifications(filter));
   alerts: Catalog["alerts"] = (filter) => this.#ask((catalog) => catalog.alerts(filter));
   runs: Catalog["runs"] = (filter) => this.#ask((catalog) => catalog.runs(filter));
   drills: Catalog["drills"] = (runbook) => this.#ask((catalog) => catalog.drills(runbook));
+  pins: Catalog["pins"] = (heldAt) => this.#ask((catalog) => catalog.pins(heldAt));
+  deliveries: Catalog["deliveries"] = (filter) => this.#ask((catalog) => catalog.deliveries(filter));
+  jobRequests: Catalog["jobRequests"] = (filter) => this.#ask((catalog) => catalog.jobRequests(filter));
+  claimJobRequest: Catalog["claimJobRequest"] = (id, by, at) =>
+    this.#ask((catalog) => catalog.claimJobRequest(id, by, at));
   audit: Catalog["audit"] = (limit) => this.#ask((catalog) => catalog.audit(limit));
   checkAudit = (): Promise<AuditCheck> => this.#ask((catalog) => catalog.checkAudit());
   migrate = (): Promise<string[]> => this.#ask((catalog) => catalog.migrate());

@@ -1,17 +1,49 @@
 import type { Transaction } from "kysely";
-import type { Alert, AuditEntry, Backup, Drill, Restore, Run, Verification } from "../domain/backup.js";
+import type {
+  Alert,
+  AuditEntry,
+  Backup,
+  Delivery,
+  Drill,
+  JobRequest,
+  Pin,
+  Restore,
+  Run,
+  Verification,
+} from "../domain/backup.js";
 import { appendToChain, checkChain } from "./audit.js";
 import { findBackups, lastOfTenants, saveBackups } from "./backups.js";
-import type { AlertFilter, AuditCheck, BackupFilter, Catalog, RestoreFilter, RunFilter } from "./catalog.js";
+import type {
+  AlertFilter,
+  AuditCheck,
+  BackupFilter,
+  Catalog,
+  DeliveryFilter,
+  JobRequestFilter,
+  RestoreFilter,
+  RunFilter,
+  VerificationFilter,
+} from "./catalog.js";
 import { type CatalogDatabase, reading } from "./database.js";
-import { alertQuery, restoreQuery, runQuery } from "./queries.js";
+import {
+  alertQuery,
+  deliveryQuery,
+  jobRequestQuery,
+  pinQuery,
+  restoreQuery,
+  runQuery,
+  verificationQuery,
+} from "./queries.js";
 import { upsert } from "./records.js";
-import { fromRow, plainText, toRow } from "./rows.js";
+import { fromRow, isoTime, plainText, toRow } from "./rows.js";
 import { migrateTables } from "./schema.js";
 import {
   alertLayout,
   auditLayout,
+  deliveryLayout,
   drillLayout,
+  jobRequestLayout,
+  pinLayout,
   restoreLayout,
   runLayout,
   type Tables,
@@ -54,6 +86,18 @@ export class KyselyCatalog implements Catalog {
     return this.#write((db) => upsert(db, "drills", [toRow(drillLayout, drill)]));
   }
 
+  savePin(pin: Pin): Promise<void> {
+    return this.#write((db) => upsert(db, "pins", [toRow(pinLayout, pin)]));
+  }
+
+  saveDelivery(delivery: Delivery): Promise<void> {
+    return this.#write((db) => upsert(db, "deliveries", [toRow(deliveryLayout, delivery)]));
+  }
+
+  saveJobRequest(request: JobRequest): Promise<void> {
+    return this.#write((db) => upsert(db, "job_requests", [toRow(jobRequestLayout, request)]));
+  }
+
   appendAudit(entry: AuditEntry): Promise<void> {
     return this.#write(async (db) => {
       await this.#database.lockAudit(db);
@@ -74,16 +118,8 @@ export class KyselyCatalog implements Catalog {
     return rows.map((row) => fromRow(restoreLayout, row));
   }
 
-  async verifications(backupId: string): Promise<Verification[]> {
-    const rows = await this.#guard((db) =>
-      db
-        .selectFrom("verifications")
-        .selectAll()
-        .where("backup_id", "=", plainText(backupId))
-        .orderBy("checked_at", "desc")
-        .orderBy("id", "desc")
-        .execute(),
-    );
+  async verifications(filter: VerificationFilter = {}): Promise<Verification[]> {
+    const rows = await this.#guard((db) => verificationQuery(db, filter).execute());
     return rows.map((row) => fromRow(verificationLayout, row));
   }
 
@@ -103,6 +139,33 @@ export class KyselyCatalog implements Catalog {
       return (runbook === undefined ? all : all.where("runbook", "=", plainText(runbook))).execute();
     });
     return rows.map((row) => fromRow(drillLayout, row));
+  }
+
+  async pins(heldAt: string): Promise<Pin[]> {
+    const rows = await this.#guard((db) => pinQuery(db, heldAt).execute());
+    return rows.map((row) => fromRow(pinLayout, row));
+  }
+
+  async deliveries(filter: DeliveryFilter = {}): Promise<Delivery[]> {
+    const rows = await this.#guard((db) => deliveryQuery(db, filter).execute());
+    return rows.map((row) => fromRow(deliveryLayout, row));
+  }
+
+  async jobRequests(filter: JobRequestFilter = {}): Promise<JobRequest[]> {
+    const rows = await this.#guard((db) => jobRequestQuery(db, filter).execute());
+    return rows.map((row) => fromRow(jobRequestLayout, row));
+  }
+
+  async claimJobRequest(id: string, by: string, at: string): Promise<boolean> {
+    const result = await this.#guard((db) =>
+      db
+        .updateTable("job_requests")
+        .set({ status: "claimed", claimed_by: plainText(by), claimed_at: isoTime(at) })
+        .where("id", "=", plainText(id))
+        .where("status", "=", "waiting")
+        .executeTakeFirst(),
+    );
+    return Number(result.numUpdatedRows) === 1;
   }
 
   async audit(limit?: number): Promise<AuditEntry[]> {

@@ -1,5 +1,13 @@
 import type { Kysely, SelectQueryBuilder } from "kysely";
-import type { AlertFilter, BackupFilter, RestoreFilter, RunFilter } from "./catalog.js";
+import type {
+  AlertFilter,
+  BackupFilter,
+  DeliveryFilter,
+  JobRequestFilter,
+  RestoreFilter,
+  RunFilter,
+  VerificationFilter,
+} from "./catalog.js";
 import { isoTime, plainText } from "./rows.js";
 import type { Tables } from "./tables.js";
 
@@ -67,6 +75,42 @@ export function runQuery(db: Kysely<Tables>, filter: RunFilter): Query<"runs"> {
   let query = db.selectFrom("runs").selectAll().orderBy("started_at", "desc").orderBy("id", "desc");
   if (job !== undefined) query = query.where("job", "=", plainText(job));
   if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+export function verificationQuery(db: Kysely<Tables>, filter: VerificationFilter): Query<"verifications"> {
+  const { backupId, level, storage, since, limit } = filter;
+  let query = db.selectFrom("verifications").selectAll().orderBy("checked_at", "desc").orderBy("id", "desc");
+  if (backupId !== undefined) query = query.where("backup_id", "=", plainText(backupId));
+  if (level !== undefined) query = query.where("level", "=", level);
+  if (storage !== undefined) query = query.where("storage", "=", plainText(storage));
+  if (since !== undefined) query = query.where("checked_at", ">=", isoTime(since));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+export const pinQuery = (db: Kysely<Tables>, heldAt: string): Query<"pins"> =>
+  db
+    .selectFrom("pins")
+    .selectAll()
+    .where("removed_at", "is", null)
+    .where((is) => is.or([is("until", "is", null), is("until", ">", isoTime(heldAt))]))
+    .orderBy("created_at", "desc")
+    .orderBy("id", "desc");
+
+export function deliveryQuery(db: Kysely<Tables>, filter: DeliveryFilter): Query<"deliveries"> {
+  const { alertId, channel, status, limit } = filter;
+  let query = db.selectFrom("deliveries").selectAll().orderBy("created_at", "desc").orderBy("id", "desc");
+  if (alertId !== undefined) query = query.where("alert_id", "=", plainText(alertId));
+  if (channel !== undefined) query = query.where("channel", "=", plainText(channel));
+  if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  return limit === undefined ? query : query.limit(limit);
+}
+
+export function jobRequestQuery(db: Kysely<Tables>, filter: JobRequestFilter): Query<"job_requests"> {
+  const { status, dueBy, limit } = filter;
+  let query = db.selectFrom("job_requests").selectAll().orderBy("due_at").orderBy("id");
+  if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  if (dueBy !== undefined) query = query.where("due_at", "<=", isoTime(dueBy));
   return limit === undefined ? query : query.limit(limit);
 }
 

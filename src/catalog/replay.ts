@@ -15,6 +15,9 @@ const WRITES: Record<Write, true> = {
   saveAlert: true,
   saveRun: true,
   saveDrill: true,
+  savePin: true,
+  saveDelivery: true,
+  saveJobRequest: true,
   appendAudit: true,
 };
 

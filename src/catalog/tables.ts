@@ -1,4 +1,16 @@
-import type { Alert, AuditEntry, Backup, Copy, Drill, Restore, Run, Verification } from "../domain/backup.js";
+import type {
+  Alert,
+  AuditEntry,
+  Backup,
+  Copy,
+  Delivery,
+  Drill,
+  JobRequest,
+  Pin,
+  Restore,
+  Run,
+  Verification,
+} from "../domain/backup.js";
 
 type Snake<Text extends string> = Text extends `${infer Letter}${infer Rest}`
   ? `${Letter extends Lowercase<Letter> ? Letter : `_${Lowercase<Letter>}`}${Snake<Rest>}`
@@ -39,6 +51,9 @@ export interface Tables {
   runs: Row<Run>;
   drills: Row<Drill>;
   audit: Row<AuditEntry> & AuditLink;
+  pins: Row<Pin>;
+  deliveries: Row<Delivery>;
+  job_requests: Row<JobRequest>;
 }
 
 export const backupLayout: Layout<BackupHead> = {
@@ -165,4 +180,44 @@ export const auditLayout: Layout<AuditEntry> = {
   action: "text",
   subject: "text",
   detail: "json",
+};
+
+export const pinLayout: Layout<Pin> = {
+  id: "text",
+  backupId: "text",
+  reason: "text",
+  until: "time",
+  createdAt: "time",
+  createdBy: "text",
+  removedAt: "time",
+  removedBy: "text",
+};
+
+export const deliveryLayout: Layout<Delivery> = {
+  id: "text",
+  alertId: "text",
+  channel: "text",
+  event: "text",
+  status: "text",
+  payload: "json",
+  attempts: "number",
+  nextAttemptAt: "time",
+  createdAt: "time",
+  sentAt: "time",
+  error: "text",
+};
+
+export const jobRequestLayout: Layout<JobRequest> = {
+  id: "text",
+  job: "text",
+  args: "json",
+  dueAt: "time",
+  status: "text",
+  createdAt: "time",
+  createdBy: "text",
+  claimedAt: "time",
+  claimedBy: "text",
+  finishedAt: "time",
+  exitCode: "number",
+  error: "text",
 };

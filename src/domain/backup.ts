@@ -163,3 +163,50 @@ export interface AuditEntry {
   subject: string;
   detail: Record<string, unknown>;
 }
+
+/** A backup that cleanup must leave alone, whatever the retention says. */
+export interface Pin {
+  id: string;
+  backupId: string;
+  reason: string;
+  /** Null: until somebody takes it off. */
+  until: string | null;
+  createdAt: string;
+  createdBy: string;
+  removedAt: string | null;
+  removedBy: string | null;
+}
+
+export type DeliveryEvent = "raised" | "reminder" | "resolved" | "test";
+
+/** One message on its way to one channel. Waiting ones are the outbox. */
+export interface Delivery {
+  id: string;
+  alertId: string | null;
+  channel: string;
+  event: DeliveryEvent;
+  status: "waiting" | "sent" | "failed";
+  payload: Record<string, unknown>;
+  attempts: number;
+  nextAttemptAt: string | null;
+  createdAt: string;
+  sentAt: string | null;
+  error: string | null;
+}
+
+/** A job that somebody wants to be run once, at a time of his choice. */
+export interface JobRequest {
+  id: string;
+  job: string;
+  /** The command line behind `jbackup`. */
+  args: string[];
+  dueAt: string;
+  status: "waiting" | "claimed" | "done" | "failed" | "cancelled";
+  createdAt: string;
+  createdBy: string;
+  claimedAt: string | null;
+  claimedBy: string | null;
+  finishedAt: string | null;
+  exitCode: number | null;
+  error: string | null;
+}

@@ -82,7 +82,7 @@ export async function showBackup(site: Site, reference: string): Promise<ShownBa
   const backup = await recordFor(site, reference);
   const [inside, verifications, restores, alerts] = await Promise.all([
     insideOf(site, backup),
-    site.catalog.verifications(backup.id),
+    site.catalog.verifications({ backupId: backup.id }),
     site.catalog.restores({ backupId: backup.id }),
     site.catalog.alerts({ backupId: backup.id }),
   ]);

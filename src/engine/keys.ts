@@ -5,6 +5,7 @@ import { parseManifestKey } from "../domain/reference.js";
 import { parseEpochKey } from "../domain/wal.js";
 import type { Storage } from "../storage/storage.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
+import { recordAudit } from "./audit.js";
 import { findBackup, readManifest } from "./findBackup.js";
 import { kitText } from "./recoveryKit.js";
 import { type RunContext, withRun } from "./run.js";
@@ -66,14 +67,7 @@ export async function testKeys(site: Site, reference: string): Promise<KeyTest> 
       hint: `name in keys.identity the private key of ${opened.map(({ recipient }) => recipient).join(" or ")}`,
     });
   }
-  await site.catalog.appendAudit({
-    id: site.newId(),
-    at: site.clock.now().toISOString(),
-    actor: `${site.environment.user}@${site.environment.host}`,
-    action: "keys.test",
-    subject: backupId,
-    detail: { opened },
-  });
+  await recordAudit(site, "keys.test", backupId, { opened });
   return { backupId, opened };
 }
 
@@ -126,13 +120,9 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
       }
       site.report.progressEnd();
     }
-    await site.catalog.appendAudit({
-      id: site.newId(),
-      at: site.clock.now().toISOString(),
-      actor: run.by,
-      action: "keys.rotate",
-      subject: site.config.site,
-      detail: { rewrapped: wrapped.size, failed: failed.length },
+    await recordAudit(site, "keys.rotate", site.config.site, {
+      rewrapped: wrapped.size,
+      failed: failed.length,
     });
     return { rewrapped: wrapped.size, failed };
   };

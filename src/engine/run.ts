@@ -1,6 +1,7 @@
 import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
 import { raiseAlert } from "./alert.js";
+import { actorOf } from "./audit.js";
 import { completedAfterAll } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
 import type { Site } from "./site.js";
@@ -101,7 +102,7 @@ export async function withRun<Result>(
       const result = await work({
         id: row.id,
         startedAt,
-        by: `${site.environment.user}@${site.environment.host}`,
+        by: actorOf(site),
         settleKilled: () => markInterrupted(site, job, row.id),
       });
       await end("succeeded", null);

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Catalog } from "../../src/catalog/catalog.js";
 import { openCatalog } from "../../src/catalog/catalogs.js";
-import type { Backup } from "../../src/domain/backup.js";
+import type { Backup, JobRequest, Pin } from "../../src/domain/backup.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { catalogPlans } from "./catalogPlans.js";
 import { catalogQueries } from "./catalogQueries.js";
@@ -13,7 +13,10 @@ import {
   anyAlert,
   anyAuditEntry,
   anyBackup,
+  anyDelivery,
   anyDrill,
+  anyJobRequest,
+  anyPin,
   anyRestore,
   anyRun,
   anyVerification,
@@ -88,7 +91,7 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
           anyVerification.filter((verification) => verification.backupId !== null),
           (verification) => catalog.saveVerification(verification),
           async (verification) =>
-            withId(await catalog.verifications(String(verification.backupId)), verification),
+            withId(await catalog.verifications({ backupId: String(verification.backupId) }), verification),
         ));
       it("an alert", () =>
         holds(
@@ -108,6 +111,25 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
           (drill) => catalog.saveDrill(drill),
           async (drill) => withId(await catalog.drills(drill.runbook), drill),
         ));
+      it("a pin", () =>
+        holds(
+          anyPin.map((pin): Pin => ({ ...pin, removedAt: null, until: null })),
+          (pin) => catalog.savePin(pin),
+          async (pin) => withId(await catalog.pins(pin.createdAt), pin),
+        ));
+      it("a delivery", () =>
+        holds(
+          anyDelivery,
+          (delivery) => catalog.saveDelivery(delivery),
+          async (delivery) => withId(await catalog.deliveries({ status: [delivery.status] }), delivery),
+        ));
+      it("a job request", () =>
+        holds(
+          anyJobRequest,
+          (request) => catalog.saveJobRequest(request),
+          async (request) =>
+            withId(await catalog.jobRequests({ status: [request.status], dueBy: request.dueAt }), request),
+        ));
       it("an audit entry, and its chain holds", async () => {
         await holds(
           anyAuditEntry,
@@ -116,6 +138,54 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
         );
         expect(await catalog.checkAudit()).toMatchObject({ brokenAt: null });
       });
+    });
+
+    it("answers only the pins that hold at a time", async () => {
+      const pin = (id: string, change: Partial<Pin>): Pin => ({
+        id,
+        backupId: "b",
+        reason: "audit",
+        until: null,
+        createdAt: "2026-11-20T02:00:00.000Z",
+        createdBy: "ops",
+        removedAt: null,
+        removedBy: null,
+        ...change,
+      });
+      await catalog.savePin(pin("held-1", {}));
+      await catalog.savePin(pin("held-2", { until: "2026-12-01T00:00:00.001Z" }));
+      await catalog.savePin(pin("held-3", { until: "2026-12-01T00:00:00.000Z" }));
+      await catalog.savePin(pin("held-4", { removedAt: "2026-11-21T00:00:00.000Z", removedBy: "ops" }));
+      const held = (await catalog.pins("2026-12-01T00:00:00Z")).map(({ id }) => id);
+      expect(held.filter((id) => id.startsWith("held-"))).toEqual(["held-2", "held-1"]);
+    });
+
+    it("gives a job request to exactly one of several who want it", async () => {
+      const request: JobRequest = {
+        id: "claimed-1",
+        job: "backup-full",
+        args: ["backup", "full"],
+        dueAt: "2026-11-20T02:00:00.000Z",
+        status: "waiting",
+        createdAt: "2026-11-20T01:00:00.000Z",
+        createdBy: "ops",
+        claimedAt: null,
+        claimedBy: null,
+        finishedAt: null,
+        exitCode: null,
+        error: null,
+      };
+      await catalog.saveJobRequest(request);
+      const at = "2026-11-20T02:00:01.000Z";
+      const claims = await Promise.all(
+        ["a", "b", "c", "d"].map((who) => catalog.claimJobRequest("claimed-1", who, at)),
+      );
+      expect(claims.filter(Boolean)).toHaveLength(1);
+      const [claimed] = (await catalog.jobRequests({ status: ["claimed"] })).filter(
+        ({ id }) => id === "claimed-1",
+      );
+      expect(claimed?.claimedBy).toBe("abcd"[claims.indexOf(true)]);
+      expect(await catalog.claimJobRequest("nobody", "a", at)).toBe(false);
     });
 
     it("replaces what no database can hold, the same way everywhere", async () => {

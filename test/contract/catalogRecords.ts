@@ -5,7 +5,10 @@ import type {
   AuditEntry,
   Backup,
   Copy,
+  Delivery,
   Drill,
+  JobRequest,
+  Pin,
   Restore,
   Run,
   Verification,
@@ -147,6 +150,46 @@ export const anyDrill = record<Drill>({
   steps: fc.array(json, { maxLength: 3 }),
   initiatedBy: text,
   metadata,
+});
+
+export const anyPin = record<Pin>({
+  id,
+  backupId: text,
+  reason: text,
+  until: maybe(time),
+  createdAt: time,
+  createdBy: text,
+  removedAt: maybe(time),
+  removedBy: maybe(text),
+});
+
+export const anyDelivery = record<Delivery>({
+  id,
+  alertId: maybe(text),
+  channel: text,
+  event: fc.constantFrom("raised", "reminder", "resolved", "test"),
+  status: fc.constantFrom("waiting", "sent", "failed"),
+  payload: metadata,
+  attempts: fc.nat({ max: 1_000 }),
+  nextAttemptAt: maybe(time),
+  createdAt: time,
+  sentAt: maybe(time),
+  error: maybe(text),
+});
+
+export const anyJobRequest = record<JobRequest>({
+  id,
+  job: text,
+  args: fc.array(text, { maxLength: 4 }),
+  dueAt: time,
+  status: fc.constantFrom("waiting", "claimed", "done", "failed", "cancelled"),
+  createdAt: time,
+  createdBy: text,
+  claimedAt: maybe(time),
+  claimedBy: maybe(text),
+  finishedAt: maybe(time),
+  exitCode: maybe(fc.nat({ max: 255 })),
+  error: maybe(text),
 });
 
 export const anyAuditEntry = record<AuditEntry>({

@@ -2,6 +2,7 @@ import type { Restore } from "../../domain/backup.js";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { RestorePlan } from "../../domain/restorePlan.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
+import { recordAudit } from "../audit.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
 import type { Outcome } from "./outcome.js";
@@ -45,7 +46,7 @@ export async function recorded(
     metadata: { way: planned.way, ...metadata },
   };
   await site.catalog.saveRestore(started);
-  await audit(site, run, "restore.start", started);
+  await audit(site, "restore.start", started);
   site.step("restore-recorded");
   const end = (rest: Partial<Restore>): Restore => {
     const finishedAt = site.clock.now();
@@ -66,14 +67,14 @@ export async function recorded(
       metadata: { ...started.metadata, ...outcome.metadata },
     });
     await site.catalog.saveRestore(done);
-    await audit(site, run, "restore.done", done);
+    await audit(site, "restore.done", done);
     await resolveAlert(site, `failed:${JOB}`, `a restore into ${planned.target} succeeded`);
     await resolveAlert(site, `interrupted:${JOB}`, `a restore into ${planned.target} succeeded`);
     return done;
   } catch (error) {
     const failed = end({ status: site.signal.aborted ? "cancelled" : "failed", error: reasonOf(error) });
     await site.catalog.saveRestore(failed);
-    await audit(site, run, "restore.failed", failed);
+    await audit(site, "restore.failed", failed);
     if (!site.signal.aborted)
       await raiseAlert(site, {
         type: "RESTORE_FAILURE",
@@ -89,17 +90,10 @@ export async function recorded(
   }
 }
 
-const audit = (site: Site, run: RunContext, action: string, restored: Restore): Promise<void> =>
-  site.catalog.appendAudit({
-    id: site.newId(),
-    at: site.clock.now().toISOString(),
-    actor: run.by,
-    action,
-    subject: restored.target,
-    detail: {
-      restoreId: restored.id,
-      backupId: restored.backupId,
-      reason: restored.reason,
-      error: restored.error,
-    },
+const audit = (site: Site, action: string, restored: Restore): Promise<void> =>
+  recordAudit(site, action, restored.target, {
+    restoreId: restored.id,
+    backupId: restored.backupId,
+    reason: restored.reason,
+    error: restored.error,
   });
