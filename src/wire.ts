@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
 import { type Config, type Environment, loadConfig } from "./config/config.js";
+import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
 import type { DemoResult } from "./engine/demo/demo.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
@@ -36,6 +37,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   ]);
   const catalogUrl = await config.catalogUrl();
   let opened: Promise<OpenedStorage[]> | undefined;
+  let deleting: Promise<OpenedStorage[]> | undefined;
   let server: Promise<Postgres> | undefined;
   const catalog: Catalog = withJournal(
     () => openCatalog(catalogUrl.reveal(), { clock: systemClock }),
@@ -61,27 +63,51 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     recoverScript: RECOVER_SCRIPT,
     newId: () => uuid7(systemClock),
     storages: () => {
-      opened ??= openAll(config, environment, storages.openStorage);
+      opened ??= openAll(config.storages, environment, storages.openStorage);
       return opened;
+    },
+    deletingStorages: async () => {
+      deleting ??= openDeleting(config, environment, storages.openStorage);
+      const own = await deleting;
+      opened ??= openAll(config.storages, environment, storages.openStorage);
+      return (await opened).map((entry) => own.find(({ name }) => name === entry.name) ?? entry);
     },
     postgres: () => {
       server ??= openServer(config, environment, signal, onSecret);
       return server;
     },
     clusters: () => import("./postgres/postgres.js"),
+    openChannel: async (channel) => (await import("./alerts/alerts.js")).openChannel(channel),
+    ping: async (url, limit) => (await import("./alerts/alerts.js")).ping(url, limit),
     aside: startAside,
     step: (name) => {
       if (environment.stopAt === name) process.kill(process.pid, "SIGSTOP");
     },
     close: async () => {
       await catalog.close();
-      for (const entry of (await opened?.catch(() => [])) ?? []) await entry.storage?.close();
+      for (const some of [opened, deleting])
+        for (const entry of (await some?.catch(() => [])) ?? []) await entry.storage?.close();
     },
   };
 }
 
+const openDeleting = (
+  { storages }: Config,
+  environment: Environment,
+  open: typeof import("./storage/storages.js").openStorage,
+): Promise<OpenedStorage[]> =>
+  openAll(
+    storages.flatMap((storage): StorageConfig[] => {
+      if (storage.kind === "s3" && storage.cleanup) return [{ ...storage, ...storage.cleanup }];
+      if (storage.kind === "b2" && storage.cleanup) return [{ ...storage, ...storage.cleanup }];
+      return [];
+    }),
+    environment,
+    open,
+  );
+
 async function openAll(
-  config: Config,
+  wanted: StorageConfig[],
   { storageIdleMs }: Environment,
   open: typeof import("./storage/storages.js").openStorage,
 ): Promise<OpenedStorage[]> {
@@ -91,7 +117,7 @@ async function openAll(
     ...(storageIdleMs === undefined ? {} : { idleMs: storageIdleMs }),
   };
   return Promise.all(
-    config.storages.map(async (storage): Promise<OpenedStorage> => {
+    wanted.map(async (storage): Promise<OpenedStorage> => {
       const { name, kind } = storage;
       try {
         return { name, kind, storage: await open(storage, options) };

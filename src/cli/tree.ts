@@ -24,6 +24,7 @@ export const GROUPS: CommandGroup[] = [
   { name: "tenants", summary: "whose rows are whose, and what is kept of each tenant" },
   { name: "keys", summary: "the keys that seal, open and sign backups" },
   { name: "catalog", summary: "the index of what was done" },
+  { name: "audit", summary: "the log of who did what, chained so that no change goes unseen" },
   { name: "storages", summary: "the places where backups are kept" },
   { name: "config", summary: "the configuration file" },
 ];
@@ -205,6 +206,38 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/verify.js"),
   },
   {
+    usage: "cleanup",
+    summary: "remove what no retention rule keeps",
+    options: [
+      ["--dry-run", "show what would be kept and removed, with the reasons, and change nothing"],
+      ["--confirm <site>", "the site's name, when more than a fifth of a storage's backups would go"],
+    ],
+    examples: [
+      ["jbackup cleanup --dry-run", "every backup in every storage, and why it stays or goes"],
+      ["jbackup cleanup", "for cron, every day"],
+    ],
+    exits: [0, 1, 2, 3, 10, 11, 13, 16, 130, 143],
+    load: () => import("./commands/cleanup.js"),
+  },
+  {
+    usage: "pin <backup>",
+    summary: "hold a backup, whatever the retention says",
+    options: [
+      ["--reason <text>", "why; for whoever finds it later"],
+      ["--until <time>", "a day, a time with its zone, or a span such as 90d (default: until unpin)"],
+    ],
+    examples: [['jbackup pin full-20261120 --reason "audit 2026" --until 2027-12-31', "with an end"]],
+    exits: [0, 1, 2, 10],
+    load: () => import("./commands/pin.js"),
+  },
+  {
+    usage: "unpin <backup>",
+    summary: "let the retention decide again",
+    examples: [["jbackup unpin full-20261120", "the next cleanup may remove it"]],
+    exits: [0, 1, 2, 10],
+    load: () => import("./commands/unpin.js"),
+  },
+  {
     usage: "list",
     summary: "the backups there are",
     options: [
@@ -241,18 +274,47 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/restores.js"),
   },
   {
-    usage: "alerts",
-    summary: "what went wrong and is not yet resolved",
+    usage: "alerts [action] [id]",
+    summary: "what went wrong and is not yet resolved; ack, resolve, test, check",
     options: [
       ["--status <status>", "active, acknowledged, resolved, or all (default: active and acknowledged)"],
+      ["--note <text>", "with ack and resolve: what is being done, or was"],
       ...LIST_OPTIONS,
     ],
     examples: [
       ["jbackup alerts", "open troubles"],
-      ["jbackup alerts --status all --since 7d", "with the resolved ones of a week"],
+      [
+        'jbackup alerts ack 019ac... --note "new disk ordered"',
+        "somebody takes care of it: no more reminders",
+      ],
+      ["jbackup alerts test", "a message through every channel"],
+      ["jbackup alerts check", "look for runs that are missing, and send what waits; for cron"],
     ],
-    exits: [0, 1, 2],
+    exits: [0, 1, 2, 10],
     load: () => import("./commands/alerts.js"),
+  },
+  {
+    usage: "audit show",
+    summary: "who did what: restores, deletions, keys, acknowledgements",
+    options: [["--limit <n>", "at most so many, newest first (default 50)"]],
+    examples: [["jbackup audit show --limit 20", "the newest 20 entries"]],
+    exits: [0, 1, 2],
+    load: async () => ({ run: (await import("./commands/audit.js")).show }),
+  },
+  {
+    usage: "audit check",
+    summary: "prove that no entry was changed or removed",
+    examples: [["jbackup audit check --json | jq .head", "keep the head elsewhere"]],
+    exits: [0, 1, 2, 4],
+    load: async () => ({ run: (await import("./commands/audit.js")).check }),
+  },
+  {
+    usage: "audit export",
+    summary: "every entry as a line of JSON",
+    options: [["--out <file>", "into this file (default: standard output)"]],
+    examples: [["jbackup audit export --out audit.jsonl", "for the system that keeps logs"]],
+    exits: [0, 1, 2],
+    load: async () => ({ run: (await import("./commands/audit.js")).exportAll }),
   },
   {
     usage: "tenants list",

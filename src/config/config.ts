@@ -1,4 +1,4 @@
-import type { Compression, LazySecret, StorageConfig } from "../domain/config.js";
+import type { ChannelConfig, Compression, LazySecret, StorageConfig } from "../domain/config.js";
 import type { RetentionPolicy, Settings } from "./settings.js";
 
 export { type DescribedValue, describeConfig } from "./describe.js";
@@ -36,11 +36,21 @@ export function secretsOf(config: Config): LazySecret[] {
     ...keys.recipients.flatMap((recipient) =>
       recipient.kind === "passphrase" ? [recipient.passphrase] : [],
     ),
+    ...config.alerts.channels.flatMap((channel) => {
+      if (channel.kind === "email") return [channel.smtpUrl];
+      if (channel.kind === "sms") return [channel.accountId, channel.token];
+      return channel.secret === null ? [channel.url] : [channel.url, channel.secret];
+    }),
+    ...Object.values(config.alerts.heartbeats),
     ...config.storages.flatMap((storage) => {
       if (storage.kind === "local") return [];
-      return storage.kind === "s3"
-        ? [storage.accessKeyId, storage.secretAccessKey]
-        : [storage.keyId, storage.applicationKey];
+      const { cleanup } = storage;
+      return [
+        ...(storage.kind === "s3"
+          ? [storage.accessKeyId, storage.secretAccessKey]
+          : [storage.keyId, storage.applicationKey]),
+        ...(cleanup === undefined ? [] : Object.values(cleanup)),
+      ];
     }),
   ];
 }
@@ -64,6 +74,12 @@ export interface Config {
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
   objectives: { rtoMs: number; rpoMs: number };
   schedule: Settings["schedule"];
+  alerts: {
+    channels: ChannelConfig[];
+    reminderEveryMs: number;
+    /** Where the start and the end of a job are told, by its name in the schedule. */
+    heartbeats: Partial<Record<keyof Settings["schedule"], LazySecret>>;
+  };
   hooks: Settings["hooks"];
   /** Things that work but should be looked at. */
   warnings: string[];

@@ -1,6 +1,6 @@
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { LineCounter, parseDocument } from "yaml";
-import type { StorageConfig } from "../domain/config.js";
+import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { JBackupError } from "../domain/errors.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -143,6 +143,19 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
         message: "an empty policy would keep nothing; give within, last, daily, ...",
       });
   }
+  const channels = settings.alerts.channels.map(({ name }) => name);
+  settings.alerts.channels.forEach((channel, index) => {
+    if (channels.indexOf(channel.name) !== index)
+      problems.push({
+        path: ["alerts", "channels", index, "name"],
+        message: `the name "${channel.name}" is used twice`,
+      });
+    if (channel.kind === "sms" && (channel.to.length === 0 || channel.from === ""))
+      problems.push({
+        path: ["alerts", "channels", index],
+        message: "an sms channel needs from and to, as +15551234567",
+      });
+  });
   const keys = settings.keys;
   if (keys?.recipients && !keys.signing)
     problems.push({
@@ -206,19 +219,64 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
       };
     }
     if (storage.kind === "s3") {
-      return {
-        ...storage,
-        accessKeyId: secret(storage.accessKeyId, "accessKeyId"),
-        secretAccessKey: secret(storage.secretAccessKey, "secretAccessKey"),
-      };
+      const { cleanup, ...rest } = storage;
+      const keys = (from: { accessKeyId: SecretSource; secretAccessKey: SecretSource }, at: string) => ({
+        accessKeyId: secret(from.accessKeyId, `${at}accessKeyId`),
+        secretAccessKey: secret(from.secretAccessKey, `${at}secretAccessKey`),
+      });
+      return { ...rest, ...keys(storage, ""), ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}) };
     }
+    const { cleanup, ...rest } = storage;
+    const keys = (from: { keyId: SecretSource; applicationKey: SecretSource }, at: string) => ({
+      keyId: secret(from.keyId, `${at}keyId`),
+      applicationKey: secret(from.applicationKey, `${at}applicationKey`),
+    });
     return {
-      ...storage,
+      ...rest,
       endpoint: storage.endpoint,
-      keyId: secret(storage.keyId, "keyId"),
-      applicationKey: secret(storage.applicationKey, "applicationKey"),
+      ...keys(storage, ""),
+      ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
     };
   });
+}
+
+function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] {
+  const { channels, reminderEvery, heartbeats = {} } = settings.alerts;
+  return {
+    channels: channels.map((channel): ChannelConfig => {
+      const { name, atLeast } = channel;
+      const secret = (source: SecretSource, key: string) =>
+        lazySecret(source, `alerts.channels ${name}: ${key}`, context);
+      if (channel.kind === "email") {
+        const { smtp, to } = channel;
+        return {
+          kind: "email",
+          name,
+          atLeast,
+          to,
+          from: smtp.from ?? null,
+          smtpUrl: secret(smtp.url, "smtp.url"),
+        };
+      }
+      if (channel.kind === "webhook") {
+        const { url, secret: key, format } = channel;
+        const signing = key === undefined ? null : secret(key, "secret");
+        return { kind: "webhook", name, atLeast, format, url: secret(url, "url"), secret: signing };
+      }
+      const { endpoint, from, to } = channel;
+      const keys = {
+        accountId: secret(channel.accountId, "accountId"),
+        token: secret(channel.token, "token"),
+      };
+      return { kind: "sms", name, atLeast, endpoint, from, to, ...keys };
+    }),
+    reminderEveryMs: milliseconds(reminderEvery),
+    heartbeats: Object.fromEntries(
+      Object.entries(heartbeats).flatMap(([job, beat]) =>
+        beat === undefined ? [] : [[job, lazySecret(beat.url, `alerts.heartbeats.${job}.url`, context)]],
+      ),
+    ),
+  };
 }
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
@@ -279,6 +337,7 @@ export async function parseConfig(
       rpoMs: milliseconds(settings.objectives.rpo),
     },
     schedule: settings.schedule,
+    alerts: alertsOf(settings, context),
     hooks: settings.hooks,
     warnings: [],
   };

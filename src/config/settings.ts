@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseCron } from "../domain/cron.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import type { SecretSource } from "./secrets.js";
@@ -97,6 +98,7 @@ const storage = z.discriminatedUnion(
       region: text.default("auto"),
       accessKeyId: secret,
       secretAccessKey: secret,
+      cleanup: object({ accessKeyId: secret, secretAccessKey: secret }).optional(),
     }),
     object({
       kind: z.literal("b2"),
@@ -106,6 +108,7 @@ const storage = z.discriminatedUnion(
       prefix: keyPrefix.default(""),
       keyId: secret,
       applicationKey: secret,
+      cleanup: object({ keyId: secret, applicationKey: secret }).optional(),
     }),
   ],
   {
@@ -129,14 +132,24 @@ const policy = object({
   yearly: count,
 });
 
-const cron = text.refine(
-  (value) => value.trim().split(/\s+/).length === 5,
-  'expected five cron fields such as "0 2 * * *"',
-);
+const cron = text.check((context) => {
+  const parsed = parseCron(context.value);
+  if (!parsed.ok) context.issues.push({ code: "custom", message: parsed.problem, input: context.value });
+});
 const severity = z.enum(
   ["info", "warning", "error", "critical"],
   "expected info, warning, error or critical",
 );
+const heartbeat = object({ url: secret }).optional();
+const heartbeats = {
+  full: heartbeat,
+  tenant: heartbeat,
+  wal: heartbeat,
+  config: heartbeat,
+  verify: heartbeat,
+  cleanup: heartbeat,
+  testRestore: heartbeat,
+};
 const channelBase = { name, atLeast: severity.default("warning") };
 const channel = z.discriminatedUnion(
   "kind",
@@ -158,11 +171,11 @@ const channel = z.discriminatedUnion(
       ...channelBase,
       kind: z.literal("sms"),
       provider: z.literal("twilio"),
-      endpoint: url.optional(),
-      accountId: secret.optional(),
-      token: secret.optional(),
-      from: text.optional(),
-      to: z.array(text).optional(),
+      endpoint: url.default("https://api.twilio.com"),
+      accountId: secret.default({ env: "TWILIO_ACCOUNT_SID" }),
+      token: secret.default({ env: "TWILIO_AUTH_TOKEN" }),
+      from: text.default(""),
+      to: z.array(text).default([]),
     }),
   ],
   { error: () => "expected a channel of kind email, webhook or sms" },
@@ -235,7 +248,11 @@ export const settingsSchema = object({
     cleanup: cron.optional(),
     testRestore: cron.optional(),
   }).default({}),
-  alerts: object({ channels: z.array(channel).default([]) }).default({ channels: [] }),
+  alerts: object({
+    channels: z.array(channel).default([]),
+    reminderEvery: duration.default("24h"),
+    heartbeats: object(heartbeats).optional(),
+  }).default({ channels: [], reminderEvery: "24h" }),
   hooks: object({
     beforeBackup: z.array(text).default([]),
     afterBackup: z.array(text).default([]),

@@ -41,6 +41,10 @@ export interface Backup {
   metadata: Record<string, unknown>;
 }
 
+/** Whether anything of it is left: cleanup may have removed every copy. */
+export const isHeld = ({ copies }: Pick<Backup, "copies">): boolean =>
+  copies.length === 0 || copies.some(({ status }) => status !== "removed");
+
 export type RestoreMode = "full" | "merge" | "pitr";
 export type RestoreStatus = "in_progress" | "completed" | "failed" | "cancelled";
 

@@ -1,3 +1,4 @@
+import type { AlertSeverity } from "./backup.js";
 import type { Secret } from "./secret.js";
 
 /** Where a secret comes from is decided by the configuration; it is fetched when first needed, once. */
@@ -25,6 +26,8 @@ export interface S3StorageConfig {
   region: string;
   accessKeyId: LazySecret;
   secretAccessKey: LazySecret;
+  /** Who may delete, when that is somebody else. */
+  cleanup?: { accessKeyId: LazySecret; secretAccessKey: LazySecret };
 }
 
 export interface B2StorageConfig {
@@ -36,6 +39,38 @@ export interface B2StorageConfig {
   prefix: string;
   keyId: LazySecret;
   applicationKey: LazySecret;
+  cleanup?: { keyId: LazySecret; applicationKey: LazySecret };
 }
 
 export type StorageConfig = LocalStorageConfig | S3StorageConfig | B2StorageConfig;
+
+interface ChannelBase {
+  name: string;
+  /** Alerts below this are not told there. */
+  atLeast: AlertSeverity;
+}
+
+export interface EmailChannelConfig extends ChannelBase {
+  kind: "email";
+  smtpUrl: LazySecret;
+  from: string | null;
+  to: string[];
+}
+
+export interface WebhookChannelConfig extends ChannelBase {
+  kind: "webhook";
+  url: LazySecret;
+  secret: LazySecret | null;
+  format: "json" | "slack" | "pagerduty";
+}
+
+export interface SmsChannelConfig extends ChannelBase {
+  kind: "sms";
+  endpoint: string;
+  accountId: LazySecret;
+  token: LazySecret;
+  from: string;
+  to: string[];
+}
+
+export type ChannelConfig = EmailChannelConfig | WebhookChannelConfig | SmsChannelConfig;

@@ -62,6 +62,8 @@ export const ERROR_CODES = {
   database_missing: 10,
   postgres_failed: 1,
   tool_failed: 1,
+  // alerts
+  channel_failed: 1,
   // catalog
   catalog_unavailable: 1,
   conflict: 1,

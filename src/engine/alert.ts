@@ -1,5 +1,6 @@
 import type { Alert, AlertSeverity, AlertType } from "../domain/backup.js";
 import { isJBackupError } from "../domain/errors.js";
+import { tellChannels } from "./alerts/outbox.js";
 import type { Site } from "./site.js";
 
 export interface Trouble {
@@ -11,6 +12,7 @@ export interface Trouble {
   hint?: string | null;
   backupId?: string | null;
   storage?: string | null;
+  metadata?: Record<string, unknown>;
 }
 
 async function openAlerts(site: Site, fingerprint: string): Promise<Alert[]> {
@@ -23,53 +25,63 @@ async function openAlerts(site: Site, fingerprint: string): Promise<Alert[]> {
   }
 }
 
-/** Records a trouble. Never fails what it tells about: the catalog's journal takes what the catalog cannot. */
-export async function raiseAlert(site: Site, trouble: Trouble): Promise<void> {
+const RANKS: Record<AlertSeverity, number> = { info: 0, warning: 1, error: 2, critical: 3 };
+
+/** Records a trouble, and tells it once. Never fails what it tells about: the catalog's journal takes what the catalog cannot. */
+export async function raiseAlert(site: Site, trouble: Trouble): Promise<Alert> {
   const now = site.clock.now().toISOString();
   const [open] = await openAlerts(site, trouble.fingerprint);
-  const alert: Alert = open
-    ? {
-        ...open,
-        severity: trouble.severity,
-        message: trouble.message,
-        lastSeenAt: now,
-        occurrences: open.occurrences + 1,
-      }
-    : {
-        id: site.newId(),
-        type: trouble.type,
-        severity: trouble.severity,
-        status: "active",
-        fingerprint: trouble.fingerprint,
-        message: trouble.message,
-        hint: trouble.hint ?? null,
-        backupId: trouble.backupId ?? null,
-        storage: trouble.storage ?? null,
-        createdAt: now,
-        lastSeenAt: now,
-        occurrences: 1,
-        channels: [],
-        sentAt: null,
-        acknowledgedAt: null,
-        acknowledgedBy: null,
-        resolvedAt: null,
-        resolvedBy: null,
-        note: null,
-        metadata: {},
-      };
+  const alert = open ? { ...open, ...seenAgain(open, trouble, now) } : newAlert(site, trouble, now);
   await site.catalog.saveAlert(alert);
+  // what got worse is told again, whoever acknowledged the lesser trouble
+  if (!open || RANKS[trouble.severity] > RANKS[open.severity]) await tellChannels(site, alert, "raised");
+  return alert;
 }
 
+const seenAgain = (open: Alert, { severity, message }: Trouble, now: string): Partial<Alert> => ({
+  severity,
+  message,
+  lastSeenAt: now,
+  occurrences: open.occurrences + 1,
+});
+
+const newAlert = (site: Site, trouble: Trouble, now: string): Alert => ({
+  id: site.newId(),
+  type: trouble.type,
+  severity: trouble.severity,
+  status: "active",
+  fingerprint: trouble.fingerprint,
+  message: trouble.message,
+  hint: trouble.hint ?? null,
+  backupId: trouble.backupId ?? null,
+  storage: trouble.storage ?? null,
+  createdAt: now,
+  lastSeenAt: now,
+  occurrences: 1,
+  channels: [],
+  sentAt: null,
+  acknowledgedAt: null,
+  acknowledgedBy: null,
+  resolvedAt: null,
+  resolvedBy: null,
+  note: null,
+  metadata: trouble.metadata ?? {},
+});
+
 /** The cause is seen to be gone. */
-export async function resolveAlert(site: Site, fingerprint: string, note: string): Promise<void> {
+export async function resolveAlert(
+  site: Site,
+  fingerprint: string,
+  note: string,
+  by = "jbackup",
+): Promise<Alert[]> {
+  const resolved: Alert[] = [];
   for (const alert of await openAlerts(site, fingerprint)) {
-    const at = site.clock.now().toISOString();
-    await site.catalog.saveAlert({
-      ...alert,
-      status: "resolved",
-      resolvedAt: at,
-      resolvedBy: "jbackup",
-      note,
-    });
+    const resolvedAt = site.clock.now().toISOString();
+    const done: Alert = { ...alert, status: "resolved", resolvedAt, resolvedBy: by, note };
+    await site.catalog.saveAlert(done);
+    await tellChannels(site, done, "resolved");
+    resolved.push(done);
   }
+  return resolved;
 }

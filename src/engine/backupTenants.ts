@@ -19,7 +19,7 @@ import { sha256Hex, type TenantFailure, TenantStore } from "./tenants/storeTenan
 import { tableFactsOf } from "./tenants/tenantFiles.js";
 import { alertLostStorage, storagesForReading, storagesForWriting } from "./useStorages.js";
 
-const JOB = "backup-tenant";
+export const JOB = "backup-tenant";
 
 export interface TenantsRequest {
   tenants: string[] | "all";

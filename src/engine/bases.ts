@@ -1,3 +1,4 @@
+import { isHeld } from "../domain/backup.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { ManifestBody } from "../domain/manifest.js";
 import { type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
@@ -25,7 +26,7 @@ export async function* physicalBackups(site: Site): AsyncGenerator<FoundBackup> 
 async function candidateIds(site: Site): Promise<string[]> {
   try {
     const known = await site.catalog.backups({ kind: "full", status: ["completed", "verified"] });
-    const physical = known.filter(({ method }) => method === "physical");
+    const physical = known.filter((backup) => backup.method === "physical" && isHeld(backup));
     if (physical.length > 0) return physical.map(({ id }) => id);
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;

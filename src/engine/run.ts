@@ -1,6 +1,9 @@
 import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
 import { raiseAlert } from "./alert.js";
+import { deliverAlerts } from "./alerts/deliver.js";
+import { beat } from "./alerts/heartbeat.js";
+import { watchSchedule } from "./alerts/watch.js";
 import { actorOf } from "./audit.js";
 import { completedAfterAll } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
@@ -98,6 +101,7 @@ export async function withRun<Result>(
     await site.catalog.saveRun(row);
     const end = (status: Run["status"], error: string | null): Promise<void> =>
       site.catalog.saveRun({ ...row, status, error, finishedAt: site.clock.now().toISOString() });
+    const started = beat(site, job, "start");
     try {
       const result = await work({
         id: row.id,
@@ -106,12 +110,32 @@ export async function withRun<Result>(
         settleKilled: () => markInterrupted(site, job, row.id),
       });
       await end("succeeded", null);
+      await tellAfterwards(site, job, "success", started);
       return result;
     } catch (error) {
       await end(site.signal.aborted ? "interrupted" : "failed", reasonOf(error));
+      await tellAfterwards(site, job, "fail", started);
       throw error;
     }
   } finally {
     release();
+  }
+}
+
+/** Everything that people are to hear of a run that is over. Its own troubles never become those of the run. */
+async function tellAfterwards(
+  site: Site,
+  job: string,
+  how: "success" | "fail",
+  started: Promise<void>,
+): Promise<void> {
+  const ended = beat(site, job, how);
+  if (site.signal.aborted) return; // whoever stopped it knows, and the clean-up has its limit
+  try {
+    await watchSchedule(site);
+    await deliverAlerts(site);
+    await Promise.all([started, ended]);
+  } catch (error) {
+    site.report.warn(`alerts could not be sent: ${reasonOf(error)}`);
   }
 }

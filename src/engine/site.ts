@@ -1,5 +1,8 @@
+import type * as AlertsFront from "../alerts/alerts.js";
+import type { Channel } from "../alerts/alerts.js";
 import type { Catalog } from "../catalog/catalog.js";
 import type { Config, Environment } from "../config/config.js";
+import type { ChannelConfig } from "../domain/config.js";
 import type * as FormatFront from "../format/format.js";
 import type * as PostgresFront from "../postgres/postgres.js";
 import type { Postgres } from "../postgres/postgres.js";
@@ -52,9 +55,14 @@ export interface Site {
   readonly recoverScript: string;
   /** Every configured storage, opened; one that cannot be opened answers its error in its place. */
   storages(): Promise<OpenedStorage[]>;
+  /** The same, with the credentials that may delete where a storage has some of their own. */
+  deletingStorages(): Promise<OpenedStorage[]>;
   postgres(): Promise<Postgres>;
   /** Servers of our own on restored files. */
   clusters(): Promise<Clusters>;
+  /** One way to people. */
+  openChannel(config: ChannelConfig): Promise<Channel>;
+  ping: typeof AlertsFront.ping;
   /** Starts jbackup once more, on its own. Nobody waits for it, nor hears from it. */
   aside(args: string[]): void;
   /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */

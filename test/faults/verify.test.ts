@@ -1,11 +1,13 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { type B2Server, startB2Server } from "../support/b2Server.js";
+import { killAt } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { type S3Objects, s3Objects } from "../support/s3Objects.js";
 import { makeSite, type TestSite } from "../support/site.js";
+import { VERIFY_STEPS } from "../support/steps.js";
 import { type Swift, startSwift } from "../support/swift.js";
 
 /** Objects of one storage in the hands of somebody who owes the product nothing. */
@@ -180,7 +182,7 @@ const DAMAGES: Damage[] = [
     what: "an edited manifest",
     does: async (hand) => {
       const text = (await hand.read(manifest())).toString("utf8");
-      await hand.write(manifest(), Buffer.from(text.replace('"tenantId":null', '"tenantId":"x"')));
+      await hand.write(manifest(), Buffer.from(text.replace(/"tenantId":\s*null/, '"tenantId":"x"')));
       return [manifest()];
     },
     says: /cannot be believed/,
@@ -195,6 +197,12 @@ const openAlerts = async (): Promise<string[]> =>
 
 describe.each(["disk", "r2", "b2"] as const)("what goes wrong in storage %s", (storage) => {
   test.each(DAMAGES)("$what is named, restored around, and mended", async ({ does, says, alert }) => {
+    const keys = [data(), contents(), manifest()];
+    const good = await Promise.all(keys.map((key) => hands[storage].read(key)));
+    // whatever happens, the next damage is done to a whole copy
+    onTestFinished(async () => {
+      for (const [at, key] of keys.entries()) await hands[storage].write(key, good[at] as Buffer);
+    });
     const wrong = await does(hands[storage]);
 
     const report = await site.json(["verify", "--all"], [4]);
@@ -258,6 +266,16 @@ test("all copies bad is critical, and nothing is overwritten", async () => {
   for (const hand of Object.values(hands)) await hand.write(contents(), kept);
   await site.json(["verify", newest.id]);
   expect(await openAlerts()).toEqual([]);
+});
+
+test.each(VERIFY_STEPS)("killed at %s, the next one mends what is left", async (step) => {
+  const [one, two] = [await hands.disk.read(data()), await hands.disk.read(contents())];
+  await hands.disk.write(data(), flipped(one));
+  await hands.disk.write(contents(), flipped(two));
+  await killAt(site, step, ["verify", "--all", "--heal"]);
+  expect((await site.json(["verify", "--all", "--heal"])).problems).toEqual([]);
+  expect(await hands.disk.read(data())).toEqual(one);
+  expect(await hands.disk.read(contents())).toEqual(two);
 });
 
 test("shares of seven days read everything once", async () => {

@@ -55,3 +55,5 @@ export const TENANT_RESTORE_STEPS = [
   "tenant-proved",
   "tenant-committed",
 ];
+export const VERIFY_STEPS = ["verified", "healed-object"];
+export const CLEANUP_STEPS = ["cleanup-planned", "cleanup-manifest-removed", "cleanup-objects-removed"];

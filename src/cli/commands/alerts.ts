@@ -1,10 +1,27 @@
+import { JBackupError } from "../../domain/errors.js";
+import { nearest } from "../../domain/similar.js";
 import { listAlerts } from "../../engine/history.js";
 import { type CommandRun, withSiteToRead } from "../context.js";
 import { choiceFlag, countFlag, timeFlag } from "../flags.js";
 import { tableText } from "../table.js";
 import { agoText } from "../text.js";
 
-export const run: CommandRun = (context, _args, options) => {
+export const run: CommandRun = async (context, [action, ...args], options) => {
+  if (action === undefined) return list(context, [], options);
+  const { ACTIONS } = await import("./alertActions.js");
+  const act = ACTIONS[action];
+  if (act) return act(context, args, options);
+  const meant = nearest(action, Object.keys(ACTIONS));
+  throw new JBackupError(
+    "usage",
+    `alerts does not know "${action}"${meant ? `; did you mean "${meant}"?` : ""}`,
+    {
+      hint: "say ack, resolve, test or check, or nothing for the list",
+    },
+  );
+};
+
+const list: CommandRun = (context, _args, options) => {
   const now = context.clock.now();
   const wanted = choiceFlag(options, "status", ["active", "acknowledged", "resolved", "all"] as const);
   const since = timeFlag(options, "since", now);
@@ -20,6 +37,7 @@ export const run: CommandRun = (context, _args, options) => {
     const table = tableText(
       alerts,
       [
+        { title: "ID", value: ({ id }) => id, rank: 5 },
         { title: "SEVERITY", value: ({ severity }) => severity, rank: 0 },
         { title: "TYPE", value: ({ type }) => type, rank: 2 },
         { title: "STATUS", value: (alert) => alert.status, rank: 3 },

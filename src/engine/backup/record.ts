@@ -1,7 +1,8 @@
 import type { Backup } from "../../domain/backup.js";
-import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import { labelOf } from "../../domain/reference.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
+import { watchBackup } from "../alerts/watch.js";
 import { healMissing } from "../heal.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
@@ -34,6 +35,7 @@ export async function recorded(
     const done = await work(draft);
     await site.catalog.saveBackups([done]);
     site.step("catalogued");
+    await compareWithUsual(site, done);
     await resolveAlert(site, `failed:${job}`, `backup ${done.label} succeeded`);
     await resolveAlert(site, `interrupted:${job}`, `backup ${done.label} succeeded`);
     await healMissing(
@@ -58,6 +60,15 @@ export async function recorded(
       });
     }
     throw error;
+  }
+}
+
+/** An alert never makes a backup fail: this one is stored already. */
+async function compareWithUsual(site: Site, done: Backup): Promise<void> {
+  try {
+    await watchBackup(site, done);
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
   }
 }
 

@@ -1,0 +1,58 @@
+import { hostname } from "node:os";
+import { createTransport } from "nodemailer";
+import { bodyOf, headlineOf } from "../domain/alertMessage.js";
+import type { EmailChannelConfig } from "../domain/config.js";
+import type { Channel } from "./alerts.js";
+import { channelFailed, plainReason } from "./failure.js";
+
+const LIMIT_MS = 8_000;
+
+/** SMTP as the address says: smtps:// speaks TLS from the first byte, smtp:// takes STARTTLS where it is offered. */
+export const emailChannel = (config: EmailChannelConfig): Channel => ({
+  name: config.name,
+  async send(message, signal) {
+    const url = (await config.smtpUrl()).reveal();
+    const timeouts = { connectionTimeout: LIMIT_MS, greetingTimeout: LIMIT_MS, socketTimeout: LIMIT_MS };
+    const transport = createTransport(addressOf(config.name, url), { ...timeouts } as never);
+    const stop = (): void => transport.close();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      await transport.sendMail({
+        from: config.from ?? `jbackup@${hostname()}`,
+        to: config.to,
+        subject: headlineOf(message),
+        text: bodyOf(message),
+        headers: { "X-Jbackup-Site": message.site, "X-Jbackup-Alert": message.alertId },
+      });
+    } catch (error) {
+      const { responseCode, response } = error as { responseCode?: number; response?: string };
+      const why =
+        responseCode === undefined ? plainReason(error) : `${responseCode} ${response?.slice(0, 200) ?? ""}`;
+      throw channelFailed(config.name, `could not send a mail: ${why}`, error);
+    } finally {
+      signal.removeEventListener("abort", stop);
+      transport.close();
+    }
+  },
+});
+
+function addressOf(name: string, url: string): Parameters<typeof createTransport>[0] {
+  let parsed: URL;
+  try {
+    parsed = new URL(url);
+  } catch (error) {
+    throw channelFailed(name, "has no usable smtp.url: write it as smtp://user:password@host:587", error);
+  }
+  const isTls = parsed.protocol === "smtps:";
+  return {
+    host: parsed.hostname,
+    port: Number(parsed.port || (isTls ? 465 : 587)),
+    secure: isTls,
+    ...(parsed.username === ""
+      ? {}
+      : { auth: { user: decodeURIComponent(parsed.username), pass: decodeURIComponent(parsed.password) } }),
+    connectionTimeout: LIMIT_MS,
+    greetingTimeout: LIMIT_MS,
+    socketTimeout: LIMIT_MS,
+  } as never;
+}

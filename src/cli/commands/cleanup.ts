@@ -1,0 +1,102 @@
+import { type CleanupPlan, type CleanupReport, cleanup } from "../../engine/cleanup.js";
+import { confirmName } from "../confirm.js";
+import { type CommandRun, withSite } from "../context.js";
+import { isSet, textFlag } from "../flags.js";
+import { tableText } from "../table.js";
+import { bytesText, countedText } from "../text.js";
+
+interface Row {
+  backup: string;
+  storage: string;
+  does: "keep" | "remove";
+  why: string;
+}
+
+const NO_RULE = "no rule keeps it";
+
+const rowsOf = ({ storages }: CleanupPlan): Row[] =>
+  storages.flatMap(({ storage, keep, remove }) => [
+    ...keep.map(
+      ({ label, reasons }): Row => ({ backup: label, storage, does: "keep", why: reasons.join("; ") }),
+    ),
+    ...remove.map(
+      ({ manifest }): Row => ({ backup: manifest.body.label, storage, does: "remove", why: NO_RULE }),
+    ),
+  ]);
+
+function planText(plan: CleanupPlan, columns: number): string[] {
+  const rest = plan.storages.flatMap(({ storage, wal, orphans }) => [
+    ...(wal.length === 0
+      ? []
+      : [`${storage}: ${countedText(wal.length, "WAL file")} from before the recovery window`]),
+    ...(orphans.length === 0
+      ? []
+      : [`${storage}: ${countedText(orphans.length, "object")} that killed runs left`]),
+  ]);
+  return [
+    tableText(
+      rowsOf(plan),
+      [
+        { title: "BACKUP", value: ({ backup }) => backup, rank: 0 },
+        { title: "STORAGE", value: ({ storage }) => storage, rank: 2 },
+        { title: "DOES", value: ({ does }) => does, rank: 0 },
+        { title: "WHY", value: ({ why }) => why, rank: 1 },
+      ],
+      columns,
+    ),
+    ...rest,
+    ...plan.passedOver.map(({ storage, why }) => `${storage} is left alone: ${why}`),
+  ];
+}
+
+function doneText({ plan, removed, held }: CleanupReport, isDryRun: boolean): string[] {
+  if (held !== null) return [`Nothing was removed: ${held}.`];
+  if (removed === null) {
+    const count = plan.storages.reduce((sum, { remove }) => sum + remove.length, 0);
+    return [isDryRun ? `${countedText(count, "copy").replace("copys", "copies")} would be removed.` : ""];
+  }
+  return [
+    `${removed.backups} ${removed.backups === 1 ? "copy" : "copies"} removed: ${countedText(removed.objects, "object")}, ${bytesText(removed.bytes)}.`,
+    ...removed.locked.map(({ storage, path, why }) => `Kept by ${storage} itself: ${path}: ${why}`),
+    ...removed.failed.map(({ storage, path, why }) => `Not removed: ${storage} ${path}: ${why}`),
+  ];
+}
+
+const answerOf = ({ plan, removed, held }: CleanupReport, dryRun: boolean) => ({
+  keep: plan.storages.flatMap(({ storage, keep }) =>
+    keep.map(({ id, label, reasons }) => ({ id, label, storage, reasons })),
+  ),
+  remove: plan.storages.flatMap(({ storage, remove }) =>
+    remove.map(({ id, manifest }) => ({ id, label: manifest.body.label, storage, reasons: [NO_RULE] })),
+  ),
+  walFiles: plan.storages.map(({ storage, wal }) => ({ storage, count: wal.length })),
+  orphans: plan.storages.map(({ storage, orphans }) => ({ storage, count: orphans.length })),
+  passedOver: plan.passedOver,
+  dryRun: dryRun || held !== null,
+  held,
+  removed:
+    removed === null ? null : { backups: removed.backups, objects: removed.objects, bytes: removed.bytes },
+  locked: removed?.locked ?? [],
+  failed: removed?.failed ?? [],
+});
+
+export const run: CommandRun = (context, _args, options) => {
+  const dryRun = isSet(options, "dryRun");
+  return withSite(context, async (site) => {
+    const { output } = context;
+    const report = await cleanup(site, { dryRun }, async (plan) => {
+      if (context.isInteractive && textFlag(options, "confirm") === undefined)
+        for (const line of planText(plan, output.columns)) output.report.info(line);
+      await confirmName(
+        context,
+        site.config.site,
+        textFlag(options, "confirm"),
+        "a cleanup that removes more than a fifth of a storage's backups",
+      );
+    });
+    const text = [...planText(report.plan, output.columns), ...doneText(report, dryRun)];
+    output.answer(answerOf(report, dryRun), text.filter((line) => line !== "").join("\n"));
+    const isPartial = (report.removed?.failed.length ?? 0) > 0 || report.plan.passedOver.length > 0;
+    return isPartial ? 3 : 0;
+  });
+};

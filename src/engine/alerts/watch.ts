@@ -1,0 +1,152 @@
+import type { Backup, Run } from "../../domain/backup.js";
+import { type Cron, parseCron, previousRun } from "../../domain/cron.js";
+import { comparedText, deviationOf } from "../../domain/deviation.js";
+import { isJBackupError } from "../../domain/errors.js";
+import { raiseAlert, resolveAlert } from "../alert.js";
+import type { Site } from "../site.js";
+
+/** The runs that a line of the schedule starts. */
+export const JOB_OF: Record<keyof Site["config"]["schedule"], string> = {
+  full: "backup-full",
+  tenant: "backup-tenant",
+  wal: "backup-wal",
+  config: "backup-config",
+  verify: "verify",
+  cleanup: "cleanup",
+  testRestore: "test-restore",
+};
+
+/** How late a run may begin. */
+const GRACE_MS = 15 * 60_000;
+const HISTORY = 10;
+
+/** What nobody tells because it did not happen: runs that are missing, WAL that does not come. */
+export async function watchSchedule(site: Site): Promise<void> {
+  try {
+    for (const [name, text] of Object.entries(site.config.schedule))
+      if (text !== undefined) await watchJob(site, name as keyof typeof JOB_OF, text);
+    await watchRpo(site);
+  } catch (error) {
+    // without the catalog nothing is known of earlier runs
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+  }
+}
+
+async function watchJob(site: Site, name: keyof typeof JOB_OF, text: string): Promise<void> {
+  const parsed = parseCron(text);
+  if (!parsed.ok) return; // refused when the configuration was read
+  const job = JOB_OF[name];
+  const fingerprint = `missed:${job}`;
+  const now = site.clock.now();
+  const [newest] = await site.catalog.runs({ job, limit: 1 });
+  const done = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
+  const missed = missedSlot(parsed.cron, done[0], newest ?? done[0], now);
+  if (missed === null) {
+    await resolveAlert(site, fingerprint, `${job} ran again`);
+    return;
+  }
+  await raiseAlert(site, {
+    type: "STALE_BACKUP",
+    severity: name === "full" || name === "wal" ? "critical" : "error",
+    fingerprint,
+    message: `${job} should have run at ${missed.toISOString()} and did not${done[0] ? `; it last did at ${done[0].startedAt}` : ""}`,
+    hint: `see whether cron, the timer or the daemon runs, then run it by hand: jbackup ${commandOf(name)}`,
+  });
+}
+
+const commandOf = (name: keyof typeof JOB_OF): string =>
+  ({
+    full: "backup full",
+    tenant: "backup tenant --all",
+    wal: "backup wal",
+    config: "backup config",
+    verify: "verify --all --share 7/day",
+    cleanup: "cleanup",
+    testRestore: "verify --level restore",
+  })[name];
+
+/** The last time at which it should have run and has not. A schedule that was never begun is not late yet. */
+export function missedSlot(
+  cron: Cron,
+  done: Pick<Run, "startedAt"> | undefined,
+  newest: Pick<Run, "startedAt"> | undefined,
+  now: Date,
+): Date | null {
+  if (newest === undefined) return null;
+  const slot = previousRun(cron, new Date(now.getTime() - GRACE_MS));
+  // a run a little early, by a clock that differs, counts
+  const isMade = done !== undefined && Date.parse(done.startedAt) >= slot.getTime() - GRACE_MS;
+  return isMade ? null : slot;
+}
+
+/** How much would be lost now, by the last WAL that arrived. Only where WAL is archived at all. */
+async function watchRpo(site: Site): Promise<void> {
+  const [last] = await site.catalog.runs({ job: JOB_OF.wal, status: ["succeeded", "partial"], limit: 1 });
+  const running = await site.catalog.runs({ job: JOB_OF.wal, status: ["running"], limit: 1 });
+  if (last?.finishedAt == null || running.length > 0) return;
+  const ageMs = site.clock.now().getTime() - Date.parse(last.finishedAt);
+  const { rpoMs } = site.config.objectives;
+  // the pass itself and its interval: only what is late by more than a whole objective is a breach
+  if (ageMs <= 2 * rpoMs) {
+    await resolveAlert(site, "rpo", "WAL arrives again");
+    return;
+  }
+  await raiseAlert(site, {
+    type: "STALE_BACKUP",
+    severity: "critical",
+    fingerprint: "rpo",
+    message: `the last WAL was archived ${Math.round(ageMs / 60_000)} minutes ago, and the objective is ${Math.round(rpoMs / 60_000)}`,
+    hint: "run jbackup backup wal and look at what it says",
+  });
+}
+
+/** What a backup holds: for files the cluster's size, since only changes are stored. */
+const sizeOf = ({ method, metadata, rawBytes }: Backup): number =>
+  method === "physical" && typeof metadata.clusterBytes === "number" ? metadata.clusterBytes : rawBytes;
+
+const SIZE_PART = 0.3;
+const DURATION_PART = 1;
+/** A quick run that takes twice as long is nobody's trouble. */
+const SLOW_MS = 60_000;
+
+/** Compares a backup with the last ten of its kind. */
+export async function watchBackup(site: Site, done: Backup): Promise<void> {
+  const { kind, method } = done;
+  const known = await site.catalog.backups({ kind, status: ["completed", "verified"], limit: 4 * HISTORY });
+  const before = known
+    .filter((one) => one.id !== done.id && one.method === method && one.tenantId === done.tenantId)
+    .slice(0, HISTORY);
+  const what = [kind, method].filter((part) => part !== null).join(" ");
+  const size = deviationOf({ before: before.map(sizeOf), now: sizeOf(done) }, SIZE_PART);
+  const ofSize = `size:${what}:${done.tenantId ?? ""}`;
+  if (size === null) await resolveAlert(site, ofSize, `backup ${done.label} has its usual size`);
+  else
+    await raiseAlert(site, {
+      type: "SIZE_DEVIATION",
+      severity: size < 0 ? "error" : "warning",
+      fingerprint: ofSize,
+      message: `backup ${done.label} holds ${comparedText(size)} (${sizeOf(done)} bytes; the last ${before.length} of its kind tell what is usual)`,
+      hint: `look whether data is missing: jbackup show ${done.label}`,
+      backupId: done.id,
+    });
+  await watchDuration(site, done, before, what);
+}
+
+async function watchDuration(site: Site, done: Backup, before: Backup[], what: string): Promise<void> {
+  const took = done.durationMs ?? 0;
+  const past = before.flatMap(({ durationMs }) => (durationMs === null ? [] : [durationMs]));
+  const longer = deviationOf({ before: past, now: took }, DURATION_PART);
+  const fingerprint = `duration:${what}`;
+  if (longer === null || longer < 0 || took < SLOW_MS) {
+    await resolveAlert(site, fingerprint, `backup ${done.label} took its usual time`);
+    return;
+  }
+  await raiseAlert(site, {
+    type: "DURATION_THRESHOLD",
+    severity: "warning",
+    fingerprint,
+    message: `backup ${done.label} took ${comparedText(longer)}: ${Math.round(took / 1000)} s`,
+    hint: "look for a slow disk, a slow storage or a busy server",
+    backupId: done.id,
+  });
+}

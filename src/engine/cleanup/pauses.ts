@@ -1,0 +1,44 @@
+import type { Backup } from "../../domain/backup.js";
+import { isJBackupError } from "../../domain/errors.js";
+import { groupOf, type KeptBackup } from "../../domain/retention.js";
+import type { Site } from "../site.js";
+
+/** How far back failures are looked for. */
+const LOOK_BACK = 200;
+
+/**
+ * While the newest backups of a kind fail, or a damaged page of the cluster is open, nothing of it expires by age: what is
+ * old may be all that is good. Without the catalog nothing is known of failures, and nothing expires at all.
+ */
+export async function pauses(site: Site): Promise<(backup: KeptBackup) => string | null> {
+  try {
+    const failing = await failingGroups(site);
+    const damaged = (
+      await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: ["active", "acknowledged"] })
+    ).some(({ fingerprint }) => fingerprint.startsWith("damaged_page"));
+    return (backup) => {
+      if (failing.has(groupOf(backup)))
+        return "newer backups of its kind failed: nothing expires until one succeeds";
+      if (damaged && backup.kind === "full")
+        return "the cluster has damaged pages: older backups may hold them whole";
+      return null;
+    };
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(`the catalog cannot be read (${error.message}): nothing expires`);
+    return () => "the catalog cannot be read, so failures of newer backups are not known";
+  }
+}
+
+/** Kinds whose last attempt failed. The locks are held, so one that still says it is running was killed. */
+async function failingGroups(site: Site): Promise<Set<string>> {
+  const recent = await site.catalog.backups({ limit: LOOK_BACK });
+  const last = new Map<string, Backup["status"]>();
+  for (const backup of recent) {
+    const group = groupOf({ ...backup, createdAt: new Date(0), endedAt: new Date(0), needs: [] });
+    if (!last.has(group)) last.set(group, backup.status);
+  }
+  return new Set(
+    [...last].filter(([, status]) => status !== "completed" && status !== "verified").map(([group]) => group),
+  );
+}

@@ -1,0 +1,126 @@
+import { isJBackupError } from "../../domain/errors.js";
+import {
+  type KeptBackup,
+  oldestWindowBase,
+  planRetention,
+  type RetentionPolicy,
+} from "../../domain/retention.js";
+import { parseDuration } from "../../domain/time.js";
+import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
+import type { ObjectFacts } from "../../storage/storage.js";
+import { pinsOf } from "../pins.js";
+import { manifestKey } from "../replicate.js";
+import type { Site } from "../site.js";
+import type { Survey, SurveyedBackup } from "../verify/survey.js";
+import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
+import { pauses } from "./pauses.js";
+
+export interface StoragePlan {
+  storage: string;
+  /** How many backups it holds. */
+  backups: number;
+  keep: { id: string; label: string; reasons: string[] }[];
+  remove: SurveyedBackup[];
+  /** WAL from before every moment that is promised. */
+  wal: ObjectFacts[];
+  /** What killed runs left, old enough to be surely nobody's. */
+  orphans: ObjectFacts[];
+}
+
+export interface CleanupPlan {
+  storages: StoragePlan[];
+  survey: Survey;
+  /** Storages about which nothing is decided, and why. */
+  passedOver: { storage: string; why: string }[];
+}
+
+const ORPHAN_MS = 48 * 3_600_000;
+
+export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPlan> {
+  const pins = await pinsOf(site, survey.storages);
+  const paused = await pauses(site);
+  const passedOver = survey.problems
+    .filter(({ path }) => path === "")
+    .map(({ storage, problem }) => ({ storage, why: problem }));
+  const storages: StoragePlan[] = [];
+  for (const { name } of survey.storages) {
+    const listed = survey.listed.get(name) ?? new Map<string, ObjectFacts>();
+    const here = survey.backups.filter(({ folder }) => listed.has(manifestKey(folder)));
+    const empty = here.length === 0 && survey.backups.some(({ record }) => isBelievedIn(record, name));
+    if (empty) passedOver.push({ storage: name, why: "it lists no backup, and the catalog knows of some" });
+    else storages.push(planStorage(site, survey, { name, listed, here, pins, paused }));
+  }
+  return { storages, survey, passedOver };
+}
+
+const isBelievedIn = (record: SurveyedBackup["record"], storage: string): boolean =>
+  record?.copies.some((copy) => copy.storage === storage && copy.status === "stored") ?? false;
+
+interface Looked {
+  name: string;
+  listed: Map<string, ObjectFacts>;
+  here: SurveyedBackup[];
+  pins: Map<string, string>;
+  paused: (backup: KeptBackup) => string | null;
+}
+
+function planStorage(site: Site, survey: Survey, { name, listed, here, pins, paused }: Looked): StoragePlan {
+  const now = site.clock.now();
+  const policy = policyOf(site, name);
+  const { pitrWindowMs } = site.config.retention;
+  const backups = here.map(keptBackup);
+  const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, paused });
+  const byId = new Map(here.map((backup) => [backup.id, backup]));
+  const orphans = (survey.unknown.get(name) ?? []).filter(
+    ({ modifiedAt }) => now.getTime() - modifiedAt.getTime() > ORPHAN_MS,
+  );
+  const base = byId.get(oldestWindowBase(backups, pitrWindowMs, now) ?? "");
+  return {
+    storage: name,
+    backups: here.length,
+    keep: [...answer.keep].map(([id, reasons]) => ({ id, label: labelOf(byId, id), reasons })),
+    remove: answer.remove.flatMap((id) => byId.get(id) ?? []),
+    wal: policy === null || base === undefined ? [] : walBefore(base, [...listed.values()]),
+    orphans,
+  };
+}
+
+const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string =>
+  byId.get(id)?.manifest.body.label ?? id;
+
+export function policyOf(site: Site, storage: string): RetentionPolicy | null {
+  const given = site.config.retention.perStorage[storage];
+  if (given === undefined) return null;
+  const { within, ...counts } = given;
+  return { ...counts, withinMs: within === undefined ? undefined : (parseDuration(within) ?? undefined) };
+}
+
+const keptBackup = ({ id, manifest: { body } }: SurveyedBackup): KeptBackup => ({
+  id,
+  kind: body.kind,
+  method: body.method,
+  tenantId: body.tenantId,
+  createdAt: new Date(body.createdAt),
+  endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
+  needs: (body.needs ?? []).map(({ backupId }) => backupId),
+});
+
+/** Whole segments and pieces before the base's beginning, on its timeline and on those before it. Histories and keys stay. */
+function walBefore({ manifest: { body } }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {
+  const { timeline, startLsn, server } = body;
+  if (timeline === null || startLsn === null || !server?.systemId) return [];
+  const segmentBytes = Number(body.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
+  const first = segmentAt(parseLsn(startLsn), segmentBytes);
+  return listed.filter(({ key }) => {
+    const parsed = parseWalKey(key);
+    if (parsed === null || parsed.systemId !== server.systemId || isHistoryName(parsed.file.name))
+      return false;
+    try {
+      const segment = parseSegmentName(parsed.file.name.slice(0, 24), segmentBytes);
+      return segment.timeline <= timeline && segment.number < first;
+    } catch (error) {
+      if (isJBackupError(error, "usage")) return false; // a name that cannot be of this cluster is left alone
+      throw error;
+    }
+  });
+}

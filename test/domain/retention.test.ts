@@ -1,0 +1,234 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  type KeptBackup,
+  oldestWindowBase,
+  planRetention,
+  type RetentionPolicy,
+} from "../../src/domain/retention.js";
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const NOW = new Date("2026-11-25T12:00:00Z");
+
+interface Made {
+  hoursAgo: number;
+  kind: "full" | "tenant" | "config";
+  method: "physical" | "logical";
+  tenant: number;
+  /** Counted back among the physical ones made before it; 0 stands alone. */
+  buildsOn: number;
+}
+
+const made = fc.record<Made>({
+  hoursAgo: fc.nat({ max: 24 * 120 }),
+  kind: fc.constantFrom("full", "full", "full", "tenant", "config"),
+  method: fc.constantFrom("physical", "physical", "logical"),
+  tenant: fc.nat({ max: 3 }),
+  buildsOn: fc.nat({ max: 3 }),
+});
+const count = fc.option(fc.nat({ max: 6 }), { nil: undefined });
+const policies = fc.record<RetentionPolicy>({
+  withinMs: fc.option(fc.nat({ max: 60 * DAY }), { nil: undefined }),
+  last: count,
+  hourly: count,
+  daily: count,
+  weekly: count,
+  monthly: count,
+  yearly: count,
+});
+
+/** A history as backups make it: an increment refers to everything that its parent refers to, and to the parent. */
+function historyOf(history: Made[]): KeptBackup[] {
+  const inOrder = history.toSorted((a, b) => b.hoursAgo - a.hoursAgo);
+  const backups: KeptBackup[] = [];
+  for (const [number, { hoursAgo, kind, method, tenant, buildsOn }] of inOrder.entries()) {
+    const at = new Date(NOW.getTime() - hoursAgo * HOUR);
+    const isPhysical = kind === "full" && method === "physical";
+    const older = backups.filter((one) => one.kind === "full" && one.method === "physical");
+    const parent = isPhysical && buildsOn > 0 ? older.at(-buildsOn) : undefined;
+    backups.push({
+      id: String(number).padStart(4, "0"),
+      kind,
+      method: kind === "full" ? method : null,
+      tenantId: kind === "tenant" ? `t${tenant}` : null,
+      createdAt: at,
+      endedAt: at,
+      needs: parent ? [...parent.needs, parent.id] : [],
+    });
+  }
+  return backups;
+}
+
+const answer = (
+  backups: KeptBackup[],
+  policy: RetentionPolicy | null,
+  more: Partial<Parameters<typeof planRetention>[0]> = {},
+) =>
+  planRetention({
+    policy,
+    backups,
+    pins: new Map(),
+    pitrWindowMs: 30 * DAY,
+    now: NOW,
+    paused: () => null,
+    ...more,
+  });
+
+/** After any cleanup, cleaned again with time going on: every promise still holds. */
+describe("retention, whatever happened before", () => {
+  const histories = fc.array(made, { maxLength: 40 }).map(historyOf);
+
+  it("keeps or removes each backup, never both, and gives reasons for what it keeps", () =>
+    fc.assert(
+      fc.property(histories, policies, (backups, policy) => {
+        const { keep, remove } = answer(backups, policy);
+        expect([...keep.keys(), ...remove].sort()).toEqual(backups.map(({ id }) => id).sort());
+        for (const reasons of keep.values()) expect(reasons.length).toBeGreaterThan(0);
+      }),
+    ));
+
+  it("never breaks a chain", () =>
+    fc.assert(
+      fc.property(histories, policies, (backups, policy) => {
+        const { keep } = answer(backups, policy);
+        for (const { id, needs } of backups)
+          if (keep.has(id)) for (const need of needs) expect(keep.has(need)).toBe(true);
+      }),
+    ));
+
+  it("never removes the newest of any kind, method or tenant", () =>
+    fc.assert(
+      fc.property(histories, policies, (backups, policy) => {
+        const { keep } = answer(backups, policy);
+        for (const one of backups) {
+          const isNewest = !backups.some(
+            (other) =>
+              other.kind === one.kind &&
+              other.method === one.method &&
+              other.tenantId === one.tenantId &&
+              (other.createdAt > one.createdAt ||
+                (other.createdAt.getTime() === one.createdAt.getTime() && other.id > one.id)),
+          );
+          if (isNewest) expect(keep.has(one.id)).toBe(true);
+        }
+      }),
+    ));
+
+  it("keeps a base for every moment of the window that had one", () =>
+    fc.assert(
+      fc.property(
+        histories,
+        policies,
+        fc.nat({ max: 60 }),
+        fc.nat({ max: 60 * 24 }),
+        (backups, policy, days, hoursAgo) => {
+          const windowMs = days * DAY;
+          const moment = NOW.getTime() - Math.min(hoursAgo * HOUR, windowMs);
+          const isBase = ({ kind, method, endedAt }: KeptBackup) =>
+            kind === "full" && method === "physical" && endedAt.getTime() <= moment;
+          const { keep } = answer(backups, policy, { pitrWindowMs: windowMs });
+          const before = backups.filter(isBase).map(({ endedAt }) => endedAt.getTime());
+          const after = backups
+            .filter((one) => keep.has(one.id) && isBase(one))
+            .map(({ endedAt }) => endedAt.getTime());
+          // the very base that is nearest to the moment, so that as little as possible is to be replayed
+          expect(Math.max(...after)).toBe(Math.max(...before));
+          const oldest = oldestWindowBase(backups, windowMs, NOW);
+          if (oldest !== null && before.length > 0)
+            expect(backups.find(({ id }) => id === oldest)?.endedAt.getTime()).toBeLessThanOrEqual(
+              Math.max(...before),
+            );
+        },
+      ),
+    ));
+
+  it("leaves alone what is pinned or paused, and everything where there is no policy", () =>
+    fc.assert(
+      fc.property(histories, policies, fc.nat(), (backups, policy, seed) => {
+        const pinned = backups.filter((_, at) => (at * 7 + seed) % 5 === 0);
+        const { keep } = answer(backups, policy, {
+          pins: new Map(pinned.map(({ id }) => [id, "audit"])),
+          paused: ({ kind }) => (kind === "tenant" ? "failing" : null),
+        });
+        for (const { id } of pinned) expect(keep.get(id)).toContain("pinned: audit");
+        for (const { id, kind } of backups) if (kind === "tenant") expect(keep.has(id)).toBe(true);
+        expect(answer(backups, null).remove).toEqual([]);
+      }),
+    ));
+
+  it("cleaned day after day promises the same as cleaned once", () =>
+    fc.assert(
+      fc.property(
+        histories,
+        policies,
+        fc.array(fc.nat({ max: 72 }), { maxLength: 5 }),
+        (backups, policy, hours) => {
+          let left = backups;
+          let nowMs = NOW.getTime();
+          for (const passed of hours) {
+            nowMs += passed * HOUR;
+            const now = new Date(nowMs);
+            const { keep } = planRetention({
+              policy,
+              backups: left,
+              pins: new Map(),
+              pitrWindowMs: 7 * DAY,
+              now,
+              paused: () => null,
+            });
+            left = left.filter(({ id }) => keep.has(id));
+            for (const { needs } of left)
+              for (const need of needs) expect(left.some(({ id }) => id === need)).toBe(true);
+            // nothing that a fresh look at everything would keep has been lost on the way, as far as it was not expired before
+            const at = now.getTime() - 7 * DAY;
+            const bases = (some: KeptBackup[]) =>
+              some.filter(
+                (one) => one.kind === "full" && one.method === "physical" && one.endedAt.getTime() <= at,
+              );
+            if (bases(backups).length > 0) expect(bases(left).length).toBeGreaterThan(0);
+          }
+        },
+      ),
+    ));
+});
+
+describe("retention by example", () => {
+  const nightly = (nights: number): KeptBackup[] =>
+    Array.from({ length: nights }, (_, night) => {
+      const at = new Date(NOW.getTime() - night * DAY);
+      return {
+        id: `n${String(night).padStart(3, "0")}`,
+        kind: "full",
+        method: "logical",
+        tenantId: null,
+        createdAt: at,
+        endedAt: at,
+        needs: [],
+      };
+    });
+
+  it("30 daily, 12 weekly, 12 monthly of 400 nights", () => {
+    const { keep } = answer(nightly(400), { daily: 30, weekly: 12, monthly: 12 });
+    const daily = [...keep.values()].filter((reasons) => reasons.some((one) => one.startsWith("daily")));
+    const weekly = [...keep.values()].filter((reasons) => reasons.some((one) => one.startsWith("weekly")));
+    const monthly = [...keep.values()].filter((reasons) => reasons.some((one) => one.startsWith("monthly")));
+    expect([daily.length, weekly.length, monthly.length]).toEqual([30, 12, 12]);
+    expect(keep.get("n000")).toEqual([
+      "daily, for 2026-11-25",
+      "weekly, for 2026-11-23",
+      "monthly, for 2026-11",
+      "the newest of its kind",
+    ]);
+    expect(keep.size).toBeLessThan(54);
+  });
+
+  it("within 3 days of 10 nights keeps today's and the three before", () => {
+    expect([...answer(nightly(10), { withinMs: 3 * DAY }).keep.keys()]).toEqual([
+      "n000",
+      "n001",
+      "n002",
+      "n003",
+    ]);
+  });
+});

@@ -1,0 +1,239 @@
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { contentOf, query } from "../support/awkward.js";
+import { filesBelow } from "../support/files.js";
+import { killAt } from "../support/kill.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { makeSite, type TestSite } from "../support/site.js";
+import { CLEANUP_STEPS } from "../support/steps.js";
+
+interface Made {
+  id: string;
+  label: string;
+  copies: { storage: string; status: string; path: string }[];
+}
+
+let server: TestPostgres;
+let site: TestSite;
+let scratch: string;
+
+const FAR = "far: {within: 1y}";
+const policy = (near: string, window = "1s"): string[] => [
+  `retention: {near: ${near}, ${FAR}, pitrWindow: ${window}}`,
+];
+
+async function withPolicy(near: string, window?: string): Promise<TestSite> {
+  const made = await makeSite({
+    url: server.url("shop"),
+    storages: (folder) =>
+      ["near", "far"].map((name) => `- {name: ${name}, kind: local, path: ${folder}/${name}}`),
+    more: policy(near, window),
+  });
+  return made;
+}
+
+const rowsOf = async (database: string): Promise<Record<string, string>> => {
+  const { database: _, ...relations } = await contentOf(server.url(database));
+  return relations;
+};
+
+const change = (): Promise<unknown> =>
+  query(
+    server.url("shop"),
+    "insert into orders (note) select md5(random()::text) from generate_series(1, 500)",
+  );
+
+async function backedUp(...args: string[]): Promise<Made> {
+  await change();
+  return site.json(["backup", "full", ...args]);
+}
+
+async function expectRestored(
+  reference: string,
+  rows: Record<string, string>,
+  ...more: string[]
+): Promise<void> {
+  const ran = await site.run("restore", reference, "--into-db", "copy", "--reason", "test", ...more);
+  expect(ran.code, ran.stderr).toBe(0);
+  expect(await rowsOf("copy")).toEqual(rows);
+  await query(server.url(), "drop database copy");
+}
+
+const isIn = (storage: string, { copies }: Made): boolean =>
+  existsSync(join(site.folder, storage, copies[0]?.path ?? "", "manifest.json"));
+
+beforeAll(async () => {
+  server = await startPostgres({ settings: { wal_level: "replica" } });
+  await query(server.url(), "create database shop");
+  await query(
+    server.url("shop"),
+    "create table orders (id bigint generated always as identity primary key, note text)",
+  );
+});
+afterAll(() => server?.stop());
+beforeEach(() => {
+  scratch = mkdtempSync(join(tmpdir(), "jbackup-cleanup-"));
+});
+afterEach(async () => {
+  await site?.remove();
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+test("what no rule keeps goes from the storage that asks for it, and every promised moment still restores", async () => {
+  site = await withPolicy("{last: 1}");
+  const first = await backedUp("--fresh");
+  const second = await backedUp();
+  await site.json(["backup", "wal"]);
+  const third = await backedUp("--fresh");
+  const fourth = await backedUp();
+  await change();
+  await site.json(["backup", "wal"]);
+  await delay(1100); // the window is a second: only the newest base is before it
+  const [{ now }] = (await query(server.url("shop"), "select now()::text as now")) as [{ now: string }];
+  const rowsThen = await rowsOf("shop");
+  await delay(100);
+  await change();
+  await site.json(["backup", "wal"]);
+
+  const looked = await site.json(["cleanup", "--dry-run"]);
+  const near = (list: { id: string; storage: string }[]) =>
+    list
+      .filter(({ storage }) => storage === "near")
+      .map(({ id }) => id)
+      .sort();
+  expect(near(looked.remove)).toEqual([first.id, second.id].sort());
+  expect(near(looked.keep)).toEqual([third.id, fourth.id].sort());
+  expect(looked.remove.some(({ storage }: { storage: string }) => storage === "far")).toBe(false);
+  expect(looked.keep.every(({ reasons }: { reasons: string[] }) => reasons.length > 0)).toBe(true);
+  expect(isIn("near", first)).toBe(true);
+
+  const refused = await site.run("cleanup", "--json");
+  expect(refused.code).toBe(13);
+  expect(JSON.parse(refused.stdout).error.hint).toBe("give --confirm test");
+  expect(isIn("near", first)).toBe(true);
+
+  const walBefore = filesBelow(join(site.folder, "near", "wal")).length;
+  const done = await site.json(["cleanup", "--confirm", "test"]);
+  expect(done.removed.backups).toBe(2);
+  expect([first, second, third, fourth].map((one) => isIn("near", one))).toEqual([false, false, true, true]);
+  expect([first, second, third, fourth].map((one) => isIn("far", one))).toEqual([true, true, true, true]);
+  expect(filesBelow(join(site.folder, "near", "wal")).length).toBeLessThan(walBefore);
+  const shown = await site.json(["show", first.id]);
+  expect(shown.copies.map((copy: { status: string }) => copy.status)).toEqual(["removed", "stored"]);
+  expect((await site.json(["cleanup"])).removed.backups).toBe(0);
+  expect((await site.json(["verify", "--all"])).problems).toEqual([]);
+
+  renameSync(join(site.folder, "far"), join(scratch, "far"));
+  await expectRestored("latest", rowsThen, "--mode", "pitr", "--to", now.replace(" ", "T"));
+  renameSync(join(scratch, "far"), join(site.folder, "far"));
+  await expectRestored(second.id, await rowsOfBackup(second));
+});
+
+/** What a backup held is asked of the other storage. */
+async function rowsOfBackup({ id }: Made): Promise<Record<string, string>> {
+  const ran = await site.run("restore", id, "--into-db", "witness", "--reason", "test");
+  expect(ran.code, ran.stderr).toBe(0);
+  const rows = await rowsOf("witness");
+  await query(server.url(), "drop database witness");
+  return rows;
+}
+
+test("a pin holds a backup until it is taken off, also when the catalog is lost", async () => {
+  site = await withPolicy("{last: 1}");
+  const first = await backedUp("--logical");
+  const second = await backedUp("--logical");
+  await site.json(["pin", first.label, "--reason", "audit 2026", "--until", "90d"]);
+  for (const name of readdirSync(site.home).filter((file) => file.startsWith("catalog")))
+    rmSync(join(site.home, name));
+  await site.json(["catalog", "rebuild"]);
+  const held = await site.json(["cleanup", "--confirm", "test"]);
+  expect(held.remove).toEqual([]);
+  expect(
+    held.keep.find(
+      ({ id, storage }: { id: string; storage: string }) => id === first.id && storage === "near",
+    ).reasons,
+  ).toEqual(["pinned: audit 2026"]);
+  await site.json(["unpin", first.id]);
+  const after = await site.json(["cleanup", "--confirm", "test"]);
+  expect(after.remove.map(({ id }: { id: string }) => id)).toEqual([first.id]);
+  expect(isIn("near", second)).toBe(true);
+});
+
+test("a changed policy is a dry run once", async () => {
+  site = await withPolicy("{last: 5}");
+  const first = await backedUp("--logical");
+  await backedUp("--logical");
+  expect((await site.json(["cleanup"])).held).toBeNull();
+  await site.configure(
+    [
+      "site: test",
+      `database: {url: "${server.url("shop")}"}`,
+      "storages:",
+      ...["near", "far"].map((name) => `  - {name: ${name}, kind: local, path: ${site.folder}/${name}}`),
+      ...policy("{last: 1}"),
+    ].join("\n"),
+  );
+  const held = await site.json(["cleanup", "--confirm", "test"]);
+  expect(held.held).toContain("the retention policy has changed");
+  expect(isIn("near", first)).toBe(true);
+  expect((await site.json(["cleanup", "--confirm", "test"])).removed.backups).toBe(1);
+  expect(isIn("near", first)).toBe(false);
+});
+
+test("a storage that lists nothing is left alone, and said", async () => {
+  site = await withPolicy("{last: 1}");
+  await backedUp("--logical");
+  await backedUp("--logical");
+  renameSync(join(site.folder, "near", "backups"), join(scratch, "backups"));
+  const ran = await site.json(["cleanup", "--confirm", "test"], [3]);
+  expect(ran.passedOver).toEqual([
+    { storage: "near", why: "it lists no backup, and the catalog knows of some" },
+  ]);
+  expect(ran.removed.backups).toBe(0);
+});
+
+test("while newer backups fail, nothing expires", async () => {
+  site = await withPolicy("{last: 1}");
+  await backedUp("--logical");
+  await backedUp("--logical");
+  await killAt(site, "dumping", ["backup", "full", "--logical"]);
+  const ran = await site.json(["cleanup", "--confirm", "test"]);
+  expect(ran.remove).toEqual([]);
+  expect(JSON.stringify(ran.keep)).toContain("newer backups of its kind failed");
+});
+
+test.each(CLEANUP_STEPS)(
+  "killed at %s, no manifest names what is gone, and the next one goes on",
+  async (step) => {
+    site = await withPolicy("{last: 1}");
+    for (let nth = 0; nth < 3; nth++) await backedUp("--logical");
+    const rows = await rowsOf("shop");
+    await killAt(site, step, ["cleanup", "--confirm", "test"]);
+    const verified = await site.json(["verify", "--all"]);
+    expect(verified.problems).toEqual([]);
+    await site.json(["cleanup", "--confirm", "test"]);
+    await expectRestored("latest", rows);
+  },
+);
+
+test.each([
+  [["pin", "nothing", "--reason", "x"], 10, 'there is no backup "nothing"'],
+  [["pin", "latest"], 2, "--reason is missing"],
+  [["pin", "latest", "--reason", "x", "--until", "2020-01-01"], 2, "--until 2020-01-01 is in the past"],
+])("%j is refused in one sentence", async (args, code, message) => {
+  site = await withPolicy("{last: 1}");
+  await backedUp("--logical");
+  const ran = await site.run(...args, "--json");
+  expect(ran.code).toBe(code);
+  expect(JSON.parse(ran.stdout).error.message).toContain(message);
+});
+
+test("an empty policy and an unknown storage are errors of the configuration, and nothing is removed", async () => {
+  site = await withPolicy("{}");
+  const ran = await site.run("cleanup", "--json");
+  expect(ran.code).toBe(2);
+  expect(JSON.parse(ran.stdout).error.message).toContain("an empty policy would keep nothing");
+});
