@@ -1,3 +1,4 @@
+import type { CopyStatus } from "../../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Storage } from "../../storage/storage.js";
 import { recordAudit } from "../audit.js";
@@ -61,9 +62,14 @@ async function removeBackup(
 ): Promise<void> {
   const { folder, id, manifest } = backup;
   const manifestFacts = listed.get(manifestKey(folder));
-  if (manifestFacts === undefined || !(await removeOne(site, storage, manifestFacts, removed))) return;
+  if (manifestFacts === undefined) return;
+  // said before it is done: killed in between, the copy is there and the next cleanup takes it, and nobody misses it
+  const before = await recordCopy(site, storage, backup, "removed");
+  if (!(await removeOne(site, storage, manifestFacts, removed))) {
+    await recordCopy(site, storage, backup, before ?? "stored");
+    return;
+  }
   site.step("cleanup-manifest-removed");
-  await recordRemoval(site, storage, backup);
   await recordAudit(site, "backup.remove", id, { storage: storage.name, label: manifest.body.label });
   removed.backups++;
   const own = manifest.body.objects.flatMap(({ name }) => listed.get(`${folder}/${name}`) ?? []);
@@ -111,16 +117,22 @@ async function removeOne(
   }
 }
 
-async function recordRemoval(site: Site, storage: Storage, { id }: SurveyedBackup): Promise<void> {
+/** Answers what the catalog said before. */
+async function recordCopy(
+  site: Site,
+  storage: Storage,
+  { id }: SurveyedBackup,
+  status: CopyStatus,
+): Promise<CopyStatus | null> {
   try {
     const [record] = await site.catalog.backups({ reference: id, limit: 1 });
-    if (record === undefined) return;
-    const copies = record.copies.map((copy) =>
-      copy.storage === storage.name ? { ...copy, status: "removed" as const, bytes: 0 } : copy,
-    );
+    if (record === undefined) return null;
+    const copies = record.copies.map((copy) => (copy.storage === storage.name ? { ...copy, status } : copy));
     await site.catalog.saveBackups([{ ...record, copies }]);
+    return record.copies.find((copy) => copy.storage === storage.name)?.status ?? null;
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(`the catalog still lists ${id} in ${storage.name}: jbackup catalog rebuild corrects it`);
+    return null;
   }
 }
