@@ -44,7 +44,7 @@ function reportText(report: VerifyReport, labelOf: (id: string) => string): stri
 }
 
 export const run: CommandRun = (context, args, options) => {
-  const level = choiceFlag(options, "level", ["stored", "sealed", "content", "restore"] as const) ?? "stored";
+  const level = choiceFlag(options, "level", ["stored", "sealed", "content"] as const) ?? "stored";
   const all = isSet(options, "all");
   const share = shareIn(options);
   if (all && args[0] !== undefined)
@@ -55,7 +55,7 @@ export const run: CommandRun = (context, args, options) => {
     const report = await verify(site, {
       reference: args[0] ?? null,
       all: all || share !== null,
-      level: level === "restore" ? "content" : level,
+      level,
       heal: isSet(options, "heal"),
       share,
       storage: textFlag(options, "storage") ?? null,

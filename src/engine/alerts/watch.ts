@@ -62,7 +62,7 @@ const commandOf = (name: keyof typeof JOB_OF): string =>
     config: "backup config",
     verify: "verify --all --share 7/day",
     cleanup: "cleanup",
-    testRestore: "verify --level restore",
+    testRestore: "restore latest --into-dir DIR --start",
   })[name];
 
 /** The last time at which it should have run and has not. A schedule that was never begun is not late yet. */
