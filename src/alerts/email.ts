@@ -25,9 +25,8 @@ export const emailChannel = (config: EmailChannelConfig): Channel => ({
         headers: { "X-Jbackup-Site": message.site, "X-Jbackup-Alert": message.alertId },
       });
     } catch (error) {
-      const { responseCode, response } = error as { responseCode?: number; response?: string };
-      const why =
-        responseCode === undefined ? plainReason(error) : `${responseCode} ${response?.slice(0, 200) ?? ""}`;
+      const { responseCode } = error as { responseCode?: number };
+      const why = responseCode === undefined ? plainReason(error) : `SMTP ${responseCode}`;
       throw channelFailed(config.name, `could not send a mail: ${why}`, error);
     } finally {
       signal.removeEventListener("abort", stop);
