@@ -10,6 +10,13 @@ test("only commands of this version exist", () => {
   expect(COMMANDS.map(({ usage }) => pathOf(usage).join(" ")).sort()).toEqual(
     [
       "alerts",
+      "audit check",
+      "audit export",
+      "audit show",
+      "cleanup",
+      "pin",
+      "unpin",
+      "verify",
       "backup full",
       "backup tenant",
       "backup wal",

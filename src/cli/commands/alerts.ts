@@ -37,7 +37,6 @@ const list: CommandRun = (context, _args, options) => {
     const table = tableText(
       alerts,
       [
-        { title: "ID", value: ({ id }) => id, rank: 5 },
         { title: "SEVERITY", value: ({ severity }) => severity, rank: 0 },
         { title: "TYPE", value: ({ type }) => type, rank: 2 },
         { title: "STATUS", value: (alert) => alert.status, rank: 3 },
