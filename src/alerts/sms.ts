@@ -1,6 +1,7 @@
 import { headlineOf } from "../domain/alertMessage.js";
 import type { SmsChannelConfig } from "../domain/config.js";
 import type { Channel } from "./alerts.js";
+import { channelFailed } from "./failure.js";
 import { post } from "./http.js";
 
 /** Two parts of a message: more costs more and is read less. */
@@ -10,6 +11,8 @@ const MOST_LETTERS = 300;
 export const smsChannel = (config: SmsChannelConfig): Channel => ({
   name: config.name,
   async send(message, signal) {
+    if (config.from === "" || config.to.length === 0)
+      throw channelFailed(config.name, "needs from and to, written as +15551234567");
     const account = (await config.accountId()).reveal();
     const token = (await config.token()).reveal();
     const url = `${config.endpoint}/2010-04-01/Accounts/${encodeURIComponent(account)}/Messages.json`;

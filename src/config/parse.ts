@@ -150,11 +150,7 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
         path: ["alerts", "channels", index, "name"],
         message: `the name "${channel.name}" is used twice`,
       });
-    if (channel.kind === "sms" && (channel.to.length === 0 || channel.from === ""))
-      problems.push({
-        path: ["alerts", "channels", index],
-        message: "an sms channel needs from and to, as +15551234567",
-      });
+  });
   });
   const keys = settings.keys;
   if (keys?.recipients && !keys.signing)

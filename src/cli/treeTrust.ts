@@ -1,0 +1,59 @@
+import type { CommandSpec } from "./tree.js";
+
+/** The commands that look after what is stored. */
+export const TRUST_COMMANDS: CommandSpec[] = [
+  {
+    usage: "verify [backup]",
+    summary: "look at what is really stored, and mend it (default: the newest full backup)",
+    options: [
+      ["--all", "every backup, and the WAL"],
+      [
+        "--level <level>",
+        "stored: sizes and digests, no key needed (default); sealed: every frame opens; content: it makes sense",
+      ],
+      ["--heal", "replace what is missing or damaged from a good copy, and read it back"],
+      ["--share <share>", "with --all: only today's part; 7/day reads everything within a week"],
+      ["--storage <name>", "only in this storage"],
+    ],
+    examples: [
+      ["jbackup verify", "the newest full backup, in all storages"],
+      ["jbackup verify --all --share 7/day --heal", "for cron, every day: everything within a week"],
+      ["jbackup verify full-20261120 --level sealed", "one backup, every frame opened"],
+      ["jbackup verify --all --json | jq '.problems'", "for scripts"],
+    ],
+    exits: [0, 1, 2, 4, 10, 11, 12, 130, 143],
+    load: () => import("./commands/verify.js"),
+  },
+  {
+    usage: "cleanup",
+    summary: "remove what no retention rule keeps",
+    options: [
+      ["--dry-run", "show what would be kept and removed, with the reasons, and change nothing"],
+      ["--confirm <site>", "the site's name, when more than a fifth of a storage's backups would go"],
+    ],
+    examples: [
+      ["jbackup cleanup --dry-run", "every backup in every storage, and why it stays or goes"],
+      ["jbackup cleanup", "for cron, every day"],
+    ],
+    exits: [0, 1, 2, 3, 10, 11, 13, 16, 130, 143],
+    load: () => import("./commands/cleanup.js"),
+  },
+  {
+    usage: "pin <backup>",
+    summary: "hold a backup, whatever the retention says",
+    options: [
+      ["--reason <text>", "why; for whoever finds it later"],
+      ["--until <time>", "a day, a time with its zone, or a span such as 90d (default: until unpin)"],
+    ],
+    examples: [['jbackup pin full-20261120 --reason "audit 2026" --until 2027-12-31', "with an end"]],
+    exits: [0, 1, 2, 10],
+    load: () => import("./commands/pin.js"),
+  },
+  {
+    usage: "unpin <backup>",
+    summary: "let the retention decide again",
+    examples: [["jbackup unpin full-20261120", "the next cleanup may remove it"]],
+    exits: [0, 1, 2, 10],
+    load: () => import("./commands/unpin.js"),
+  },
+];
