@@ -56,4 +56,27 @@ export const TRUST_COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2, 10],
     load: () => import("./commands/unpin.js"),
   },
+  {
+    usage: "audit show",
+    summary: "who did what: restores, deletions, keys, acknowledgements",
+    options: [["--limit <n>", "at most so many, newest first (default 50)"]],
+    examples: [["jbackup audit show --limit 20", "the newest 20 entries"]],
+    exits: [0, 1, 2],
+    load: async () => ({ run: (await import("./commands/audit.js")).show }),
+  },
+  {
+    usage: "audit check",
+    summary: "prove that no entry was changed or removed",
+    examples: [["jbackup audit check --json | jq .head", "keep the head elsewhere"]],
+    exits: [0, 1, 2, 4],
+    load: async () => ({ run: (await import("./commands/audit.js")).check }),
+  },
+  {
+    usage: "audit export",
+    summary: "every entry as a line of JSON",
+    options: [["--out <file>", "into this file (default: standard output)"]],
+    examples: [["jbackup audit export --out audit.jsonl", "for the system that keeps logs"]],
+    exits: [0, 1, 2],
+    load: async () => ({ run: (await import("./commands/audit.js")).exportAll }),
+  },
 ];

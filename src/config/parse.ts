@@ -151,7 +151,6 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
         message: `the name "${channel.name}" is used twice`,
       });
   });
-  });
   const keys = settings.keys;
   if (keys?.recipients && !keys.signing)
     problems.push({
