@@ -222,26 +222,6 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/restores.js"),
   },
   {
-    usage: "alerts [action] [id]",
-    summary: "what went wrong and is not yet resolved; ack, resolve, test, check",
-    options: [
-      ["--status <status>", "active, acknowledged, resolved, or all (default: active and acknowledged)"],
-      ["--note <text>", "with ack and resolve: what is being done, or was"],
-      ...LIST_OPTIONS,
-    ],
-    examples: [
-      ["jbackup alerts", "open troubles"],
-      [
-        'jbackup alerts ack 019ac... --note "new disk ordered"',
-        "somebody takes care of it: no more reminders",
-      ],
-      ["jbackup alerts test", "a message through every channel"],
-      ["jbackup alerts check", "look for runs that are missing, and send what waits; for cron"],
-    ],
-    exits: [0, 1, 2, 10],
-    load: () => import("./commands/alerts.js"),
-  },
-  {
     usage: "tenants list",
     summary: "every tenant with its last backup",
     examples: [

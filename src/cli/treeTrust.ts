@@ -79,4 +79,28 @@ export const TRUST_COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2],
     load: async () => ({ run: (await import("./commands/audit.js")).exportAll }),
   },
+  {
+    usage: "alerts [action] [id]",
+    summary: "what went wrong and is not yet resolved; ack, resolve, test, check",
+    options: [
+      ["--status <status>", "active, acknowledged, resolved, or all (default: active and acknowledged)"],
+      ["--note <text>", "with ack and resolve: what is being done, or was"],
+      [
+        "--since <time>",
+        "only from this time on: 2026-11-20, 2026-11-20T02:00:00Z, or a span back such as 7d",
+      ],
+      ["--limit <n>", "at most so many, newest first (default 50)"],
+    ],
+    examples: [
+      ["jbackup alerts", "open troubles"],
+      [
+        'jbackup alerts ack 019ac... --note "new disk ordered"',
+        "somebody takes care of it: no more reminders",
+      ],
+      ["jbackup alerts test", "a message through every channel"],
+      ["jbackup alerts check", "look for runs that are missing, and send what waits; for cron"],
+    ],
+    exits: [0, 1, 2, 10],
+    load: () => import("./commands/alerts.js"),
+  },
 ];
