@@ -137,7 +137,7 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
     const policy = policySchema.safeParse(value);
     for (const issue of policy.error?.issues ?? [])
       problems.push({ path: ["retention", name, ...issue.path], message: issue.message });
-    if (policy.success && Object.values(policy.data).every((part) => part === undefined))
+    if (policy.success && Object.values(policy.data).every((part) => part === undefined || part === 0))
       problems.push({
         path: ["retention", name],
         message: "an empty policy would keep nothing; give within, last, daily, ...",

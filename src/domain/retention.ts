@@ -22,6 +22,8 @@ export interface KeptBackup {
   endedAt: Date;
   /** Older backups whose objects are part of it. */
   needs: string[];
+  /** All of it is there, as far as is known: one that is not counts for nothing. */
+  isGood: boolean;
 }
 
 export interface RetentionQuestion {
@@ -71,9 +73,16 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
   if (policy === null)
     for (const { id } of backups) because(id, "no policy for this storage: everything is kept");
   for (const group of groupsOf(backups)) {
-    keepByPolicy(group, question, because);
-    const [newest] = group;
-    if (newest) because(newest.id, "the newest of its kind");
+    const good = group.filter(({ isGood }) => isGood);
+    keepByPolicy(good, question, because);
+    const [newest] = good;
+    if (newest) because(newest.id, "the newest good one of its kind");
+    for (const bad of group) {
+      if (bad.isGood) continue;
+      // it may still be mended from another storage; once a newer good one is there, that no longer matters
+      if (newest === undefined || newest.createdAt < bad.createdAt)
+        because(bad.id, "damaged here, and nothing newer is good: jbackup verify --heal mends it");
+    }
   }
   for (const { id } of backups) {
     const pin = pins.get(id);
@@ -134,7 +143,7 @@ function windowBases(
 ): { id: string; isBefore: boolean; backup: KeptBackup }[] {
   const from = now.getTime() - pitrWindowMs;
   const bases = backups
-    .filter(({ kind, method }) => kind === "full" && method === "physical")
+    .filter(({ kind, method, isGood }) => kind === "full" && method === "physical" && isGood)
     .toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
   const inside = bases.filter(({ endedAt }) => endedAt.getTime() > from);
   const before = bases.find(({ endedAt }) => endedAt.getTime() <= from);

@@ -1,5 +1,5 @@
 import type { AlertFilter, BackupFilter, RestoreFilter } from "../catalog/catalog.js";
-import type { Alert, Backup, Restore, Verification } from "../domain/backup.js";
+import type { Alert, Backup, Pin, Restore, Verification } from "../domain/backup.js";
 import { JBackupError } from "../domain/errors.js";
 import { recordOf } from "../domain/record.js";
 import { pickOne } from "../domain/reference.js";
@@ -16,6 +16,8 @@ export interface ShownBackup {
   /** null where this host has no key to look inside. */
   contents: { name: string; bytes: number }[] | null;
   tables: TableRows[] | null;
+  /** Why cleanup must leave it alone; null where it is not pinned. */
+  pin: Pin | null;
   verifications: Verification[];
   restores: Restore[];
   alerts: Alert[];
@@ -80,11 +82,14 @@ async function insideOf(site: Site, backup: Backup): Promise<Pick<ShownBackup, "
 /** One backup with all that is known of it. */
 export async function showBackup(site: Site, reference: string): Promise<ShownBackup> {
   const backup = await recordFor(site, reference);
-  const [inside, verifications, restores, alerts] = await Promise.all([
+  const now = site.clock.now().toISOString();
+  const [inside, pins, verifications, restores, alerts] = await Promise.all([
     insideOf(site, backup),
+    site.catalog.pins(now),
     site.catalog.verifications({ backupId: backup.id }),
     site.catalog.restores({ backupId: backup.id }),
     site.catalog.alerts({ backupId: backup.id }),
   ]);
-  return { backup, ...inside, verifications, restores, alerts };
+  const pin = pins.find(({ backupId }) => backupId === backup.id) ?? null;
+  return { backup, ...inside, pin, verifications, restores, alerts };
 }

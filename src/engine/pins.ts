@@ -42,7 +42,7 @@ export async function unpinBackup(site: Site, reference: string): Promise<Pin> {
   const held = (await pinsIn(site, usable)).get(backupId) ?? (await inCatalog(site)).get(backupId);
   if (held === undefined)
     throw new JBackupError("not_found", `backup ${label} is not pinned`, {
-      hint: "jbackup list shows what is pinned",
+      hint: `jbackup show ${label} tells whether it is`,
     });
   const pin: Pin = { ...held, removedAt: site.clock.now().toISOString(), removedBy: actorOf(site) };
   await putEverywhere(site, pin);

@@ -18,6 +18,7 @@ interface Made {
   tenant: number;
   /** Counted back among the physical ones made before it; 0 stands alone. */
   buildsOn: number;
+  isGood: boolean;
 }
 
 const made = fc.record<Made>({
@@ -26,6 +27,7 @@ const made = fc.record<Made>({
   method: fc.constantFrom("physical", "physical", "logical"),
   tenant: fc.nat({ max: 3 }),
   buildsOn: fc.nat({ max: 3 }),
+  isGood: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
 });
 const count = fc.option(fc.nat({ max: 6 }), { nil: undefined });
 const policies = fc.record<RetentionPolicy>({
@@ -42,10 +44,10 @@ const policies = fc.record<RetentionPolicy>({
 function historyOf(history: Made[]): KeptBackup[] {
   const inOrder = history.toSorted((a, b) => b.hoursAgo - a.hoursAgo);
   const backups: KeptBackup[] = [];
-  for (const [number, { hoursAgo, kind, method, tenant, buildsOn }] of inOrder.entries()) {
+  for (const [number, { hoursAgo, kind, method, tenant, buildsOn, isGood }] of inOrder.entries()) {
     const at = new Date(NOW.getTime() - hoursAgo * HOUR);
     const isPhysical = kind === "full" && method === "physical";
-    const older = backups.filter((one) => one.kind === "full" && one.method === "physical");
+    const older = backups.filter((one) => one.isGood && one.kind === "full" && one.method === "physical");
     const parent = isPhysical && buildsOn > 0 ? older.at(-buildsOn) : undefined;
     backups.push({
       id: String(number).padStart(4, "0"),
@@ -55,6 +57,8 @@ function historyOf(history: Made[]): KeptBackup[] {
       createdAt: at,
       endedAt: at,
       needs: parent ? [...parent.needs, parent.id] : [],
+      // what builds on something damaged is damaged
+      isGood: isGood && (parent?.isGood ?? true),
     });
   }
   return backups;
@@ -97,13 +101,15 @@ describe("retention, whatever happened before", () => {
       }),
     ));
 
-  it("never removes the newest of any kind, method or tenant", () =>
+  it("never removes the newest good one of any kind, method or tenant, nor what is newer and may be mended", () =>
     fc.assert(
       fc.property(histories, policies, (backups, policy) => {
         const { keep } = answer(backups, policy);
         for (const one of backups) {
+          // counted among the good ones only: a damaged one never stands in for a good one
           const isNewest = !backups.some(
             (other) =>
+              other.isGood &&
               other.kind === one.kind &&
               other.method === one.method &&
               other.tenantId === one.tenantId &&
@@ -125,8 +131,8 @@ describe("retention, whatever happened before", () => {
         (backups, policy, days, hoursAgo) => {
           const windowMs = days * DAY;
           const moment = NOW.getTime() - Math.min(hoursAgo * HOUR, windowMs);
-          const isBase = ({ kind, method, endedAt }: KeptBackup) =>
-            kind === "full" && method === "physical" && endedAt.getTime() <= moment;
+          const isBase = ({ kind, method, endedAt, isGood }: KeptBackup) =>
+            kind === "full" && method === "physical" && isGood && endedAt.getTime() <= moment;
           const { keep } = answer(backups, policy, { pitrWindowMs: windowMs });
           const before = backups.filter(isBase).map(({ endedAt }) => endedAt.getTime());
           const after = backups
@@ -184,7 +190,11 @@ describe("retention, whatever happened before", () => {
             const at = now.getTime() - 7 * DAY;
             const bases = (some: KeptBackup[]) =>
               some.filter(
-                (one) => one.kind === "full" && one.method === "physical" && one.endedAt.getTime() <= at,
+                (one) =>
+                  one.isGood &&
+                  one.kind === "full" &&
+                  one.method === "physical" &&
+                  one.endedAt.getTime() <= at,
               );
             if (bases(backups).length > 0) expect(bases(left).length).toBeGreaterThan(0);
           }
@@ -205,6 +215,7 @@ describe("retention by example", () => {
         createdAt: at,
         endedAt: at,
         needs: [],
+        isGood: true,
       };
     });
 
@@ -218,7 +229,7 @@ describe("retention by example", () => {
       "daily, for 2026-11-25",
       "weekly, for 2026-11-23",
       "monthly, for 2026-11",
-      "the newest of its kind",
+      "the newest good one of its kind",
     ]);
     expect(keep.size).toBeLessThan(54);
   });

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, utimesSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -148,6 +148,7 @@ test("a pin holds a backup until it is taken off, also when the catalog is lost"
   const first = await backedUp("--logical");
   const second = await backedUp("--logical");
   await site.json(["pin", first.label, "--reason", "audit 2026", "--until", "90d"]);
+  expect((await site.run("show", first.id)).stdout).toContain('pinned    "audit 2026", until ');
   for (const name of readdirSync(site.home).filter((file) => file.startsWith("catalog")))
     rmSync(join(site.home, name));
   await site.json(["catalog", "rebuild"]);
@@ -197,6 +198,40 @@ test("a storage that lists nothing is left alone, and said", async () => {
   expect(ran.removed.backups).toBe(0);
 });
 
+test("a damaged newest backup never stands in for a good one", async () => {
+  site = await withPolicy("{last: 1}");
+  const good = await backedUp("--logical");
+  const rows = await rowsOf("shop");
+  const newest = await backedUp("--logical");
+  const folder = join(site.folder, "near", newest.copies[0]?.path ?? "");
+  rmSync(join(folder, "data"), { recursive: true });
+  renameSync(join(site.folder, "far"), join(scratch, "far"));
+  await site.json(["cleanup", "--confirm", "test"], [0, 3]);
+  expect(isIn("near", good)).toBe(true);
+  await expectRestored(good.id, rows);
+  renameSync(join(scratch, "far"), join(site.folder, "far"));
+});
+
+test("what a killed cleanup left is swept when it is old enough, though another storage has the backup", async () => {
+  site = await withPolicy("{last: 1}");
+  for (let nth = 0; nth < 3; nth++) await backedUp("--logical");
+  await killAt(site, "cleanup-manifest-removed", ["cleanup", "--confirm", "test"]);
+  const near = join(site.folder, "near", "backups");
+  const long = new Date(Date.now() - 72 * 3_600_000);
+  for (const path of filesBelow(near)) utimesSync(path, long, long);
+  const done = await site.json(["cleanup", "--confirm", "test"]);
+  expect(done.orphans.find(({ storage }: { storage: string }) => storage === "near").count).toBeGreaterThan(
+    0,
+  );
+  expect(
+    readdirSync(near, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith("manifest.json")),
+  ).toHaveLength(1);
+  expect(
+    readdirSync(near, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith("contents.jbk")),
+  ).toHaveLength(1);
+  expect((await site.json(["verify", "--all"])).problems).toEqual([]);
+});
+
 test("while newer backups fail, nothing expires", async () => {
   site = await withPolicy("{last: 1}");
   await backedUp("--logical");
@@ -233,9 +268,12 @@ test.each([
   expect(JSON.parse(ran.stdout).error.message).toContain(message);
 });
 
-test("an empty policy and an unknown storage are errors of the configuration, and nothing is removed", async () => {
-  site = await withPolicy("{}");
-  const ran = await site.run("cleanup", "--json");
-  expect(ran.code).toBe(2);
-  expect(JSON.parse(ran.stdout).error.message).toContain("an empty policy would keep nothing");
-});
+test.each(["{}", "{last: 0}"])(
+  "the policy %s is an error of the configuration, and nothing is removed",
+  async (empty) => {
+    site = await withPolicy(empty);
+    const ran = await site.run("cleanup", "--json");
+    expect(ran.code).toBe(2);
+    expect(JSON.parse(ran.stdout).error.message).toContain("an empty policy would keep nothing");
+  },
+);

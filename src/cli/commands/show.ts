@@ -1,4 +1,4 @@
-import type { Backup } from "../../domain/backup.js";
+import type { Backup, Pin } from "../../domain/backup.js";
 import { type ShownBackup, showBackup } from "../../engine/history.js";
 import { sizesText, statusText } from "../backupText.js";
 import { type CommandContext, type CommandRun, withSiteToRead } from "../context.js";
@@ -18,6 +18,9 @@ function clusterText({ metadata, parentId }: Backup): string {
 const walText = ({ metadata }: Backup): string =>
   `${String(metadata.startLsn)} to ${String(metadata.endLsn)} on timeline ${String(metadata.timeline)}`;
 
+const pinText = ({ reason, until }: Pin): string =>
+  `"${reason}", ${until === null ? "until jbackup unpin" : `until ${until}`}`;
+
 function shownText(shown: ShownBackup, context: CommandContext): string {
   const { backup } = shown;
   const { paint, columns } = context.output;
@@ -34,6 +37,7 @@ function shownText(shown: ShownBackup, context: CommandContext): string {
     ["wal", backup.method === "physical" && isWhole ? walText(backup) : null],
     ["checksum", backup.checksum],
     ["note", backup.note],
+    ["pinned", shown.pin === null ? null : pinText(shown.pin)],
     ["error", typeof backup.metadata.error === "string" ? backup.metadata.error : null],
   ];
   const copies = tableText(

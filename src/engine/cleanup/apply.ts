@@ -96,6 +96,10 @@ async function removeAll(
 /** How storages say that an object must stay: Object Lock of S3, bucket locks of R2, file locks of B2. */
 const LOCKED = /object ?lock|locked|retention|legal hold|worm/i;
 
+/** By the provider's own words: names that somebody gave to storages and folders say nothing. */
+const saysLocked = ({ name, location }: Storage, key: string, message: string): boolean =>
+  LOCKED.test([key, location, name].reduce((text, own) => text.replaceAll(own, ""), message));
+
 async function removeOne(
   site: Site,
   storage: Storage,
@@ -111,7 +115,7 @@ async function removeOne(
     site.signal.throwIfAborted();
     if (!(error instanceof JBackupError)) throw error;
     const kept = { storage: storage.name, path: key, why: reasonOf(error) };
-    if (LOCKED.test(error.message)) removed.locked.push(kept);
+    if (saysLocked(storage, key, error.message)) removed.locked.push(kept);
     else removed.failed.push(kept);
     return false;
   }

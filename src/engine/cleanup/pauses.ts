@@ -35,7 +35,13 @@ async function failingGroups(site: Site): Promise<Set<string>> {
   const recent = await site.catalog.backups({ limit: LOOK_BACK });
   const last = new Map<string, Backup["status"]>();
   for (const backup of recent) {
-    const group = groupOf({ ...backup, createdAt: new Date(0), endedAt: new Date(0), needs: [] });
+    const group = groupOf({
+      ...backup,
+      createdAt: new Date(0),
+      endedAt: new Date(0),
+      needs: [],
+      isGood: true,
+    });
     if (!last.has(group)) last.set(group, backup.status);
   }
   return new Set(

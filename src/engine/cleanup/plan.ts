@@ -68,11 +68,15 @@ function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pau
   const now = site.clock.now();
   const policy = policyOf(site, name);
   const { pitrWindowMs } = site.config.retention;
-  const backups = here.map(keptBackup);
+  const backups = here.map((backup) => keptBackup(backup, name, listed));
   const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, paused });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(
     ({ modifiedAt }) => now.getTime() - modifiedAt.getTime() > ORPHAN_MS,
+  );
+  // older bases that are held on to want their WAL too
+  const isHeldUp = backups.some(
+    (backup) => backup.kind === "full" && (!backup.isGood || paused(backup) !== null),
   );
   const base = byId.get(oldestWindowBase(backups, pitrWindowMs, now) ?? "");
   return {
@@ -80,7 +84,7 @@ function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pau
     backups: here.length,
     keep: [...answer.keep].map(([id, reasons]) => ({ id, label: labelOf(byId, id), reasons })),
     remove: answer.remove.flatMap((id) => byId.get(id) ?? []),
-    wal: policy === null || base === undefined ? [] : walBefore(base, [...listed.values()]),
+    wal: policy === null || base === undefined || isHeldUp ? [] : walBefore(base, [...listed.values()]),
     orphans,
   };
 }
@@ -95,15 +99,35 @@ export function policyOf(site: Site, storage: string): RetentionPolicy | null {
   return { ...counts, withinMs: within === undefined ? undefined : (parseDuration(within) ?? undefined) };
 }
 
-const keptBackup = ({ id, manifest: { body } }: SurveyedBackup): KeptBackup => ({
-  id,
-  kind: body.kind,
-  method: body.method,
-  tenantId: body.tenantId,
-  createdAt: new Date(body.createdAt),
-  endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
-  needs: (body.needs ?? []).map(({ backupId }) => backupId),
-});
+const keptBackup = (
+  backup: SurveyedBackup,
+  storage: string,
+  listed: Map<string, ObjectFacts>,
+): KeptBackup => {
+  const { body } = backup.manifest;
+  return {
+    id: backup.id,
+    kind: body.kind,
+    method: body.method,
+    tenantId: body.tenantId,
+    createdAt: new Date(body.createdAt),
+    endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
+    needs: (body.needs ?? []).map(({ backupId }) => backupId),
+    isGood: isWhole(backup, listed) && !isKnownBad(backup, storage),
+  };
+};
+
+/** Every object that it is made of is listed at its size, those of older backups too. */
+function isWhole({ folder, manifest: { body } }: SurveyedBackup, listed: Map<string, ObjectFacts>): boolean {
+  const parts = [{ folder, objects: body.objects }, ...(body.needs ?? [])];
+  return parts.every((part) =>
+    part.objects.every(({ name, bytes }) => listed.get(`${part.folder}/${name}`)?.bytes === bytes),
+  );
+}
+
+/** By what the last verification saw in the bytes themselves. */
+const isKnownBad = ({ record }: SurveyedBackup, storage: string): boolean =>
+  record?.copies.some((copy) => copy.storage === storage && copy.status === "damaged") ?? false;
 
 /** Whole segments and pieces before the base's beginning, on its timeline and on those before it. Histories and keys stay. */
 function walBefore({ manifest: { body } }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {

@@ -238,23 +238,32 @@ function unknownIn(
   backups: SurveyedBackup[],
   places: Map<string, Place>,
 ): Survey["unknown"] {
-  const named = new Set<string>();
-  for (const { folder, manifest } of backups) {
-    named.add(manifestKey(folder));
-    for (const { name } of manifest.body.objects) named.add(`${folder}/${name}`);
-    for (const need of manifest.body.needs ?? [])
-      for (const { name } of need.objects) named.add(`${need.folder}/${name}`);
-  }
   // a manifest that is wrong is a finding of its own, and with it what may be its objects
   const read = new Set(backups.map(({ id }) => id));
   const unread = [...places].filter(([id]) => !read.has(id)).map(([, { folder }]) => `${folder}/`);
   return new Map(
-    [...listed].map(([storage, found]) => [
-      storage,
-      [...found.values()].filter(
-        ({ key }) =>
-          key.startsWith("backups/") && !named.has(key) && !unread.some((folder) => key.startsWith(folder)),
-      ),
-    ]),
+    [...listed].map(([storage, found]) => {
+      const named = namedIn(storage, found, backups);
+      return [
+        storage,
+        [...found.values()].filter(
+          ({ key }) =>
+            key.startsWith("backups/") && !named.has(key) && !unread.some((folder) => key.startsWith(folder)),
+        ),
+      ];
+    }),
   );
+}
+
+/** What the manifests name that this storage has or should have. A copy that was removed on purpose names nothing there. */
+function namedIn(storage: string, found: Map<string, ObjectFacts>, backups: SurveyedBackup[]): Set<string> {
+  const named = new Set<string>();
+  for (const { folder, manifest, record, holders } of backups) {
+    const isMeant = record === null || holders.includes(storage);
+    if (!isMeant && !found.has(manifestKey(folder))) continue;
+    named.add(manifestKey(folder));
+    for (const part of [{ folder, objects: manifest.body.objects }, ...(manifest.body.needs ?? [])])
+      for (const { name } of part.objects) named.add(`${part.folder}/${name}`);
+  }
+  return named;
 }
