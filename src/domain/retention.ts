@@ -80,7 +80,7 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
     for (const bad of group) {
       if (bad.isGood) continue;
       // it may still be mended from another storage; once a newer good one is there, that no longer matters
-      if (newest === undefined || newest.createdAt < bad.createdAt)
+      if (newest === undefined || newest.createdAt <= bad.createdAt)
         because(bad.id, "damaged here, and nothing newer is good: jbackup verify --heal mends it");
     }
   }

@@ -126,7 +126,7 @@ export async function rotateKeys(site: Site): Promise<KeyRotation> {
     });
     return { rewrapped: wrapped.size, failed };
   };
-  return withRun(site, "keys-rotate", rotate, BACKUP_LOCK);
+  return withRun(site, "keys-rotate", rotate, { lock: BACKUP_LOCK });
 }
 
 interface SealedPlace {

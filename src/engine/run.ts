@@ -76,49 +76,68 @@ async function markInterrupted(site: Site, job: string, ownId: string): Promise<
   return killed;
 }
 
-/** One locked, recorded run of a job; jobs that write to the same place share a lock. Its end is recorded whatever happens, short of a kill. */
+export interface RunWish<Result> {
+  /** Jobs that write to the same place share a lock; by default each has its own. */
+  lock?: string;
+  /** A run that came to its end may have found something wrong all the same. */
+  judge?: (result: Result) => "succeeded" | "partial";
+}
+
+/** One locked, recorded run of a job. Its end is recorded whatever happens, short of a kill; people are told when the lock is free again. */
 export async function withRun<Result>(
   site: Site,
   job: string,
   work: (run: RunContext) => Promise<Result>,
-  lock = job,
+  { lock = job, judge = () => "succeeded" }: RunWish<Result> = {},
 ): Promise<Result> {
   const release = await lockOnHost(site, lock);
+  const started = beat(site, job, "start");
+  let how: "success" | "fail" = "fail";
   try {
-    const startedAt = site.clock.now();
-    const row: Run = {
-      id: site.newId(),
-      job,
-      status: "running",
-      startedAt: startedAt.toISOString(),
-      finishedAt: null,
-      host: site.environment.host,
-      pid: process.pid,
-      exitCode: null,
-      error: null,
-      metadata: {},
-    };
-    await site.catalog.saveRun(row);
-    const end = (status: Run["status"], error: string | null): Promise<void> =>
-      site.catalog.saveRun({ ...row, status, error, finishedAt: site.clock.now().toISOString() });
-    const started = beat(site, job, "start");
-    try {
-      const result = await work({
-        id: row.id,
-        startedAt,
-        by: actorOf(site),
-        settleKilled: () => markInterrupted(site, job, row.id),
-      });
-      await end("succeeded", null);
-      await tellAfterwards(site, job, "success", started);
-      return result;
-    } catch (error) {
-      await end(site.signal.aborted ? "interrupted" : "failed", reasonOf(error));
-      await tellAfterwards(site, job, "fail", started);
-      throw error;
-    }
+    const { result, status } = await recordedRun(site, job, work, judge);
+    if (status === "succeeded") how = "success";
+    return result;
   } finally {
     release();
+    await tellAfterwards(site, job, how, started);
+  }
+}
+
+async function recordedRun<Result>(
+  site: Site,
+  job: string,
+  work: (run: RunContext) => Promise<Result>,
+  judge: (result: Result) => "succeeded" | "partial",
+): Promise<{ result: Result; status: "succeeded" | "partial" }> {
+  const startedAt = site.clock.now();
+  const row: Run = {
+    id: site.newId(),
+    job,
+    status: "running",
+    startedAt: startedAt.toISOString(),
+    finishedAt: null,
+    host: site.environment.host,
+    pid: process.pid,
+    exitCode: null,
+    error: null,
+    metadata: {},
+  };
+  await site.catalog.saveRun(row);
+  const end = (status: Run["status"], error: string | null): Promise<void> =>
+    site.catalog.saveRun({ ...row, status, error, finishedAt: site.clock.now().toISOString() });
+  try {
+    const result = await work({
+      id: row.id,
+      startedAt,
+      by: actorOf(site),
+      settleKilled: () => markInterrupted(site, job, row.id),
+    });
+    const status = judge(result);
+    await end(status, null);
+    return { result, status };
+  } catch (error) {
+    await end(site.signal.aborted ? "interrupted" : "failed", reasonOf(error));
+    throw error;
   }
 }
 

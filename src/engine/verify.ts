@@ -45,7 +45,9 @@ export const VERIFY_JOB = "verify";
 
 /** Looks at what is really stored. Every claim that a copy is good is made here, and only from its bytes. */
 export const verify = (site: Site, request: VerifyRequest): Promise<VerifyReport> =>
-  withRun(site, VERIFY_JOB, (run) => verifyUnderLock(site, request, run));
+  withRun(site, VERIFY_JOB, (run) => verifyUnderLock(site, request, run), {
+    judge: ({ problems }) => (problems.length === 0 ? "succeeded" : "partial"),
+  });
 
 async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunContext): Promise<VerifyReport> {
   await run.settleKilled();

@@ -53,7 +53,9 @@ async function attempt(site: Site, delivery: Delivery, signal: AbortSignal): Pro
   const attempts = delivery.attempts + 1;
   try {
     const channel = await site.openChannel(config);
-    await channel.send(delivery.payload as unknown as AlertMessage, signal);
+    // a receiver that looks at the age of a signature must find that of this attempt
+    const at = site.clock.now().toISOString();
+    await channel.send({ ...(delivery.payload as unknown as AlertMessage), at }, signal);
     const sentAt = site.clock.now().toISOString();
     const sent = await settle(site, { ...delivery, attempts, status: "sent", sentAt, error: null });
     await noteSent(site, sent);
@@ -93,10 +95,11 @@ async function settle(site: Site, delivery: Delivery): Promise<Delivery> {
 }
 
 /** The alert itself shows who was told, and when last. */
-async function noteSent(site: Site, { alertId, channel, sentAt }: Delivery): Promise<void> {
+async function noteSent(site: Site, { alertId, channel, sentAt, payload }: Delivery): Promise<void> {
   if (alertId === null) return;
   try {
-    const [alert] = (await site.catalog.alerts({ limit: 500 })).filter(({ id }) => id === alertId);
+    const same = await site.catalog.alerts({ fingerprint: String(payload.fingerprint) });
+    const alert = same.find(({ id }) => id === alertId);
     if (alert === undefined) return;
     await site.catalog.saveAlert({ ...alert, sentAt, channels: [...new Set([...alert.channels, channel])] });
   } catch (error) {

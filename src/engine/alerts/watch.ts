@@ -5,16 +5,17 @@ import { isJBackupError } from "../../domain/errors.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
 
-/** The runs that a line of the schedule starts. */
-export const JOB_OF: Record<keyof Site["config"]["schedule"], string> = {
+/** The runs that a line of the schedule means, by the jobs that there are. */
+export const JOB_OF = {
   full: "backup-full",
   tenant: "backup-tenant",
   wal: "backup-wal",
-  config: "backup-config",
   verify: "verify",
   cleanup: "cleanup",
-  testRestore: "test-restore",
-};
+} as const;
+
+type Scheduled = keyof typeof JOB_OF;
+const SCHEDULED = Object.keys(JOB_OF) as Scheduled[];
 
 /** How late a run may begin. */
 const GRACE_MS = 15 * 60_000;
@@ -23,8 +24,10 @@ const HISTORY = 10;
 /** What nobody tells because it did not happen: runs that are missing, WAL that does not come. */
 export async function watchSchedule(site: Site): Promise<void> {
   try {
-    for (const [name, text] of Object.entries(site.config.schedule))
-      if (text !== undefined) await watchJob(site, name as keyof typeof JOB_OF, text);
+    for (const name of SCHEDULED) {
+      const text = site.config.schedule[name];
+      if (text !== undefined) await watchJob(site, name, text);
+    }
     await watchRpo(site);
   } catch (error) {
     // without the catalog nothing is known of earlier runs
@@ -32,15 +35,16 @@ export async function watchSchedule(site: Site): Promise<void> {
   }
 }
 
-async function watchJob(site: Site, name: keyof typeof JOB_OF, text: string): Promise<void> {
+async function watchJob(site: Site, name: Scheduled, text: string): Promise<void> {
   const parsed = parseCron(text);
   if (!parsed.ok) return; // refused when the configuration was read
   const job = JOB_OF[name];
   const fingerprint = `missed:${job}`;
   const now = site.clock.now();
-  const [newest] = await site.catalog.runs({ job, limit: 1 });
-  const done = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
-  const missed = missedSlot(parsed.cron, done[0], newest ?? done[0], now);
+  const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
+  // a follower began long ago and is at work all the time
+  const isFollowed = name === "wal" && done?.status === "running";
+  const missed = isFollowed ? null : missedSlot(parsed.cron, done, await firstSeen(site), now);
   if (missed === null) {
     await resolveAlert(site, fingerprint, `${job} ran again`);
     return;
@@ -49,31 +53,37 @@ async function watchJob(site: Site, name: keyof typeof JOB_OF, text: string): Pr
     type: "STALE_BACKUP",
     severity: name === "full" || name === "wal" ? "critical" : "error",
     fingerprint,
-    message: `${job} should have run at ${missed.toISOString()} and did not${done[0] ? `; it last did at ${done[0].startedAt}` : ""}`,
+    message: `${job} should have run at ${missed.toISOString()} and did not${done ? `; it last did at ${done.startedAt}` : ""}`,
     hint: `see whether cron, the timer or the daemon runs, then run it by hand: jbackup ${commandOf(name)}`,
   });
 }
 
-const commandOf = (name: keyof typeof JOB_OF): string =>
+const commandOf = (name: Scheduled): string =>
   ({
     full: "backup full",
     tenant: "backup tenant --all",
     wal: "backup wal",
-    config: "backup config",
     verify: "verify --all --share 7/day",
     cleanup: "cleanup",
-    testRestore: "restore latest --into-dir DIR --start",
   })[name];
 
-/** The last time at which it should have run and has not. A schedule that was never begun is not late yet. */
+const OLDEST_LOOK = 1_000;
+
+/** Since when this site is known to be at work: what should have run before that was nobody's to run. */
+async function firstSeen(site: Site): Promise<Date> {
+  const oldest = (await site.catalog.runs({ limit: OLDEST_LOOK })).at(-1);
+  return oldest === undefined ? site.clock.now() : new Date(oldest.startedAt);
+}
+
+/** The last time at which it should have run and did not, whether or not it ever ran before; null where none was missed. */
 export function missedSlot(
   cron: Cron,
   done: Pick<Run, "startedAt"> | undefined,
-  newest: Pick<Run, "startedAt"> | undefined,
+  since: Date,
   now: Date,
 ): Date | null {
-  if (newest === undefined) return null;
   const slot = previousRun(cron, new Date(now.getTime() - GRACE_MS));
+  if (slot < since) return null;
   // a run a little early, by a clock that differs, counts
   const isMade = done !== undefined && Date.parse(done.startedAt) >= slot.getTime() - GRACE_MS;
   return isMade ? null : slot;
