@@ -5,7 +5,7 @@ export interface Cron {
   days: ReadonlySet<number>;
   months: ReadonlySet<number>;
   weekdays: ReadonlySet<number>;
-  /** Both a day of the month and of the week are given: either is enough, as in every cron. */
+  /** Both a day of the month and of the week are given, neither with a star: either is enough, as in every cron. */
   isEitherDay: boolean;
 }
 
@@ -47,7 +47,7 @@ export function parseCron(text: string): ParsedCron {
     Set<number>,
   ];
   if (weekdays.delete(7)) weekdays.add(0);
-  const isEitherDay = parts[2] !== "*" && parts[4] !== "*";
+  const isEitherDay = !parts[2]?.startsWith("*") && !parts[4]?.startsWith("*");
   const cron: Cron = { minutes, hours, days, months, weekdays, isEitherDay };
   return isPossible(cron)
     ? { ok: true, cron }

