@@ -41,6 +41,7 @@ const NEEDED = {
     program("swift-container-server", "swift-container"),
     program("swift-object-server", "swift-object"),
     program("memcached", "memcached"),
+    program("tmux", "tmux"),
   ],
 };
 

@@ -98,7 +98,7 @@ describe("one backup", () => {
     expect(made.label.slice(5)).toBe(made.createdAt.slice(0, 19).replaceAll(/[-:]/g, "").replace("T", "-"));
     expect(await site.json(["list"])).toStrictEqual([made]);
     for (const reference of ["latest", made.id, made.label, made.id.slice(0, 13), made.label.slice(0, 10)]) {
-      const { contents, tables, verifications, restores, alerts, ...rest } = await site.json([
+      const { contents, tables, pin, verifications, restores, alerts, ...rest } = await site.json([
         "show",
         reference,
       ]);
@@ -111,7 +111,7 @@ describe("one backup", () => {
         { name: "globals.sql", bytes: expect.any(Number) },
         { name: "database.pgdump", bytes: expect.any(Number) },
       ]);
-      expect([verifications, restores, alerts]).toStrictEqual([[], [], []]);
+      expect([pin, verifications, restores, alerts]).toStrictEqual([null, [], [], []]);
     }
   });
 
