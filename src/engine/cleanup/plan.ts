@@ -1,11 +1,5 @@
 import { isJBackupError } from "../../domain/errors.js";
-import {
-  type KeptBackup,
-  oldestWindowBase,
-  planRetention,
-  type RetentionPolicy,
-} from "../../domain/retention.js";
-import { parseDuration } from "../../domain/time.js";
+import { type KeptBackup, oldestWindowBase, planRetention } from "../../domain/retention.js";
 import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
 import type { ObjectFacts } from "../../storage/storage.js";
 import { pinsOf } from "../pins.js";
@@ -13,6 +7,7 @@ import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import type { Survey, SurveyedBackup } from "../verify/survey.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
+import { isKnownBad, isWhole, keptBackup, policyOf } from "./kept.js";
 import { pauses } from "./pauses.js";
 
 export interface StoragePlan {
@@ -68,7 +63,9 @@ function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pau
   const now = site.clock.now();
   const policy = policyOf(site, name);
   const { pitrWindowMs } = site.config.retention;
-  const backups = here.map((backup) => keptBackup(backup, name, listed));
+  const backups = here.map((backup) =>
+    keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup, name)),
+  );
   const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, paused });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(
@@ -91,43 +88,6 @@ function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pau
 
 const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string =>
   byId.get(id)?.manifest.body.label ?? id;
-
-export function policyOf(site: Site, storage: string): RetentionPolicy | null {
-  const given = site.config.retention.perStorage[storage];
-  if (given === undefined) return null;
-  const { within, ...counts } = given;
-  return { ...counts, withinMs: within === undefined ? undefined : (parseDuration(within) ?? undefined) };
-}
-
-const keptBackup = (
-  backup: SurveyedBackup,
-  storage: string,
-  listed: Map<string, ObjectFacts>,
-): KeptBackup => {
-  const { body } = backup.manifest;
-  return {
-    id: backup.id,
-    kind: body.kind,
-    method: body.method,
-    tenantId: body.tenantId,
-    createdAt: new Date(body.createdAt),
-    endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
-    needs: (body.needs ?? []).map(({ backupId }) => backupId),
-    isGood: isWhole(backup, listed) && !isKnownBad(backup, storage),
-  };
-};
-
-/** Every object that it is made of is listed at its size, those of older backups too. */
-function isWhole({ folder, manifest: { body } }: SurveyedBackup, listed: Map<string, ObjectFacts>): boolean {
-  const parts = [{ folder, objects: body.objects }, ...(body.needs ?? [])];
-  return parts.every((part) =>
-    part.objects.every(({ name, bytes }) => listed.get(`${part.folder}/${name}`)?.bytes === bytes),
-  );
-}
-
-/** By what the last verification saw in the bytes themselves. */
-const isKnownBad = ({ record }: SurveyedBackup, storage: string): boolean =>
-  record?.copies.some((copy) => copy.storage === storage && copy.status === "damaged") ?? false;
 
 /** Whole segments and pieces before the base's beginning, on its timeline and on those before it. Histories and keys stay. */
 function walBefore({ manifest: { body } }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {

@@ -29,7 +29,40 @@ export async function recordFindings(site: Site, findings: Findings): Promise<vo
     for (const { storage } of copies) await recordCopy(site, backup, storage, findings, at);
     await alertBackup(site, backup, findings);
   }
+  await recordWithoutManifest(site, findings);
   await alertRest(site, findings);
+}
+
+/** Backups of which no storage has a manifest that can be believed: nothing of them can be restored. */
+async function recordWithoutManifest(site: Site, findings: Findings): Promise<void> {
+  const read = new Set(findings.survey.backups.map(({ id }) => id));
+  const lost = new Set(leftOf(findings).flatMap(({ backupId }) => backupId ?? []));
+  for (const id of lost) {
+    if (read.has(id)) continue;
+    const problems = leftOf(findings).filter(({ backupId }) => backupId === id);
+    const [record] = await site.catalog.backups({ reference: id, limit: 1 }).catch((error: unknown) => {
+      if (isJBackupError(error, "catalog_unavailable")) return []; // said when the storages were surveyed
+      throw error;
+    });
+    const label = record?.label ?? id;
+    if (record !== undefined) {
+      const copies = record.copies.map((copy): Copy => {
+        const problem = problems.find(({ storage }) => storage === copy.storage);
+        if (problem === undefined || problem.kind === "unreadable") return copy;
+        return { ...copy, status: problem.kind === "missing" ? "missing" : "damaged" };
+      });
+      await site.catalog.saveBackups([{ ...record, copies, status: "completed" }]);
+    }
+    const isTampered = problems.some(({ kind }) => kind === "tampered");
+    await raiseAlert(site, {
+      type: isTampered ? "SECURITY" : "INTEGRITY_FAILURE",
+      severity: "critical",
+      fingerprint: `no_good_copy:${id}`,
+      message: `no storage has a manifest of backup ${label} that can be believed: ${problems[0]?.storage}: it ${problems[0]?.problem}`,
+      hint: "make a new backup now: jbackup backup full --fresh",
+      backupId: id,
+    });
+  }
 }
 
 async function currentRecord(site: Site, { id }: SurveyedBackup): Promise<Backup | null> {

@@ -1,12 +1,13 @@
 import { createHash } from "node:crypto";
 import { isJBackupError } from "../../domain/errors.js";
-import { parseWalKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
 import type { Site } from "../site.js";
 import { OBJECT_MAX_BYTES, openStoredWal, type WalKeyOf, walKeys } from "../wal/walStore.js";
 import { type Problem, problemOf } from "./problem.js";
 import { type Share, shareOf } from "./share.js";
 import type { Survey } from "./survey.js";
+import { checkKeys } from "./walKeys.js";
+import { missingIn, namesIn, type WalName } from "./walNames.js";
 
 export interface CheckedWal {
   objects: number;
@@ -19,13 +20,6 @@ interface WalWish {
   share: Share | null;
 }
 
-interface WalName {
-  key: string;
-  systemId: string;
-  name: string;
-  timeline: string;
-}
-
 /** Names that are compared at one time; each is in memory once a storage. */
 const AT_A_TIME = 2;
 
@@ -36,7 +30,11 @@ const AT_A_TIME = 2;
 export async function checkWal(site: Site, survey: Survey, wish: WalWish): Promise<CheckedWal> {
   const isToday = shareOf(wish.share, site.clock.now());
   const names = namesIn(survey);
-  const found: CheckedWal = { objects: 0, bytes: 0, problems: missingIn(survey, names) };
+  const found: CheckedWal = {
+    objects: 0,
+    bytes: 0,
+    problems: [...missingIn(site, survey, names), ...(await checkKeys(site, survey))],
+  };
   const keys = new Map<string, WalKeyOf>();
   const keyOf = (systemId: string): WalKeyOf => {
     const known = keys.get(systemId) ?? walKeys(site, survey.storages, systemId);
@@ -58,44 +56,6 @@ export async function checkWal(site: Site, survey: Survey, wish: WalWish): Promi
   return found;
 }
 
-/** Pieces come and go while the log is followed: only whole files must be everywhere. */
-function namesIn({ listed }: Survey): WalName[] {
-  const names = new Map<string, WalName>();
-  for (const found of listed.values())
-    for (const key of found.keys()) {
-      const parsed = parseWalKey(key);
-      if (parsed === null || parsed.file.kind === "piece") continue;
-      const { name } = parsed.file;
-      names.set(key, { key, systemId: parsed.systemId, name, timeline: name.slice(0, 8) });
-    }
-  return [...names.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
-}
-
-/** A storage should have what others have, from its own oldest segment on. What was archived last may still be on its way. */
-function missingIn({ storages, listed }: Survey, names: WalName[]): Problem[] {
-  const newest = new Map(names.map(({ systemId, timeline, key }) => [`${systemId} ${timeline}`, key]));
-  return storages.flatMap(({ name: storage }) => {
-    const here = listed.get(storage) ?? new Map<string, unknown>();
-    const oldest = names.find(({ key }) => here.has(key))?.key;
-    if (oldest === undefined) return [];
-    return names
-      .filter(({ key, systemId, timeline }) => {
-        return key > oldest && !here.has(key) && newest.get(`${systemId} ${timeline}`) !== key;
-      })
-      .map(
-        ({ key }): Problem => ({
-          backupId: null,
-          storage,
-          path: key,
-          problem: "is missing",
-          kind: "missing",
-          sha256: null,
-          bytes: null,
-        }),
-      );
-  });
-}
-
 interface ReadCopy {
   storage: Storage;
   bytes: Buffer;
@@ -115,7 +75,7 @@ async function compare(
     if (!survey.listed.get(storage.name)?.has(key)) continue;
     const where = { backupId: null, storage: storage.name, path: key, sha256: null, bytes: null };
     try {
-      const bytes = await site.storage.readAll(storage, key, { maxBytes: OBJECT_MAX_BYTES });
+      const bytes = await readTwice(site, storage, key);
       copies.push({ storage, bytes, sha256: createHash("sha256").update(bytes).digest("hex") });
       found.objects++;
       found.bytes += bytes.length;
@@ -129,6 +89,17 @@ async function compare(
   const isSame = copies.every(({ sha256 }) => sha256 === copies[0]?.sha256);
   if (isSame && level === "stored") return;
   found.problems.push(...(await judge(site, key, name, copies, keyOf)));
+}
+
+/** Before anything is said of a copy that cannot be read, it is read once more. */
+async function readTwice(site: Site, storage: Storage, key: string): Promise<Buffer> {
+  const read = (): Promise<Buffer> => site.storage.readAll(storage, key, { maxBytes: OBJECT_MAX_BYTES });
+  try {
+    return await read();
+  } catch {
+    site.signal.throwIfAborted();
+    return read();
+  }
 }
 
 /** By the seal: what opens is right. Without a key only the difference can be told. */

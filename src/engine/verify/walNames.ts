@@ -1,0 +1,81 @@
+import { oldestWindowBase } from "../../domain/retention.js";
+import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
+import { isPhysical } from "../bases.js";
+import { keptBackup, policyOf } from "../cleanup/kept.js";
+import type { Site } from "../site.js";
+import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
+import type { Problem } from "./problem.js";
+import type { Survey, SurveyedBackup } from "./survey.js";
+
+/** A whole file of the WAL, wherever it is stored. */
+export interface WalName {
+  key: string;
+  systemId: string;
+  name: string;
+}
+
+/** Pieces come and go while the log is followed: only whole files must be everywhere. */
+export function namesIn({ listed }: Survey): WalName[] {
+  const names = new Map<string, WalName>();
+  for (const found of listed.values())
+    for (const key of found.keys()) {
+      const parsed = parseWalKey(key);
+      if (parsed === null || parsed.file.kind === "piece") continue;
+      names.set(key, { key, systemId: parsed.systemId, name: parsed.file.name });
+    }
+  return [...names.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** What others have and a storage needs: the way from its own bases to now. What was archived last may still be on its way. */
+export function missingIn(site: Site, survey: Survey, names: WalName[]): Problem[] {
+  const timelineOf = ({ systemId, name }: WalName): string => `${systemId} ${name.slice(0, 8)}`;
+  const newest = new Map(names.map((one) => [timelineOf(one), one.key]));
+  return survey.storages.flatMap(({ name: storage }) => {
+    const here = survey.listed.get(storage);
+    const isNeeded = neededIn(site, survey, storage);
+    return names
+      .filter(
+        (one) => here?.has(one.key) !== true && isNeeded(one) && newest.get(timelineOf(one)) !== one.key,
+      )
+      .map(({ key }) => missing(storage, key));
+  });
+}
+
+export const missing = (storage: string, path: string): Problem => ({
+  backupId: null,
+  storage,
+  path,
+  problem: "is missing",
+  kind: "missing",
+  sha256: null,
+  bytes: null,
+});
+
+/** From the oldest base from which this storage promises any later moment; cleanup lets go of what is older. */
+function neededIn(site: Site, survey: Survey, storage: string): (name: WalName) => boolean {
+  const held = survey.backups.filter(
+    ({ holders, manifest }) => holders.includes(storage) && isPhysical(manifest.body),
+  );
+  const base = oldestBase(site, storage, held);
+  const { timeline, startLsn, server, metadata } = base?.manifest.body ?? {};
+  if (timeline == null || startLsn == null || !server?.systemId) return () => false;
+  const segmentBytes = Number(metadata?.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
+  const first = segmentAt(parseLsn(startLsn), segmentBytes);
+  return ({ systemId, name }) => {
+    if (systemId !== server.systemId) return false;
+    if (isHistoryName(name)) return true;
+    const segment = parseSegmentName(name.slice(0, 24), segmentBytes);
+    return segment.timeline > timeline || (segment.timeline === timeline && segment.number >= first);
+  };
+}
+
+function oldestBase(site: Site, storage: string, held: SurveyedBackup[]): SurveyedBackup | undefined {
+  if (policyOf(site, storage) === null) return held.at(-1); // newest first
+  const { pitrWindowMs } = site.config.retention;
+  const id = oldestWindowBase(
+    held.map((backup) => keptBackup(backup, true)),
+    pitrWindowMs,
+    site.clock.now(),
+  );
+  return held.find((backup) => backup.id === id);
+}

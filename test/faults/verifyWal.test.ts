@@ -1,0 +1,153 @@
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { contentOf, query } from "../support/awkward.js";
+import { filesBelow } from "../support/files.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { makeSite, type TestSite } from "../support/site.js";
+
+let server: TestPostgres;
+let site: TestSite;
+
+interface Found {
+  storage: string;
+  path: string;
+  problem: string;
+}
+
+const rowsOf = async (database: string): Promise<unknown> => {
+  const content = Object.entries(await contentOf(server.url(database)));
+  return Object.fromEntries(content.filter(([name]) => name.endsWith(" (r)")));
+};
+const segments = (storage: string): string[] =>
+  filesBelow(join(site.folder, storage, "wal")).filter((path) => /[0-9A-F]{24}\.jbk$/.test(path));
+
+beforeAll(async () => {
+  server = await startPostgres({ settings: { wal_level: "replica" } });
+  await query(server.url(), "create database shop");
+  await query(
+    server.url("shop"),
+    "create table orders as select g as id, md5(g::text) as note from generate_series(1, 1000) g",
+  );
+  site = await makeSite({
+    url: server.url("shop"),
+    storages: (folder) =>
+      ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${folder}/${name}}`),
+  });
+  await site.json(["backup", "full"]);
+  for (let nth = 0; nth < 4; nth++) {
+    await query(
+      server.url("shop"),
+      "insert into orders select 1000 + g, md5(g::text) from generate_series(1, 500) g",
+      "select pg_switch_wal()",
+    );
+    await site.json(["backup", "wal"]);
+  }
+});
+afterAll(async () => {
+  await site?.remove();
+  await server?.stop();
+});
+
+/** The newest moment, from one storage alone. */
+async function expectRecoverable(storage: string, away: string): Promise<void> {
+  renameSync(join(site.folder, away), join(site.folder, "away"));
+  try {
+    const ran = await site.run(
+      "restore",
+      "--mode",
+      "pitr",
+      "--to",
+      "latest",
+      "--into-db",
+      "copy",
+      "--reason",
+      "test",
+    );
+    expect(ran.code, `${storage}: ${ran.stderr}`).toBe(0);
+    expect(await rowsOf("copy")).toEqual(await rowsOf("shop"));
+    await query(server.url(), "drop database copy");
+  } finally {
+    rmSync(join(site.folder, away), { recursive: true, force: true }); // asking for it may have made an empty one
+    renameSync(join(site.folder, "away"), join(site.folder, away));
+  }
+}
+
+test("a storage that lost everything is refilled from the other, WAL and its keys too, and recovers alone", async () => {
+  rmSync(join(site.folder, "two"), { recursive: true });
+  await query(
+    server.url("shop"),
+    "insert into orders select 9000 + g, 'after' from generate_series(1, 500) g",
+    "select pg_switch_wal()",
+  );
+  await site.run("backup", "wal"); // it gets the newest WAL at once, and with it looks as if it had some
+  const found = await site.json(["verify", "--all"], [4]);
+  expect(
+    found.problems.every(({ storage, problem }: Found) => storage === "two" && problem === "is missing"),
+  ).toBe(true);
+  expect(found.problems.filter(({ path }: Found) => path.startsWith("wal/")).length).toBeGreaterThanOrEqual(
+    4,
+  );
+  const healed = await site.json(["verify", "--all", "--heal"]);
+  expect(healed.problems).toEqual([]);
+  expect(segments("two").length).toBe(segments("one").length);
+  await expectRecoverable("two", "one");
+});
+
+test.each([
+  [
+    "a flipped byte",
+    (bytes: Buffer) =>
+      Object.assign(Buffer.from(bytes), { [bytes.length >> 1]: (bytes[bytes.length >> 1] ?? 0) ^ 1 }),
+  ],
+  ["a cut end", (bytes: Buffer) => bytes.subarray(0, bytes.length - 40)],
+])(
+  "%s in one copy of a segment is found by comparing, told by the seal, and mended",
+  async (_what, damage) => {
+    const path = segments("one")[1] as string;
+    const good = readFileSync(path);
+    writeFileSync(path, damage(good));
+    const found = await site.json(["verify", "--all"], [4]);
+    expect(found.problems).toHaveLength(1);
+    expect(found.problems[0]).toMatchObject({
+      storage: "one",
+      path: path.slice(join(site.folder, "one").length + 1),
+    });
+    expect((await site.json(["verify", "--all", "--heal"])).problems).toEqual([]);
+    expect(readFileSync(path).equals(good)).toBe(true);
+    expect(
+      (await site.json(["alerts"])).filter(({ type }: { type: string }) => type === "INTEGRITY_FAILURE"),
+    ).toEqual([]);
+  },
+);
+
+test("a lost or forged key of the WAL is found and mended", async () => {
+  const keys = filesBelow(join(site.folder, "one", "wal")).filter((path) => path.includes("/keys/"));
+  expect(keys.length).toBeGreaterThan(0);
+  const [key] = keys as [string];
+  const good = readFileSync(key);
+  writeFileSync(key, good.toString("utf8").replace(/"systemId":\s*"\d/, '"systemId": "x'));
+  const found = await site.json(["verify", "--all"], [4]);
+  expect(found.problems).toMatchObject([
+    { storage: "one", problem: expect.stringContaining("cannot be believed") },
+  ]);
+  rmSync(key);
+  expect((await site.json(["verify", "--all", "--heal"])).healed).toMatchObject([
+    { storage: "one", problem: "is missing" },
+  ]);
+  expect(readFileSync(key).equals(good)).toBe(true);
+});
+
+test("a backup whose manifest is gone everywhere is a critical alert", async () => {
+  const made = await site.json(["backup", "full", "--logical"]);
+  for (const storage of ["one", "two"])
+    rmSync(join(site.folder, storage, made.copies[0].path, "manifest.json"));
+  const found = await site.json(["verify", "--all"], [4]);
+  expect(found.problems).toHaveLength(2);
+  const shown = (await site.json(["list"])).find(({ id }: { id: string }) => id === made.id);
+  expect(shown.copies.map(({ status }: { status: string }) => status)).toEqual(["missing", "missing"]);
+  const critical = (await site.json(["alerts"])).filter(
+    ({ severity }: { severity: string }) => severity === "critical",
+  );
+  expect(critical).toMatchObject([{ type: "INTEGRITY_FAILURE", backupId: made.id }]);
+});
