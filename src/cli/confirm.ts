@@ -6,7 +6,7 @@ export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
 /** inquirer without a terminal throws as if it had been interrupted, so this is looked at first. */
 export const isTerminal = (): boolean => process.stdin.isTTY === true && process.stderr.isTTY === true;
 
-const inShell = (name: string): string =>
+export const inShell = (name: string): string =>
   /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 
 /** Nothing is overwritten unless its name was given, by --confirm or typed. */
@@ -44,12 +44,20 @@ export async function confirmName(
   });
 }
 
+interface Question {
+  type: "input" | "select";
+  message: string;
+  choices?: { value: string; name: string }[];
+}
+
+const askOnTerminal: Ask = (message, signal) => prompted({ type: "input", message }, signal);
+
 /** On stderr: stdout carries the answer only. */
-async function askOnTerminal(message: string, signal: AbortSignal): Promise<string> {
+async function prompted(question: Question, signal: AbortSignal): Promise<string> {
   const { createPromptModule } = await import("inquirer");
   const prompt = createPromptModule({ output: process.stderr, signal });
   try {
-    const { answer } = await prompt<{ answer: string }>([{ type: "input", name: "answer", message }]);
+    const { answer } = await prompt<{ answer: string }>([{ ...question, name: "answer" } as never]);
     return answer;
   } catch (error) {
     signal.throwIfAborted();
@@ -60,3 +68,12 @@ async function askOnTerminal(message: string, signal: AbortSignal): Promise<stri
     throw error;
   }
 }
+
+export const askLine = (context: CommandContext, message: string): Promise<string> =>
+  prompted({ type: "input", message }, context.signal);
+
+export const chooseOne = (
+  context: CommandContext,
+  message: string,
+  choices: { value: string; name: string }[],
+): Promise<string> => prompted({ type: "select", message, choices }, context.signal);

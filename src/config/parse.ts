@@ -3,6 +3,7 @@ import type { StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import type { Config, IdentityConfig, KeysConfig } from "./config.js";
+import { configForDrill } from "./drill.js";
 import type { Environment } from "./environment.js";
 import { lazySecret, type SecretContext, type SecretSource } from "./secrets.js";
 import { policySchema, type RetentionPolicy, type Settings, settingsSchema } from "./settings.js";
@@ -177,7 +178,7 @@ export async function parseConfig(
   const url = lazySecret(settings.database.url, "database.url", context, true);
   const keys = keysOf(settings, home, context);
   const { pitrWindow, ...perStorage } = settings.retention;
-  return {
+  const config: Config = {
     file,
     home,
     site: await siteOf(settings, url),
@@ -195,6 +196,7 @@ export async function parseConfig(
     compression: settings.compression,
     tenants: settings.tenants,
     configFiles: settings.configFiles,
+    runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),
       perStorage: perStorage as Record<string, RetentionPolicy>,
@@ -207,4 +209,6 @@ export async function parseConfig(
     hooks: settings.hooks,
     warnings: [],
   };
+  const { drill } = given.environment;
+  return drill === undefined ? config : configForDrill(config, drill);
 }

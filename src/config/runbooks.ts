@@ -186,6 +186,7 @@ const runbookSchema = object({
   prose: text,
   budget: milliseconds,
   requires: z.array(z.enum(REQUIREMENTS, `expected some of ${REQUIREMENTS.join(", ")}`)).default([]),
+  backAfter: slug.optional(),
   variables: z.record(variableName, variable).default({}),
   steps: z.array(step, "expected a list of steps").min(1, "at least one step is needed"),
 });
@@ -204,6 +205,7 @@ export function parseRunbook({ text: source, file, hash }: RunbookFile): LoadedR
   const runbook: Runbook = {
     ...rest,
     budgetMs: budget,
+    backAfter: value.backAfter ?? null,
     variables: Object.fromEntries(
       Object.entries(variables).map(([name, { about, default: usual, drill }]) => [
         name,

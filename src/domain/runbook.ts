@@ -10,6 +10,8 @@ export interface Runbook {
   budgetMs: number;
   variables: Record<string, Variable>;
   requires: Requirement[];
+  /** The step after which the business is back: there the clock of the objective stops. Null: at the end. */
+  backAfter: string | null;
   steps: Step[];
 }
 
@@ -116,6 +118,9 @@ export function lintRunbook(runbook: Runbook): Problem[] {
   return [
     ...(runbook.steps.length === 0 ? [{ path: "steps", message: "there is no step" }] : []),
     ...graph,
+    ...(runbook.backAfter === null || runbook.steps.some(({ name }) => name === runbook.backAfter)
+      ? []
+      : [{ path: "backAfter", message: `there is no step "${runbook.backAfter}"` }]),
     ...undefinedVariables(runbook),
     ...(graph.length > 0 ? [] : [...overBudget(runbook), ...unconfirmed(runbook)]),
   ];

@@ -13,6 +13,7 @@ export type RunEvent = { at: string } & (
       by: string;
     }
   | { type: "resumed"; by: string }
+  | { type: "step-process"; step: string; process: StepProcess }
   | { type: "step-started"; step: string; attempt: number }
   | {
       type: "step-finished";
@@ -32,6 +33,13 @@ export type RunEvent = { at: string } & (
 /** passed-over: it failed, and the run goes on without it. */
 export type Outcome = "done" | "failed" | "skipped" | "passed-over";
 
+/** The process that does a step: one that outlives its run is waited for. */
+export interface StepProcess {
+  pid: number;
+  startTicks: string | null;
+  bootId: string | null;
+}
+
 /** One fact that somebody may ask for later. */
 export interface Evidence {
   what: string;
@@ -48,6 +56,7 @@ export interface StepState {
   evidence: Evidence[];
   error: string | null;
   isUndone: boolean;
+  process: StepProcess | null;
 }
 
 export interface RunState {
@@ -76,6 +85,7 @@ const EMPTY_STEP: StepState = {
   evidence: [],
   error: null,
   isUndone: false,
+  process: null,
 };
 
 export const NOTHING: RunState = {
@@ -144,6 +154,8 @@ export function advance(state: RunState, event: RunEvent): RunState {
         attempts: event.attempt,
         startedAt: stepState(state, event.step).startedAt ?? event.at,
       });
+    case "step-process":
+      return withStep(state, event.step, { process: event.process });
     case "step-finished": {
       const { outcome: status, durationMs, evidence, error, at } = event;
       return withStep(state, event.step, { status, durationMs, evidence, error, finishedAt: at });

@@ -37,6 +37,7 @@ const bookOf = (steps: Step[]): Runbook => ({
   budgetMs: 60_000,
   variables: {},
   requires: [],
+  backAfter: null,
   steps,
 });
 
