@@ -12,6 +12,7 @@ import { systemClock } from "./sys/clock.js";
 const CLEAN_UP_MS = 9_500;
 /** A launcher and its group may both pass the same signal on: what comes this soon is no second wish. */
 const ECHO_MS = 500;
+const IDLE_MS = 100;
 
 /** The heavy half of the program is loaded by the command that needs it. */
 const openers: Openers = {
@@ -78,6 +79,15 @@ export async function run(argv: string[]): Promise<void> {
   const lost = await output.flushed();
   const unsaid = lost && new JBackupError("failed", `the answer could not be written: ${lost.message}`);
   if (unsaid) output.fail(unsaid);
-  // idle connections of a client must not keep a finished run alive
-  process.exit(unsaid && exitCode === 0 ? failureExit(argv, unsaid) : exitCode);
+  endSoon(unsaid && exitCode === 0 ? failureExit(argv, unsaid) : exitCode);
+}
+
+/**
+ * process.exit right behind heavy work may hang for ever: it waits for V8's threads, and one that is compiling may be
+ * waiting for this one to collect garbage (seen: Node 26.10). So the loop is left to run dry; only idle connections,
+ * which must not keep a finished run alive, are cut off, once those threads have had time to end.
+ */
+function endSoon(exitCode: number): void {
+  process.exitCode = exitCode;
+  setTimeout(() => process.exit(exitCode), IDLE_MS).unref();
 }

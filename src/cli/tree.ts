@@ -184,6 +184,28 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/restore.js"),
   },
   {
+    usage: "verify [backup]",
+    summary: "look at what is really stored, and mend it (default: the newest full backup)",
+    options: [
+      ["--all", "every backup, and the WAL"],
+      [
+        "--level <level>",
+        "stored: sizes and digests, no key needed (default); sealed: every frame opens; content: it makes sense",
+      ],
+      ["--heal", "replace what is missing or damaged from a good copy, and read it back"],
+      ["--share <share>", "with --all: only today's part; 7/day reads everything within a week"],
+      ["--storage <name>", "only in this storage"],
+    ],
+    examples: [
+      ["jbackup verify", "the newest full backup, in all storages"],
+      ["jbackup verify --all --share 7/day --heal", "for cron, every day: everything within a week"],
+      ["jbackup verify full-20261120 --level sealed", "one backup, every frame opened"],
+      ["jbackup verify --all --json | jq '.problems'", "for scripts"],
+    ],
+    exits: [0, 1, 2, 4, 10, 11, 12, 130, 143],
+    load: () => import("./commands/verify.js"),
+  },
+  {
     usage: "list",
     summary: "the backups there are",
     options: [

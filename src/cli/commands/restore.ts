@@ -167,7 +167,40 @@ function doneText(done: Restore, columns: number): string {
   ].join("\n");
 }
 
+/** What the given command would do: what the wizard shows before it starts anything. */
+async function showPlan(
+  site: Site,
+  args: string[],
+  options: Options,
+  columns: number,
+): Promise<{ text: string; overwrites: string | null; rawBytes: number }> {
+  const looking = { ...options, dryRun: true };
+  if (listFlag(options, "tenant").length > 0)
+    return (await import("./restoreTenant.js")).showPlan(site, args, looking, columns);
+  const plan = await actionOf(args, looking).plan(site);
+  return { text: planText(plan), overwrites: plan.overwrites, rawBytes: plan.rawBytes };
+}
+
+/** Flags that say nothing about what is wanted, or are on unless they are turned off. */
+const UNTELLING = ["config", "json", "quiet", "verbose", "input", "createMissing", "safetyBackup"];
+
+const isBare = (args: string[], options: Options): boolean =>
+  args.length === 0 &&
+  Object.entries(options).every(
+    ([name, value]) => value === undefined || (UNTELLING.includes(name) && value !== false),
+  );
+
 export const run: CommandRun = async (context, args, options) => {
+  if (!isBare(args, options) || !context.isInteractive) return carryOut(context, args, options);
+  const { restoreWizard } = await import("../wizards/restore.js");
+  const answered = await restoreWizard(context, {
+    show: (site, wanted) => showPlan(site, wanted.args, wanted.options, context.output.columns),
+    confirm: (name) => confirmName(context, name, undefined, "this restore"),
+  });
+  return carryOut(context, answered.args, answered.options);
+};
+
+const carryOut: CommandRun = async (context, args, options) => {
   if (listFlag(options, "tenant").length > 0)
     return (await import("./restoreTenant.js")).run(context, args, options);
   const stray = [

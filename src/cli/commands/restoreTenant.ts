@@ -7,6 +7,7 @@ import {
   type TenantRestoreRequest,
   type TenantsRestored,
 } from "../../engine/restoreTenant.js";
+import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
 import { choiceFlag, isSet, listFlag, textFlag } from "../flags.js";
@@ -168,6 +169,22 @@ async function confirmed(
     for (const plan of plans)
       for (const line of planText(plan, context.output.columns).split("\n")) context.output.report.info(line);
   await confirmName(context, names.join(","), given, "this restore");
+}
+
+/** What the wizard shows before it starts anything. */
+export async function showPlan(
+  site: Site,
+  args: string[],
+  options: Options,
+  columns: number,
+): Promise<{ text: string; overwrites: string | null; rawBytes: number }> {
+  const plans = await planTenants(site, requestIn(args, options));
+  const names = plans.flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
+  return {
+    text: plans.map((plan) => planText(plan, columns)).join("\n\n"),
+    overwrites: names.length === 0 ? null : names.join(","),
+    rawBytes: 0,
+  };
 }
 
 export const run: CommandRun = (context, args, options) => {

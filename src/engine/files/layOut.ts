@@ -8,6 +8,7 @@ import type { ListedFile } from "./backupManifest.js";
 import type { OpenedChain } from "./chain.js";
 import { addDifferences } from "./compare.js";
 import { fetchRuns } from "./fetchRuns.js";
+import { Finishing, type Placed } from "./finishing.js";
 import { OpenFiles } from "./openFiles.js";
 import { type Places, spaceIn } from "./places.js";
 import { WantedRuns } from "./runs.js";
@@ -37,13 +38,6 @@ export interface LaidOut {
   keptBytes: number;
 }
 
-interface Placed {
-  path: string;
-  record: MappedFile;
-}
-
-/** Files whose ends are flushed to disk at one time. */
-const FLUSHES = 8;
 const UNFINISHED_CONTROL = `${CONTROL_FILE}.jbackup`;
 
 /** A cluster's files, whole and durable. It cannot be started before the very last of them, pg_control, is in its place. The mark stays. */
@@ -55,10 +49,9 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
   site.step("target-marked");
   const prepared = await prepare(site, request);
   site.step("files-created");
-  await fetchAll(site, request, prepared);
-  await finishFiles(request, [...prepared.files, ...(prepared.control ? [prepared.control] : [])]);
-  site.step("files-written");
   const all = [...prepared.files, ...(prepared.control ? [prepared.control] : [])];
+  await writeAll(site, request, prepared, all);
+  site.step("files-written");
   await request.finishing(all.map(({ record }) => record));
   await Promise.all([...prepared.folders].map(flushFolder));
   site.step("settings-written");
@@ -145,50 +138,41 @@ async function prepareFile(
     return;
   }
   if (delta) await rm(path, { recursive: true, force: true });
-  await (await open(path, "w", 0o600)).close();
+  // any other file is made when its first bytes are written
+  if (record.at.length === 0) await (await open(path, "w", 0o600)).close();
   prepared.wanted.add(number, 0, record.at);
 }
 
-async function fetchAll(site: Site, { chain }: LayOutRequest, prepared: Prepared): Promise<void> {
-  const { files, control, wanted } = prepared;
+async function writeAll(
+  site: Site,
+  { chain, owner, isThrowaway = false }: LayOutRequest,
+  { files, control, wanted }: Prepared,
+  all: Placed[],
+): Promise<void> {
   if (control) wanted.add(files.length, 0, control.record.at);
-  const opened = new OpenFiles((file) => (files[file] ?? control)?.path ?? "");
+  const packs = wanted.packs();
+  const finishing = new Finishing(all, { owner, isThrowaway });
+  for (const pack of packs)
+    for (let nth = 0; nth < pack.count; nth++) {
+      const { file, bytes } = pack.run(nth);
+      finishing.expect(file, bytes);
+    }
+  const opened = new OpenFiles(
+    (file) => all[file]?.path ?? "",
+    (file, bytes) => finishing.wrote(file, bytes),
+  );
   let done = 0;
   const report = (bytes: number): void => {
     done += bytes;
     site.report.progress({ task: "writing files", done, total: wanted.bytes, unit: "bytes" });
   };
   try {
-    await fetchRuns(site, chain, wanted.packs(), opened, report);
+    await fetchRuns(site, chain, packs, opened, report);
   } finally {
     await opened.close();
     site.report.progressEnd();
   }
-}
-
-/** Length, mode, owner, and onto the disk: many files at a time, for each waits for the disk. */
-async function finishFiles({ owner, isThrowaway }: LayOutRequest, files: Placed[]): Promise<void> {
-  const waiting = files[Symbol.iterator]();
-  const worker = async (): Promise<void> => {
-    for (const { path, record } of waiting) {
-      const handle = await open(path, "r+");
-      try {
-        const { size } = await handle.stat();
-        if (size < record.size)
-          throw new JBackupError(
-            "bug",
-            `${path} has ${size} bytes after the restore instead of ${record.size}`,
-          );
-        if (size > record.size) await handle.truncate(record.size);
-        await handle.chmod(record.mode);
-        if (owner) await handle.chown(owner.uid, owner.gid);
-        if (!isThrowaway) await handle.sync();
-      } finally {
-        await handle.close();
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: FLUSHES }, worker));
+  await finishing.end();
 }
 
 async function makeFolderOf(

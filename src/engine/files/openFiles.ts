@@ -1,4 +1,4 @@
-import { type FileHandle, open } from "node:fs/promises";
+import { constants, type FileHandle, open } from "node:fs/promises";
 
 const OPEN_MOST = 128;
 
@@ -10,10 +10,12 @@ interface Slot {
 /** Writes anywhere in any of many files, with no more of them open than a process may have. */
 export class OpenFiles {
   readonly #pathOf: (file: number) => string;
+  readonly #onWritten: (file: number, bytes: number) => void;
   readonly #slots = new Map<number, Slot>();
 
-  constructor(pathOf: (file: number) => string) {
+  constructor(pathOf: (file: number) => string, onWritten: (file: number, bytes: number) => void) {
     this.#pathOf = pathOf;
+    this.#onWritten = onWritten;
   }
 
   async write(file: number, bytes: Uint8Array, at: number): Promise<void> {
@@ -27,6 +29,7 @@ export class OpenFiles {
     } finally {
       slot.users--;
     }
+    this.#onWritten(file, bytes.length);
   }
 
   async close(): Promise<void> {
@@ -46,7 +49,7 @@ export class OpenFiles {
     }
     this.#makeRoom();
     // what is written must not be cut: the file may be half there already
-    const handle = open(this.#pathOf(file), "r+");
+    const handle = open(this.#pathOf(file), constants.O_RDWR | constants.O_CREAT, 0o600);
     const slot = { handle, users: 1 };
     this.#slots.set(file, slot);
     return slot;

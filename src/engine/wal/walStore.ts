@@ -244,33 +244,16 @@ export async function openWalReader(
 ): Promise<WalReader> {
   const { usable, lost } = await storagesForReading(site, except);
   const unread = new Map(lost);
-  const keysOf = new Map<string, Promise<Buffer>>();
+  const keyOf = walKeys(site, usable, systemId);
   const told = new Set<string>();
 
-  const keyOf = (epochId: string): Promise<Buffer> => {
-    const known = keysOf.get(epochId);
-    if (known) return known;
-    const opened = openEpoch(site, usable, systemId, epochId);
-    keysOf.set(epochId, opened);
-    return opened;
-  };
-
-  async function open(storage: Storage, name: string): Promise<Buffer> {
-    const stored = await site.storage.readAll(storage, walKey(systemId, name), {
-      maxBytes: OBJECT_MAX_BYTES,
-    });
-    const claim = site.format.readWalClaim(
-      stored.subarray(0, site.format.OPENING_BYTES),
-      site.config.site,
+  const open = async (storage: Storage, name: string): Promise<Buffer> =>
+    openStoredWal(
+      site,
+      await site.storage.readAll(storage, walKey(systemId, name), { maxBytes: OBJECT_MAX_BYTES }),
       name,
+      keyOf,
     );
-    const context = site.format.walContext(site.config.site, claim.epochId, name, claim.mark);
-    const chunks: Buffer[] = [];
-    const source = site.storage.bytesBody([stored]);
-    for await (const chunk of site.format.openSealed(source, await keyOf(claim.epochId), context))
-      chunks.push(chunk);
-    return Buffer.concat(chunks);
-  }
 
   return {
     unread,
@@ -333,7 +316,41 @@ export async function openWalReader(
 }
 
 /** The largest segment that PostgreSQL can be made with, and room for the seal. */
-const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
+export const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
+
+export type WalKeyOf = (epochId: string) => Promise<Buffer>;
+
+/** The keys that WAL is sealed with, each opened once. */
+export function walKeys(site: Site, storages: Storage[], systemId: string): WalKeyOf {
+  const keys = new Map<string, Promise<Buffer>>();
+  return (epochId) => {
+    const known = keys.get(epochId);
+    if (known) return known;
+    const opened = openEpoch(site, storages, systemId, epochId);
+    keys.set(epochId, opened);
+    return opened;
+  };
+}
+
+/** A file of the WAL out of the bytes that a storage holds of it. */
+export async function openStoredWal(
+  site: Site,
+  stored: Buffer,
+  name: string,
+  keyOf: WalKeyOf,
+): Promise<Buffer> {
+  const claim = site.format.readWalClaim(
+    stored.subarray(0, site.format.OPENING_BYTES),
+    site.config.site,
+    name,
+  );
+  const context = site.format.walContext(site.config.site, claim.epochId, name, claim.mark);
+  const chunks: Buffer[] = [];
+  const source = site.storage.bytesBody([stored]);
+  for await (const chunk of site.format.openSealed(source, await keyOf(claim.epochId), context))
+    chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
 
 async function openEpoch(site: Site, storages: Storage[], systemId: string, id: string): Promise<Buffer> {
   const signers = await trustedSigners(site);

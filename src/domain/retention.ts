@@ -1,0 +1,163 @@
+import type { BackupKind, BackupMethod } from "./backup.js";
+
+/** What a storage keeps. Times in milliseconds; counts are of periods that have a backup. */
+export interface RetentionPolicy {
+  withinMs?: number | undefined;
+  last?: number | undefined;
+  hourly?: number | undefined;
+  daily?: number | undefined;
+  weekly?: number | undefined;
+  monthly?: number | undefined;
+  yearly?: number | undefined;
+}
+
+/** A backup as far as keeping it is concerned. */
+export interface KeptBackup {
+  id: string;
+  kind: BackupKind;
+  method: BackupMethod | null;
+  tenantId: string | null;
+  createdAt: Date;
+  /** When what is in it ends: a recovery can begin from it for any later moment. */
+  endedAt: Date;
+  /** Older backups whose objects are part of it. */
+  needs: string[];
+}
+
+export interface RetentionQuestion {
+  /** Null: the storage keeps everything. */
+  policy: RetentionPolicy | null;
+  backups: KeptBackup[];
+  /** Reasons by id. */
+  pins: ReadonlyMap<string, string>;
+  pitrWindowMs: number;
+  now: Date;
+  /** Why nothing may be removed of a kind just now; null where nothing stands against it. */
+  paused(backup: KeptBackup): string | null;
+}
+
+export interface RetentionAnswer {
+  keep: Map<string, string[]>;
+  remove: string[];
+}
+
+type PeriodOf = (at: Date) => string;
+
+const day: PeriodOf = (at) => at.toISOString().slice(0, 10);
+const DAY_MS = 86_400_000;
+
+const PERIODS: [keyof RetentionPolicy, PeriodOf][] = [
+  ["hourly", (at) => at.toISOString().slice(0, 13)],
+  ["daily", day],
+  ["weekly", mondayOf],
+  ["monthly", (at) => at.toISOString().slice(0, 7)],
+  ["yearly", (at) => at.toISOString().slice(0, 4)],
+];
+
+function mondayOf(at: Date): string {
+  const sinceMonday = (at.getUTCDay() + 6) % 7;
+  return day(new Date(at.getTime() - sinceMonday * DAY_MS));
+}
+
+/** Backups are kept or expire among their own kind: a tenant's among this tenant's, dumps among dumps. */
+export const groupOf = ({ kind, method, tenantId }: KeptBackup): string =>
+  [kind, method ?? "", tenantId ?? ""].join(" ");
+
+/** Which backups a storage keeps, each with its reasons, and which may go. Nothing that something kept needs ever goes. */
+export function planRetention(question: RetentionQuestion): RetentionAnswer {
+  const { backups, policy, pins } = question;
+  const keep = new Map<string, string[]>();
+  const because = (id: string, reason: string): void => void keep.set(id, [...(keep.get(id) ?? []), reason]);
+  if (policy === null)
+    for (const { id } of backups) because(id, "no policy for this storage: everything is kept");
+  for (const group of groupsOf(backups)) {
+    keepByPolicy(group, question, because);
+    const [newest] = group;
+    if (newest) because(newest.id, "the newest of its kind");
+  }
+  for (const { id } of backups) {
+    const pin = pins.get(id);
+    if (pin !== undefined) because(id, `pinned: ${pin}`);
+  }
+  keepWindow(question, because);
+  for (const backup of backups) {
+    const paused = keep.has(backup.id) ? null : question.paused(backup);
+    if (paused !== null) because(backup.id, paused);
+  }
+  keepNeeded(backups, keep);
+  return { keep, remove: backups.filter(({ id }) => !keep.has(id)).map(({ id }) => id) };
+}
+
+type Because = (id: string, reason: string) => void;
+
+/** Newest first in each. */
+function groupsOf(backups: KeptBackup[]): KeptBackup[][] {
+  const groups = new Map<string, KeptBackup[]>();
+  for (const backup of backups) groups.set(groupOf(backup), [...(groups.get(groupOf(backup)) ?? []), backup]);
+  return [...groups.values()].map((group) =>
+    group.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1)),
+  );
+}
+
+function keepByPolicy(group: KeptBackup[], { policy, now }: RetentionQuestion, because: Because): void {
+  if (policy === null) return;
+  const { withinMs, last } = policy;
+  if (withinMs !== undefined)
+    for (const { id, createdAt } of group)
+      if (now.getTime() - createdAt.getTime() <= withinMs) because(id, "younger than the policy's span");
+  for (const { id } of group.slice(0, last ?? 0)) because(id, `one of the last ${last}`);
+  for (const [name, periodOf] of PERIODS) {
+    const seen = new Set<string>();
+    for (const { id, createdAt } of group) {
+      const period = periodOf(createdAt);
+      if (seen.has(period) || seen.size >= (policy[name] ?? 0)) continue;
+      seen.add(period);
+      because(id, `${name}, for ${period}`);
+    }
+  }
+}
+
+/** A base for every moment of the window: those in it, and the last one before it. */
+function keepWindow({ backups, pitrWindowMs, now, policy }: RetentionQuestion, because: Because): void {
+  if (policy === null) return;
+  for (const { id, isBefore } of windowBases(backups, pitrWindowMs, now))
+    because(
+      id,
+      isBefore ? "the base for the beginning of the recovery window" : "a base inside the recovery window",
+    );
+}
+
+function windowBases(
+  backups: KeptBackup[],
+  pitrWindowMs: number,
+  now: Date,
+): { id: string; isBefore: boolean; backup: KeptBackup }[] {
+  const from = now.getTime() - pitrWindowMs;
+  const bases = backups
+    .filter(({ kind, method }) => kind === "full" && method === "physical")
+    .toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
+  const inside = bases.filter(({ endedAt }) => endedAt.getTime() > from);
+  const before = bases.find(({ endedAt }) => endedAt.getTime() <= from);
+  return [
+    ...inside.map((backup) => ({ id: backup.id, isBefore: false, backup })),
+    ...(before ? [{ id: before.id, isBefore: true, backup: before }] : []),
+  ];
+}
+
+/** The oldest base of the recovery window: WAL from its beginning on is needed. Null while there is none. */
+export function oldestWindowBase(backups: KeptBackup[], pitrWindowMs: number, now: Date): string | null {
+  return windowBases(backups, pitrWindowMs, now).at(-1)?.id ?? null;
+}
+
+function keepNeeded(backups: KeptBackup[], keep: Map<string, string[]>): void {
+  const known = new Map(backups.map((backup) => [backup.id, backup]));
+  const waiting = [...keep.keys()];
+  for (let id = waiting.pop(); id !== undefined; id = waiting.pop())
+    for (const needed of known.get(id)?.needs ?? []) {
+      if (!known.has(needed)) continue;
+      if (!keep.has(needed)) waiting.push(needed);
+      const reasons = keep.get(needed) ?? [];
+      const reason = "a kept backup builds on it";
+      if (!reasons.includes(reason)) keep.set(needed, [...reasons, reason]);
+    }
+}

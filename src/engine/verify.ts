@@ -1,0 +1,104 @@
+import type { VerificationLevel } from "../domain/backup.js";
+import { findBackup } from "./findBackup.js";
+import { type RunContext, withRun } from "./run.js";
+import type { Site } from "./site.js";
+import { trustedSigners } from "./siteKeys.js";
+import { storagesForReading } from "./useStorages.js";
+import { checkContents } from "./verify/contents.js";
+import { healProblems } from "./verify/healing.js";
+import { checkObjects } from "./verify/objects.js";
+import type { Problem } from "./verify/problem.js";
+import { recordFindings } from "./verify/recordFindings.js";
+import { type Share, shareOf } from "./verify/share.js";
+import { type Survey, surveyStorages } from "./verify/survey.js";
+import { checkWal } from "./verify/wal.js";
+
+export interface VerifyRequest {
+  /** Null: the newest full backup, unless `all`. */
+  reference: string | null;
+  all: boolean;
+  level: Exclude<VerificationLevel, "restore">;
+  heal: boolean;
+  /** Only the objects whose turn it is today. */
+  share: Share | null;
+  /** Only this storage. */
+  storage: string | null;
+}
+
+export type ShownProblem = Pick<Problem, "backupId" | "storage" | "path" | "problem">;
+
+export interface VerifyReport {
+  level: VerificationLevel;
+  /** Objects that were looked at, in every storage. */
+  checked: number;
+  bytes: number;
+  backups: number;
+  /** What is still wrong. */
+  problems: ShownProblem[];
+  healed: ShownProblem[];
+  /** Objects that no manifest names: left by killed runs, and swept by cleanup when they are old enough. */
+  unknown: { storage: string; objects: number; bytes: number }[];
+  durationMs: number;
+}
+
+export const VERIFY_JOB = "verify";
+
+/** Looks at what is really stored. Every claim that a copy is good is made here, and only from its bytes. */
+export const verify = (site: Site, request: VerifyRequest): Promise<VerifyReport> =>
+  withRun(site, VERIFY_JOB, (run) => verifyUnderLock(site, request, run));
+
+async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunContext): Promise<VerifyReport> {
+  await run.settleKilled();
+  const startedMs = site.clock.monotonicMs();
+  const only = request.all ? null : await idOf(site, request.reference ?? "latest");
+  const survey = await look(site, request, only);
+  const found = await checkObjects(site, survey, {
+    level: request.level,
+    isWanted: shareOf(request.share, site.clock.now()),
+  });
+  const wal = request.all ? await checkWal(site, survey, request) : null;
+  const contents = request.level === "content" ? await checkContents(site, survey, found.problems) : [];
+  const problems = [...survey.problems, ...found.problems, ...(wal?.problems ?? []), ...contents];
+  site.step("verified");
+  const healed = request.heal ? await healProblems(site, survey, problems) : [];
+  const left = problems.filter((problem) => !healed.includes(problem));
+  await recordFindings(site, {
+    survey,
+    level: request.level,
+    isWhole: request.share === null,
+    checked: found.checked,
+    problems,
+    healed,
+    durationMs: site.clock.monotonicMs() - startedMs,
+  });
+  return {
+    level: request.level,
+    checked: found.objects + (wal?.objects ?? 0),
+    bytes: found.bytes + (wal?.bytes ?? 0),
+    backups: survey.backups.length,
+    problems: left.map(shown),
+    healed: healed.map(shown),
+    unknown: [...survey.unknown].flatMap(([storage, facts]) =>
+      facts.length === 0 ? [] : [{ storage, objects: facts.length, bytes: sumOf(facts) }],
+    ),
+    durationMs: Math.round(site.clock.monotonicMs() - startedMs),
+  };
+}
+
+const idOf = async (site: Site, reference: string): Promise<string> =>
+  (await findBackup(site, reference)).manifest.body.backupId;
+
+async function look(site: Site, request: VerifyRequest, only: string | null): Promise<Survey> {
+  const signers = await trustedSigners(site);
+  const { usable, lost } = await storagesForReading(site);
+  return surveyStorages(site, { usable, lost, signers, only, onlyStorage: request.storage });
+}
+
+const sumOf = (facts: { bytes: number }[]): number => facts.reduce((sum, { bytes }) => sum + bytes, 0);
+
+const shown = ({ backupId, storage, path, problem }: Problem): ShownProblem => ({
+  backupId,
+  storage,
+  path,
+  problem,
+});

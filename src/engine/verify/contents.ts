@@ -1,0 +1,69 @@
+import { JBackupError } from "../../domain/errors.js";
+import type { Extent } from "../../domain/fileMap.js";
+import { isPhysical } from "../bases.js";
+import { type OpenedChain, openChain } from "../files/chain.js";
+import type { FoundBackup } from "../findBackup.js";
+import { openBackup } from "../openBackup.js";
+import type { Site } from "../site.js";
+import { type Problem, problemOf } from "./problem.js";
+import type { Survey, SurveyedBackup } from "./survey.js";
+
+/** What the copies hold makes sense: entries have their digests, and every block that a map names is there. */
+export async function checkContents(site: Site, survey: Survey, known: Problem[]): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  for (const backup of survey.backups) {
+    site.signal.throwIfAborted();
+    // only copies that are whole are asked: what is wrong with the others was said already
+    const bad = new Set(known.filter(({ backupId }) => backupId === backup.id).map(({ storage }) => storage));
+    const storages = survey.storages.filter(({ name }) => backup.holders.includes(name) && !bad.has(name));
+    const [nearest] = storages;
+    if (nearest === undefined) continue;
+    const { manifest, folder, holders } = backup;
+    const where = { backupId: backup.id, storage: nearest.name, path: folder, sha256: null, bytes: null };
+    try {
+      await checkOne(site, { manifest, folder, storages, holders }, backup);
+    } catch (error) {
+      site.signal.throwIfAborted();
+      problems.push(problemOf(error, where));
+    }
+  }
+  return problems;
+}
+
+async function checkOne(
+  site: Site,
+  found: FoundBackup,
+  { manifest: { body } }: SurveyedBackup,
+): Promise<void> {
+  if (isPhysical(body)) return checkMap(await openChain(site, found));
+  const backup = await openBackup(site, found);
+  for (const entry of backup.contents.entries) for await (const _ of backup.read(entry));
+}
+
+/** Files are covered from their first to their last byte, by packs that some manifest lists. */
+async function checkMap(chain: OpenedChain): Promise<void> {
+  let files = 0;
+  let bytes = 0;
+  for await (const { record } of chain.map()) {
+    if (record.kind === "dir") continue;
+    files++;
+    bytes += record.size;
+    const covered = record.at.reduce((sum, extent) => sum + requirePack(chain, record.path, extent), 0);
+    if (covered !== record.size)
+      throw damaged(chain, `${record.path} has ${record.size} bytes, and blocks for ${covered}`);
+  }
+  if (files !== chain.facts.files || bytes !== chain.facts.bytes)
+    throw damaged(
+      chain,
+      `lists ${files} files with ${bytes} bytes instead of ${chain.facts.files} with ${chain.facts.bytes}`,
+    );
+}
+
+function requirePack(chain: OpenedChain, path: string, [source, pack, , bytes]: Extent): number {
+  const name = `data/${String(pack).padStart(6, "0")}.jbk`;
+  if (chain.sources[source]?.objects.has(name)) return bytes;
+  throw damaged(chain, `${path} refers to ${name} of source ${source}, which no manifest lists`);
+}
+
+const damaged = ({ label }: OpenedChain, what: string): JBackupError =>
+  new JBackupError("object_corrupt", `the file map of ${label} ${what}`);

@@ -1,0 +1,84 @@
+import { createHash } from "node:crypto";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
+import type { Storage } from "../../storage/storage.js";
+import { manifestKey } from "../replicate.js";
+import type { Site } from "../site.js";
+import type { Problem } from "./problem.js";
+import type { Survey } from "./survey.js";
+
+/** Objects of WAL that are missing somewhere have no digest of their own: they are copied from a storage that has them. */
+const MOST_BYTES = 1100 * 2 ** 20;
+
+/** Replaces what is missing or wrong by bytes that are proved right, reads them back, and answers what is mended. */
+export async function healProblems(site: Site, survey: Survey, problems: Problem[]): Promise<Problem[]> {
+  const healed: Problem[] = [];
+  const mendable = problems.filter(({ path, kind }) => path !== "" && kind !== "unreadable");
+  // a manifest comes last: only then is the copy there again
+  const order = mendable.toSorted((a, b) => Number(isManifest(a)) - Number(isManifest(b)));
+  for (const [done, problem] of order.entries()) {
+    site.signal.throwIfAborted();
+    const target = survey.storages.find(({ name }) => name === problem.storage);
+    if (target === undefined) continue;
+    try {
+      const right = await rightBytes(site, survey, problems, problem);
+      if (right === null) continue;
+      await replace(site, target, problem.path, right);
+      site.step("healed-object");
+      healed.push(problem);
+      site.report.info(`storage ${target.name}: ${problem.path} is mended`);
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (!(error instanceof JBackupError)) throw error;
+      site.report.warn(`storage ${problem.storage}: ${problem.path} could not be mended: ${reasonOf(error)}`);
+    }
+    site.report.progress({ task: "mending copies", done: done + 1, total: order.length, unit: "objects" });
+  }
+  site.report.progressEnd();
+  return healed;
+}
+
+const isManifest = ({ path }: Problem): boolean => path.endsWith("/manifest.json");
+
+/** From any other storage, if its bytes have the digest that the signed manifest (or the seal, for WAL) demands. */
+async function rightBytes(
+  site: Site,
+  survey: Survey,
+  problems: Problem[],
+  problem: Problem,
+): Promise<Buffer | null> {
+  const { path, backupId, storage, sha256 } = problem;
+  const backup = survey.backups.find(({ id }) => id === backupId);
+  if (backup !== undefined && path === manifestKey(backup.folder)) return backup.bytes;
+  // WAL without a digest: where copies differ and nobody can tell which one is right, nothing is overwritten
+  if (sha256 === null && problem.kind !== "missing") return null;
+  const isBadIn = (name: string): boolean =>
+    problems.some((other) => other.path === path && other.storage === name);
+  for (const source of survey.storages) {
+    if (source.name === storage || isBadIn(source.name)) continue;
+    try {
+      const bytes = await site.storage.readAll(source, path, { maxBytes: MOST_BYTES });
+      if (sha256 === null || digest(bytes) === sha256) return bytes;
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (!(error instanceof JBackupError)) throw error;
+      site.report.warn(`storage ${source.name} cannot give ${path}: ${reasonOf(error)}`);
+    }
+  }
+  return null;
+}
+
+const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+async function replace(site: Site, target: Storage, path: string, right: Buffer): Promise<void> {
+  await site.storage.claimSite(target, {
+    site: site.config.site,
+    createdAt: site.clock.now().toISOString(),
+  });
+  await target.put(path, site.storage.bytesBody([right]), { replace: true, signal: site.signal });
+  const back = await site.storage.readAll(target, path, { maxBytes: MOST_BYTES });
+  if (digest(back) !== digest(right))
+    throw new JBackupError(
+      "storage_unavailable",
+      `${target.name} gives back something else than was put there`,
+    );
+}

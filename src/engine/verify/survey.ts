@@ -1,0 +1,260 @@
+import type { Backup } from "../../domain/backup.js";
+import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import type { Manifest } from "../../domain/manifest.js";
+import { parseManifestKey } from "../../domain/reference.js";
+import type { ObjectFacts, Storage } from "../../storage/storage.js";
+import { manifestKey } from "../replicate.js";
+import type { Site } from "../site.js";
+import { type Problem, problemOf } from "./problem.js";
+
+/** A backup, as all storages together tell it. */
+export interface SurveyedBackup {
+  id: string;
+  folder: string;
+  manifest: Manifest;
+  /** The manifest's bytes where it is right: what a lost or forged one is replaced with. */
+  bytes: Buffer;
+  record: Backup | null;
+  /** The storages that should hold it. */
+  holders: string[];
+}
+
+export interface Survey {
+  storages: Storage[];
+  backups: SurveyedBackup[];
+  /** What each storage lists, by key. */
+  listed: Map<string, Map<string, ObjectFacts>>;
+  problems: Problem[];
+  /** Objects of backups that no manifest names. */
+  unknown: Map<string, ObjectFacts[]>;
+}
+
+export interface SurveyWish {
+  usable: Storage[];
+  lost: Map<string, Error>;
+  signers: string[];
+  /** Only this backup, and what it needs. */
+  only: string | null;
+  onlyStorage: string | null;
+}
+
+const AT_A_TIME = 8;
+
+/** Lists every storage, reads every manifest in each of them, and compares them with each other and with the catalog. */
+export async function surveyStorages(site: Site, wish: SurveyWish): Promise<Survey> {
+  requireKnown(site, wish.onlyStorage);
+  const problems = unreadable(wish);
+  const { listed, storages, unlisted } = await listAll(site, wish);
+  problems.push(...unlisted);
+  const records = await recordsOf(site, wish.only);
+  const places = placesIn(listed, records);
+  const wanted = wish.only === null ? [...places] : await closure(site, storages, places, wish);
+  const backups: SurveyedBackup[] = [];
+  const waiting = wanted[Symbol.iterator]();
+  let done = 0;
+  const worker = async (): Promise<void> => {
+    for (const [id, place] of waiting) {
+      site.signal.throwIfAborted();
+      const read = await readEverywhere(site, storages, { id, ...place }, records.get(id) ?? null, wish);
+      problems.push(...read.problems);
+      if (read.backup !== null) backups.push(read.backup);
+      const task = "reading manifests";
+      site.report.progress({ task, done: ++done, total: wanted.length, unit: "objects" });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_A_TIME }, worker));
+  site.report.progressEnd();
+  backups.sort((a, b) => (a.id < b.id ? 1 : -1));
+  const unknown = wish.only === null ? unknownIn(listed, backups, places) : new Map();
+  return { storages: chosen(storages, wish), backups, listed, problems: mine(problems, wish), unknown };
+}
+
+const chosen = (storages: Storage[], { onlyStorage }: SurveyWish): Storage[] =>
+  storages.filter(({ name }) => onlyStorage === null || name === onlyStorage);
+
+const mine = (problems: Problem[], { onlyStorage }: SurveyWish): Problem[] =>
+  problems.filter(({ storage }) => onlyStorage === null || storage === onlyStorage);
+
+function requireKnown(site: Site, name: string | null): void {
+  const names = site.config.storages.map((storage) => storage.name);
+  if (name !== null && !names.includes(name))
+    throw new JBackupError("not_found", `there is no storage "${name}"`, {
+      hint: `storages are ${names.join(", ")}`,
+    });
+}
+
+const storageProblem = (storage: string, error: unknown): Problem => ({
+  backupId: null,
+  storage,
+  path: "",
+  problem: `the storage cannot be read: ${reasonOf(error)}`,
+  kind: "unreadable",
+  sha256: null,
+  bytes: null,
+});
+
+const unreadable = ({ lost }: SurveyWish): Problem[] =>
+  [...lost].map(([storage, error]) => storageProblem(storage, error));
+
+/** A listing that fails half-way is a finding, and the storage is left out: it is never taken for an empty one. */
+async function listAll(
+  site: Site,
+  { usable }: SurveyWish,
+): Promise<{ listed: Survey["listed"]; storages: Storage[]; unlisted: Problem[] }> {
+  const listed: Survey["listed"] = new Map();
+  const unlisted: Problem[] = [];
+  await Promise.all(
+    usable.map(async (storage) => {
+      const found = new Map<string, ObjectFacts>();
+      try {
+        for (const prefix of ["backups/", "wal/"])
+          for await (const facts of storage.list(prefix)) found.set(facts.key, facts);
+        listed.set(storage.name, found);
+      } catch (error) {
+        site.signal.throwIfAborted();
+        if (!(error instanceof JBackupError)) throw error;
+        unlisted.push(storageProblem(storage.name, error));
+      }
+    }),
+  );
+  return { listed, storages: usable.filter(({ name }) => listed.has(name)), unlisted };
+}
+
+/** What the catalog believes to be there; without it the storages alone tell. */
+async function recordsOf(site: Site, only: string | null): Promise<Map<string, Backup>> {
+  try {
+    const filter = only === null ? {} : { reference: only };
+    const known = await site.catalog.backups({ status: ["completed", "verified"], ...filter });
+    return new Map(known.filter(({ kind }) => kind !== "wal").map((backup) => [backup.id, backup]));
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    site.report.warn(
+      `the catalog cannot be read (${error.message}); the storages are compared with each other only`,
+    );
+    return new Map();
+  }
+}
+
+interface Place {
+  folder: string;
+  tenantId: string | null;
+}
+
+function placesIn(listed: Survey["listed"], records: Map<string, Backup>): Map<string, Place> {
+  const places = new Map<string, Place>();
+  for (const { id, copies, tenantId } of records.values())
+    if (copies[0] !== undefined && copies.some(({ status }) => status !== "removed"))
+      places.set(id, { folder: copies[0].path, tenantId });
+  for (const found of listed.values())
+    for (const key of found.keys()) {
+      const place = parseManifestKey(key);
+      if (place !== null) places.set(place.id, { folder: place.folder, tenantId: place.tenantId });
+    }
+  return places;
+}
+
+/** The backup and the older ones whose objects it refers to. */
+async function closure(
+  site: Site,
+  storages: Storage[],
+  places: Map<string, Place>,
+  wish: SurveyWish,
+): Promise<[string, Place][]> {
+  const id = wish.only as string;
+  const place = places.get(id);
+  if (place === undefined) return [];
+  const { backup } = await readEverywhere(site, storages, { id, ...place }, null, wish);
+  const needed = (backup?.manifest.body.needs ?? []).map(({ backupId, folder }): [string, Place] => [
+    backupId,
+    { folder, tenantId: place.tenantId },
+  ]);
+  return [[id, place], ...needed];
+}
+
+type ReadManifest = { name: string } & ({ bytes: Buffer; manifest: Manifest } | { error: unknown });
+
+interface ReadManifests {
+  backup: SurveyedBackup | null;
+  problems: Problem[];
+}
+
+/** The right one is the one that the catalog knows, else the one that most of the chain agrees on: the furthest in sequence. */
+async function readEverywhere(
+  site: Site,
+  storages: Storage[],
+  place: Place & { id: string },
+  record: Backup | null,
+  { signers }: SurveyWish,
+): Promise<ReadManifests> {
+  const path = manifestKey(place.folder);
+  const read = await Promise.all(
+    storages.map(async (storage): Promise<ReadManifest> => {
+      const { name } = storage;
+      try {
+        const bytes = await site.storage.readAll(storage, path, {
+          maxBytes: site.format.MANIFEST_MAX_BYTES,
+        });
+        const expect = { site: site.config.site, backupId: place.id, tenantId: place.tenantId };
+        return { name, bytes, manifest: site.format.readManifest(bytes, { signers, expect }) };
+      } catch (error) {
+        return { name, error };
+      }
+    }),
+  );
+  const good = read.flatMap((one) => ("manifest" in one ? [one] : []));
+  const right =
+    good.find(({ manifest }) => manifest.digest === record?.checksum) ??
+    good.toSorted((a, b) => b.manifest.body.sequence - a.manifest.body.sequence)[0];
+  const holders = holdersOf(
+    site,
+    record,
+    good.map(({ name }) => name),
+  );
+  const problems = read.flatMap((one): Problem[] => {
+    const where = { backupId: place.id, storage: one.name, path, sha256: null, bytes: null };
+    if ("error" in one) {
+      const problem = problemOf(one.error, where);
+      return problem.kind === "missing" && !holders.includes(one.name) ? [] : [problem];
+    }
+    if (one.manifest.digest === right?.manifest.digest) return [];
+    return [{ ...where, kind: "tampered", problem: "is another manifest than the one of this backup" }];
+  });
+  if (right === undefined) return { backup: null, problems };
+  const { manifest, bytes } = right;
+  return { backup: { id: place.id, folder: place.folder, manifest, bytes, record, holders }, problems };
+}
+
+/** By the catalog, every storage whose copy was not removed on purpose; without a record, those that have the manifest. */
+function holdersOf(site: Site, record: Backup | null, having: string[]): string[] {
+  if (record === null) return having;
+  const configured = site.config.storages.map(({ name }) => name);
+  const meant = record.copies.filter(({ status }) => status !== "removed").map(({ storage }) => storage);
+  return [...new Set([...meant.filter((name) => configured.includes(name)), ...having])];
+}
+
+/** Objects below backups/ that no manifest names, by storage. */
+function unknownIn(
+  listed: Survey["listed"],
+  backups: SurveyedBackup[],
+  places: Map<string, Place>,
+): Survey["unknown"] {
+  const named = new Set<string>();
+  for (const { folder, manifest } of backups) {
+    named.add(manifestKey(folder));
+    for (const { name } of manifest.body.objects) named.add(`${folder}/${name}`);
+    for (const need of manifest.body.needs ?? [])
+      for (const { name } of need.objects) named.add(`${need.folder}/${name}`);
+  }
+  // a manifest that is wrong is a finding of its own, and with it what may be its objects
+  const read = new Set(backups.map(({ id }) => id));
+  const unread = [...places].filter(([id]) => !read.has(id)).map(([, { folder }]) => `${folder}/`);
+  return new Map(
+    [...listed].map(([storage, found]) => [
+      storage,
+      [...found.values()].filter(
+        ({ key }) =>
+          key.startsWith("backups/") && !named.has(key) && !unread.some((folder) => key.startsWith(folder)),
+      ),
+    ]),
+  );
+}

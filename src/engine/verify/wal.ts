@@ -1,0 +1,188 @@
+import { createHash } from "node:crypto";
+import { isJBackupError } from "../../domain/errors.js";
+import { parseWalKey } from "../../domain/wal.js";
+import type { Storage } from "../../storage/storage.js";
+import type { Site } from "../site.js";
+import { OBJECT_MAX_BYTES, openStoredWal, type WalKeyOf, walKeys } from "../wal/walStore.js";
+import { type Problem, problemOf } from "./problem.js";
+import { type Share, shareOf } from "./share.js";
+import type { Survey } from "./survey.js";
+
+export interface CheckedWal {
+  objects: number;
+  bytes: number;
+  problems: Problem[];
+}
+
+interface WalWish {
+  level: "stored" | "sealed" | "content";
+  share: Share | null;
+}
+
+interface WalName {
+  key: string;
+  systemId: string;
+  name: string;
+  timeline: string;
+}
+
+/** Names that are compared at one time; each is in memory once a storage. */
+const AT_A_TIME = 2;
+
+/**
+ * No manifest lists WAL, for it never stops coming: its copies are compared with each other, and where they differ,
+ * or when they are to be opened anyway, the seal tells which one is right.
+ */
+export async function checkWal(site: Site, survey: Survey, wish: WalWish): Promise<CheckedWal> {
+  const isToday = shareOf(wish.share, site.clock.now());
+  const names = namesIn(survey);
+  const found: CheckedWal = { objects: 0, bytes: 0, problems: missingIn(survey, names) };
+  const keys = new Map<string, WalKeyOf>();
+  const keyOf = (systemId: string): WalKeyOf => {
+    const known = keys.get(systemId) ?? walKeys(site, survey.storages, systemId);
+    keys.set(systemId, known);
+    return known;
+  };
+  const wanted = names.filter(({ key }) => isToday(key));
+  const waiting = wanted[Symbol.iterator]();
+  let done = 0;
+  const worker = async (): Promise<void> => {
+    for (const name of waiting) {
+      site.signal.throwIfAborted();
+      await compare(site, survey, name, keyOf(name.systemId), wish.level, found);
+      site.report.progress({ task: "reading WAL", done: ++done, total: wanted.length, unit: "objects" });
+    }
+  };
+  await Promise.all(Array.from({ length: AT_A_TIME }, worker));
+  site.report.progressEnd();
+  return found;
+}
+
+/** Pieces come and go while the log is followed: only whole files must be everywhere. */
+function namesIn({ listed }: Survey): WalName[] {
+  const names = new Map<string, WalName>();
+  for (const found of listed.values())
+    for (const key of found.keys()) {
+      const parsed = parseWalKey(key);
+      if (parsed === null || parsed.file.kind === "piece") continue;
+      const { name } = parsed.file;
+      names.set(key, { key, systemId: parsed.systemId, name, timeline: name.slice(0, 8) });
+    }
+  return [...names.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** A storage should have what others have, from its own oldest segment on. What was archived last may still be on its way. */
+function missingIn({ storages, listed }: Survey, names: WalName[]): Problem[] {
+  const newest = new Map(names.map(({ systemId, timeline, key }) => [`${systemId} ${timeline}`, key]));
+  return storages.flatMap(({ name: storage }) => {
+    const here = listed.get(storage) ?? new Map<string, unknown>();
+    const oldest = names.find(({ key }) => here.has(key))?.key;
+    if (oldest === undefined) return [];
+    return names
+      .filter(({ key, systemId, timeline }) => {
+        return key > oldest && !here.has(key) && newest.get(`${systemId} ${timeline}`) !== key;
+      })
+      .map(
+        ({ key }): Problem => ({
+          backupId: null,
+          storage,
+          path: key,
+          problem: "is missing",
+          kind: "missing",
+          sha256: null,
+          bytes: null,
+        }),
+      );
+  });
+}
+
+interface ReadCopy {
+  storage: Storage;
+  bytes: Buffer;
+  sha256: string;
+}
+
+async function compare(
+  site: Site,
+  survey: Survey,
+  { key, name }: WalName,
+  keyOf: WalKeyOf,
+  level: WalWish["level"],
+  found: CheckedWal,
+): Promise<void> {
+  const copies: ReadCopy[] = [];
+  for (const storage of survey.storages) {
+    if (!survey.listed.get(storage.name)?.has(key)) continue;
+    const where = { backupId: null, storage: storage.name, path: key, sha256: null, bytes: null };
+    try {
+      const bytes = await site.storage.readAll(storage, key, { maxBytes: OBJECT_MAX_BYTES });
+      copies.push({ storage, bytes, sha256: createHash("sha256").update(bytes).digest("hex") });
+      found.objects++;
+      found.bytes += bytes.length;
+    } catch (error) {
+      site.signal.throwIfAborted();
+      const problem = problemOf(error, where);
+      // cleaned up, or replaced by the whole segment, since it was listed
+      if (problem.kind !== "missing") found.problems.push(problem);
+    }
+  }
+  const isSame = copies.every(({ sha256 }) => sha256 === copies[0]?.sha256);
+  if (isSame && level === "stored") return;
+  found.problems.push(...(await judge(site, key, name, copies, keyOf)));
+}
+
+/** By the seal: what opens is right. Without a key only the difference can be told. */
+async function judge(
+  site: Site,
+  key: string,
+  name: string,
+  copies: ReadCopy[],
+  keyOf: WalKeyOf,
+): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  const good: ReadCopy[] = [];
+  const seen = new Map<string, unknown>();
+  for (const copy of copies) {
+    if (!seen.has(copy.sha256)) seen.set(copy.sha256, await openingError(site, copy.bytes, name, keyOf));
+    const error = seen.get(copy.sha256);
+    if (error === null) good.push(copy);
+    else if (isJBackupError(error, "no_key", "secret_unavailable")) return differing(key, copies);
+    else
+      problems.push(
+        problemOf(error, {
+          backupId: null,
+          storage: copy.storage.name,
+          path: key,
+          sha256: null,
+          bytes: null,
+        }),
+      );
+  }
+  const [right] = good;
+  return problems.map((problem) =>
+    right === undefined ? problem : { ...problem, sha256: right.sha256, bytes: right.bytes.length },
+  );
+}
+
+async function openingError(site: Site, bytes: Buffer, name: string, keyOf: WalKeyOf): Promise<unknown> {
+  try {
+    await openStoredWal(site, bytes, name, keyOf);
+    return null;
+  } catch (error) {
+    site.signal.throwIfAborted();
+    return error;
+  }
+}
+
+const differing = (key: string, copies: ReadCopy[]): Problem[] =>
+  new Set(copies.map(({ sha256 }) => sha256)).size < 2
+    ? []
+    : copies.map(({ storage, bytes }) => ({
+        backupId: null,
+        storage: storage.name,
+        path: key,
+        problem: `differs from its other copies (${bytes.length} bytes here); a host with the key can tell which one is right`,
+        kind: "damaged",
+        sha256: null,
+        bytes: null,
+      }));
