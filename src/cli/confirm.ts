@@ -44,20 +44,12 @@ export async function confirmName(
   });
 }
 
-interface Question {
-  type: "input" | "select";
-  message: string;
-  choices?: { value: string; name: string }[];
-}
-
-const askOnTerminal: Ask = (message, signal) => prompted({ type: "input", message }, signal);
-
 /** On stderr: stdout carries the answer only. */
-async function prompted(question: Question, signal: AbortSignal): Promise<string> {
+async function askOnTerminal(message: string, signal: AbortSignal): Promise<string> {
   const { createPromptModule } = await import("inquirer");
   const prompt = createPromptModule({ output: process.stderr, signal });
   try {
-    const { answer } = await prompt<{ answer: string }>([{ ...question, name: "answer" } as never]);
+    const { answer } = await prompt<{ answer: string }>([{ type: "input", name: "answer", message }]);
     return answer;
   } catch (error) {
     signal.throwIfAborted();
@@ -68,12 +60,3 @@ async function prompted(question: Question, signal: AbortSignal): Promise<string
     throw error;
   }
 }
-
-export const askLine = (context: CommandContext, message: string): Promise<string> =>
-  prompted({ type: "input", message }, context.signal);
-
-export const chooseOne = (
-  context: CommandContext,
-  message: string,
-  choices: { value: string; name: string }[],
-): Promise<string> => prompted({ type: "select", message, choices }, context.signal);

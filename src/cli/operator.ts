@@ -2,8 +2,9 @@ import { JBackupError } from "../domain/errors.js";
 import { actorOf } from "../engine/audit.js";
 import type { Operator } from "../engine/dr/operator.js";
 import type { Site } from "../engine/site.js";
-import { askLine, chooseOne, inShell } from "./confirm.js";
+import { inShell } from "./confirm.js";
 import type { CommandContext } from "./context.js";
+import { askOnTerminal } from "./wizards/ask.js";
 
 export interface OperatorFlags {
   /** Names given with --confirm. */
@@ -27,8 +28,20 @@ export function operatorFor(
     last = answered.catch(() => undefined); // told to whoever asked
     return answered;
   };
+  const asking = () => askOnTerminal(context.signal);
   return {
     by: actorOf(site),
+    values: (missing) =>
+      inTurn(async () => {
+        if (!context.isInteractive) return [];
+        const ask = await asking();
+        const given: string[] = [];
+        for (const { name, about } of missing) {
+          const problem = (text: string): string | null => (text.trim() === "" ? `say ${about}` : null);
+          given.push(`${name}=${(await ask.text(`${name}: ${about}`, { problem })).trim()}`);
+        }
+        return given;
+      }),
     foresee({ names, byHand }) {
       if (context.isInteractive) return;
       const open = [...new Set(names)].filter((name) => !confirmed.includes(name));
@@ -56,7 +69,7 @@ export function operatorFor(
           );
         report.info(text);
         for (;;) {
-          const typed = (await askLine(context, `Type ${name} to go on:`)).trim();
+          const typed = (await (await asking()).text(`Type ${name} to go on:`)).trim();
           if (typed === name) return `${name}, typed by ${actorOf(site)}`;
           report.warn(`"${typed}" is not "${name}"; Ctrl-C leaves the run as it is, to be resumed`);
         }
@@ -67,7 +80,7 @@ export function operatorFor(
         if (!context.isInteractive)
           throw needed(`step ${step} is done by hand: ${text}`, "do it, then give --yes");
         report.info(`${text}\nLook for: ${look}`);
-        const seen = (await askLine(context, "What do you see? (Enter: done)")).trim();
+        const seen = (await (await asking()).text("What do you see? (Enter: done)")).trim();
         return `${seen === "" ? "done" : seen}, by ${actorOf(site)}`;
       }),
     choose: <Choice extends string>(step: string, question: string, choices: Record<Choice, string>) =>
@@ -85,7 +98,7 @@ export function operatorFor(
             "resume on a terminal, or give --yes to do it again",
           );
         const options = entries.map(([value, text]) => ({ value, name: text }));
-        return (await chooseOne(context, question, options)) as Choice;
+        return (await asking()).select(question, options);
       }),
   };
 }

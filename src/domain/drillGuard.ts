@@ -71,7 +71,7 @@ function restoreDanger(words: string[], scratch: string): string | null {
   ];
   const outside = places.find((place) => !inside(place, scratch));
   if (outside !== undefined) return `it would write into ${outside}, outside the drill's folder`;
-  if (has(words, "--tenant") && !has(words, "--no-safety-backup"))
+  if (has(words, "--tenant") && !has(words, "--dry-run") && !has(words, "--no-safety-backup"))
     return "it would store a safety backup of the drill's data: add --no-safety-backup";
   return null;
 }

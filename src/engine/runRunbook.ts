@@ -12,7 +12,7 @@ import { drillGround, realGround } from "./dr/ground.js";
 import { createJournal, knownRuns, openJournal, type RunJournal } from "./dr/journal.js";
 import { startLiveLine } from "./dr/liveLine.js";
 import { DRILL_OPERATOR, type Operator } from "./dr/operator.js";
-import { loadRunbook, refuseDangers, valuesFor } from "./dr/prepare.js";
+import { loadRunbook, missingVariables, refuseDangers, valuesFor } from "./dr/prepare.js";
 import { RUNBOOK_COPY, runbookOf, writeReport } from "./dr/report.js";
 import { runStep, type StepContext, undoStep } from "./dr/runStep.js";
 import { claimScratch, leftScratches, makeScratch, removeScratch } from "./dr/scratch.js";
@@ -86,11 +86,12 @@ async function locked<Result>(site: Site, isDrill: boolean, work: () => Promise<
 async function begin(
   site: Site,
   { runbook, text, hash }: LoadedRunbook,
-  { isDrill, incidentAt, given }: RunbookWish,
+  { isDrill, incidentAt, given: said }: RunbookWish,
   operator: Operator,
 ): Promise<{ journal: RunJournal; scratch: string | null }> {
   const run = site.newId();
   const incident = incidentAt ?? site.clock.now();
+  const given = [...said, ...(await operator.values(missingVariables({ runbook, isDrill, given: said })))];
   const { database } = await site.postgres();
   const folder = join(site.config.home, "dr", run);
   const valuesIn = (scratch: string | null): Record<string, string> =>
@@ -192,6 +193,7 @@ async function carryOut(
   const line = startLiveLine(site, { runbook, state: () => journal.state, earlier, objectiveMs });
   const asking: Operator = {
     by: operator.by,
+    values: (missing) => operator.values(missing),
     foresee: (questions) => operator.foresee(questions),
     confirm: (...question) => line.hold(() => operator.confirm(...question)),
     byHand: (...question) => line.hold(() => operator.byHand(...question)),

@@ -3,10 +3,10 @@ import { spanText } from "../../domain/recoveryReport.js";
 import { listRunbooks } from "../../engine/runbooks.js";
 import { abortRunbook, type RunbookEnd, resumeRunbook, runRunbook } from "../../engine/runRunbook.js";
 import type { Site } from "../../engine/site.js";
-import { chooseOne } from "../confirm.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
 import { isSet, listFlag, timeFlag } from "../flags.js";
 import { operatorFor } from "../operator.js";
+import { askOnTerminal } from "../wizards/ask.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
@@ -47,7 +47,7 @@ async function chosen(site: Site, context: CommandContext): Promise<string> {
   const choices = runbooks.flatMap(({ name, title, symptoms }) =>
     symptoms.map((symptom) => ({ value: name, name: `${symptom} (${title})` })),
   );
-  return chooseOne(context, "What do you see?", choices);
+  return (await askOnTerminal(context.signal)).search("What do you see?", choices);
 }
 
 const STATUS: Record<string, string> = { stopped: "failed", "passed-over": "failed" };

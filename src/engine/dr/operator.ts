@@ -4,6 +4,8 @@ import { JBackupError } from "../../domain/errors.js";
 export interface Operator {
   /** Who answers, for the records. */
   readonly by: string;
+  /** What variables are that nobody gave, as NAME=VALUE; nothing when nobody can be asked. */
+  values(missing: { name: string; about: string }[]): Promise<string[]>;
   /** Throws needs_confirmation when nobody could answer what will be asked. */
   foresee(questions: { names: string[]; byHand: string[] }): void;
   /** Throws needs_confirmation unless the name was typed; answers how it was confirmed. */
@@ -21,6 +23,7 @@ export interface Operator {
 /** Nobody is asked in a drill: it confirms nothing that matters, and stops when it does not know. */
 export const DRILL_OPERATOR: Operator = {
   by: "drill",
+  values: async () => [],
   foresee: () => undefined,
   confirm: async (_step, _text, name) => `${name}, by the drill`,
   byHand: async () => "not done in a drill",

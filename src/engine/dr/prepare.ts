@@ -86,6 +86,24 @@ export interface ValueWish {
   database: string;
 }
 
+/** Variables that have no value yet. */
+export function missingVariables({
+  runbook,
+  isDrill,
+  given,
+}: Pick<ValueWish, "runbook" | "isDrill" | "given">): {
+  name: string;
+  about: string;
+}[] {
+  return Object.entries(runbook.variables)
+    .filter(
+      ([name, one]) =>
+        ((isDrill ? one.drill : null) ?? one.default) === null &&
+        !given.some((pair) => pair.startsWith(`${name}=`)),
+    )
+    .map(([name, { about }]) => ({ name, about }));
+}
+
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
 /** What every variable is in this run. */
@@ -101,16 +119,15 @@ export function valuesFor(site: Site, wish: ValueWish): Record<string, string> {
     reason: `runbook ${runbook.name}, run ${run}`,
     ...(scratch === null ? {} : { scratch }),
   };
-  const missing: string[] = [];
+  const missing = missingVariables(wish);
   const values = Object.entries(runbook.variables).map(([name, variable]) => {
     const value = (isDrill ? variable.drill : null) ?? set[name] ?? variable.default;
-    if (value === null) missing.push(`${name} (${variable.about})`);
     return [name, fillIn(value ?? "", known)];
   });
   if (missing.length > 0)
     throw usage(
-      `the runbook ${runbook.name} needs ${missing.join(" and ")}`,
-      `give ${missing.map((text) => `--set ${text.split(" ")[0]}=VALUE`).join(" ")}`,
+      `the runbook ${runbook.name} needs ${missing.map(({ name, about }) => `${name} (${about})`).join(" and ")}`,
+      `give ${missing.map(({ name }) => `--set ${name}=VALUE`).join(" ")}`,
     );
   return { ...known, ...Object.fromEntries(values) };
 }
