@@ -1,13 +1,14 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
-import { type Config, type Environment, loadConfig } from "./config/config.js";
+import { type Config, drillUrl, type Environment, loadConfig } from "./config/config.js";
 import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
+import { Secret } from "./domain/secret.js";
 import type { DemoResult } from "./engine/demo/demo.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
-import { startAside } from "./sys/aside.js";
+import { runAgain, runShell, startAside } from "./sys/aside.js";
 import { systemClock } from "./sys/clock.js";
 import { uuid7 } from "./sys/ids.js";
 
@@ -23,6 +24,7 @@ export interface SiteRequest {
 /** How long one storage operation is tried again before the storage counts as away. */
 const RETRY = { budgetMs: 15_000, firstPauseMs: 250, longestPauseMs: 8_000 };
 
+const RUNBOOKS = fileURLToPath(new URL("../runbooks", import.meta.url));
 const RECOVER_SCRIPT = fileURLToPath(new URL("../bin/recover.mjs", import.meta.url));
 
 /** Puts real parts behind every port. Each is loaded and opened when it is first used. */
@@ -80,6 +82,12 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     openChannel: async (channel) => (await import("./alerts/alerts.js")).openChannel(channel),
     ping: async (url, limit) => (await import("./alerts/alerts.js")).ping(url, limit),
     aside: startAside,
+    again: runAgain,
+    shell: runShell,
+    runbookFiles: async () =>
+      (await import("./config/runbooks.js")).findRunbooks([RUNBOOKS, ...config.runbooks]),
+    parseRunbook: async (file) => (await import("./config/runbooks.js")).parseRunbook(file),
+    drillUrl: async (folder) => new Secret(drillUrl((await config.database.url()).reveal(), folder)),
     step: (name) => {
       if (environment.stopAt === name) process.kill(process.pid, "SIGSTOP");
     },

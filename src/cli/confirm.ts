@@ -6,7 +6,7 @@ export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
 /** inquirer without a terminal throws as if it had been interrupted, so this is looked at first. */
 export const isTerminal = (): boolean => process.stdin.isTTY === true && process.stderr.isTTY === true;
 
-const inShell = (name: string): string =>
+export const inShell = (name: string): string =>
   /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 
 /** Nothing is overwritten unless its name was given, by --confirm or typed. */

@@ -29,6 +29,8 @@ interface Parts {
 
 /** What is done, how fast, and how long it will still take. */
 function partsOf({ done, total, unit, extra }: Progress, { perSecond, leftMs }: Standing): Parts {
+  // the steps of a runbook take as long as they take: what is left of each stands in `extra`
+  if (unit === "steps") return { amount: `${done} of ${total} steps`, ...(extra ? { extra } : {}) };
   return {
     amount: total === null ? amount(done, unit) : `${amount(done, unit)} of ${amount(total, unit)}`,
     ...(perSecond > 0 ? { rate: `${amount(perSecond, unit)}/s` } : {}),
@@ -117,8 +119,8 @@ const drawn = (_options: unknown, _params: unknown, { line }: { line: () => stri
 const BAR_PLACES = { least: 8, most: 30 };
 
 /** What goes first when places are few; where a percentage stands, the amount says least. */
-const leastFirst = (share: number | null): (keyof Parts)[] =>
-  share === null ? ["extra", "left", "rate"] : ["extra", "amount", "rate"];
+const leastFirst = (share: number | null, unit: Progress["unit"]): (keyof Parts)[] =>
+  unit === "steps" ? ["amount"] : share === null ? ["extra", "left", "rate"] : ["extra", "amount", "rate"];
 
 /** A line that wraps cannot be redrawn: on a narrow terminal the bar goes, then what matters least, then the task's end. */
 export function barLine(state: Progress, standing: Standing, places: number): string {
@@ -126,7 +128,7 @@ export function barLine(state: Progress, standing: Standing, places: number): st
   const percent = share === null ? "" : ` ${Math.floor(share * 100)}%`;
   const parts: Partial<Parts> = partsOf(state, standing);
   const text = (): string => `${percent} ${joined(parts)}`;
-  for (const part of leastFirst(share)) {
+  for (const part of leastFirst(share, state.unit)) {
     if (widthOf(state.task) + widthOf(text()) <= places || Object.keys(parts).length === 1) break;
     delete parts[part];
   }

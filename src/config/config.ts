@@ -2,8 +2,10 @@ import type { ChannelConfig, Compression, LazySecret, StorageConfig } from "../d
 import type { RetentionPolicy, Settings } from "./settings.js";
 
 export { type DescribedValue, describeConfig } from "./describe.js";
+export { drillUrl } from "./drill.js";
 export { type Environment, readEnvironment } from "./environment.js";
 export { type LoadRequest, loadConfig } from "./load.js";
+export type { LoadedRunbook, RunbookFile } from "./runbooks.js";
 export type { Settings } from "./settings.js";
 
 export type RecipientConfig =
@@ -71,6 +73,8 @@ export interface Config {
   compression: Compression;
   tenants: Settings["tenants"];
   configFiles: string[];
+  /** Folders with runbooks of the site's own. */
+  runbooks: string[];
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
   objectives: { rtoMs: number; rpoMs: number };
   schedule: Settings["schedule"];

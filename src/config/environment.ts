@@ -17,6 +17,8 @@ export interface Environment {
   jbackupHome: string;
   noColor: boolean;
   forceColor: boolean;
+  /** The folder of a drill: set, nothing outside of it can be reached for writing. */
+  drill: string | undefined;
   /** Where a test wants the process to stop itself, so that it can be killed exactly there. */
   stopAt: string | undefined;
   /** How long a storage may stand still before it is given up; a minute unless told otherwise. */
@@ -49,6 +51,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     jbackupHome: variables.JBACKUP_HOME || ownHome,
     noColor: set(variables.NO_COLOR) || variables.TERM === "dumb",
     forceColor: set(variables.FORCE_COLOR) && variables.FORCE_COLOR !== "0",
+    drill: variables.JBACKUP_DRILL || undefined,
     stopAt: variables.JBACKUP_STOP_AT || undefined,
     storageIdleMs: Number(variables.JBACKUP_STORAGE_IDLE_MS) || undefined,
   };

@@ -1,103 +1,29 @@
-import { basename, dirname, isAbsolute, join, resolve } from "node:path";
-import { LineCounter, parseDocument } from "yaml";
+import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
-import { JBackupError } from "../domain/errors.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import type { Config, IdentityConfig, KeysConfig } from "./config.js";
+import { configForDrill } from "./drill.js";
 import type { Environment } from "./environment.js";
 import { lazySecret, type SecretContext, type SecretSource } from "./secrets.js";
 import { policySchema, type RetentionPolicy, type Settings, settingsSchema } from "./settings.js";
+import { invalidFile, parseYaml, pathText, type YamlFile } from "./yamlFile.js";
 
-interface Problem {
-  path: string;
-  line: number | null;
-  message: string;
-}
-
-const pathText = (path: readonly PropertyKey[]): string =>
-  path.reduce<string>(
-    (sofar, part) =>
-      typeof part === "number"
-        ? `${sofar}[${part}]`
-        : sofar === ""
-          ? String(part)
-          : `${sofar}.${String(part)}`,
-    "",
-  );
-
-const invalid = (file: string, problems: Problem[]): JBackupError => {
-  const inOrder = problems.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0));
-  const lines = inOrder.map(({ path, line, message }) =>
-    [line === null ? null : `line ${line}`, path === "" ? null : path, message]
-      .filter((part) => part !== null)
-      .join(": "),
-  );
-  const head = `${basename(file)} has ${problems.length === 1 ? "an error" : `${problems.length} errors`}`;
-  return new JBackupError(
-    "config_invalid",
-    problems.length === 1 ? `${head}: ${lines[0]}` : `${head}:\n  ${lines.join("\n  ")}`,
-    {
-      hint: `correct ${file}, then run jbackup config validate`,
-      details: { file, problems },
-    },
-  );
-};
-
-export interface ParsedFile {
+export interface ParsedFile extends Omit<YamlFile<Settings>, "value"> {
   settings: Settings;
-  lineOf: (path: readonly PropertyKey[]) => number | null;
-  /** Whether the file itself says it, as opposed to a default. */
-  has: (path: readonly PropertyKey[]) => boolean;
 }
 
 /** Text to settings; every problem at once, each with its path and line. */
 export function parseSettings(text: string, file: string): ParsedFile {
-  const counter = new LineCounter();
-  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
-  const lineAt = (offset: number | undefined): number | null =>
-    offset === undefined ? null : counter.linePos(offset).line;
-  if (document.errors.length > 0) {
-    throw invalid(
-      file,
-      document.errors.map((error) => ({
-        path: "",
-        line: lineAt(error.pos[0]),
-        message: `not valid YAML: ${error.message.split("\n")[0]}`,
-      })),
-    );
-  }
-  const lineOf = (path: readonly PropertyKey[]): number | null => {
-    for (let length = path.length; length > 0; length--) {
-      const node = document.getIn(path.slice(0, length), true) as
-        | { range?: [number, number, number] }
-        | undefined;
-      if (node?.range) return lineAt(node.range[0]);
-    }
-    return null;
-  };
-  const parsed = settingsSchema.safeParse(document.toJS() ?? {}, {
-    error: (issue) => (issue.input === undefined ? "is required" : undefined),
-  });
-  if (!parsed.success) {
-    throw invalid(
-      file,
-      parsed.error.issues.map((issue) => ({
-        path: pathText(issue.path),
-        line: lineOf(
-          issue.code === "unrecognized_keys" ? [...issue.path, ...issue.keys.slice(0, 1)] : issue.path,
-        ),
-        message: issue.message,
-      })),
-    );
-  }
-  const problems = crossCheck(parsed.data).map((problem) => ({
+  const hint = `correct ${file}, then run jbackup config validate`;
+  const { value: settings, lineOf, has } = parseYaml(text, { file, hint, schema: settingsSchema });
+  const problems = crossCheck(settings).map((problem) => ({
     path: pathText(problem.path),
     line: lineOf(problem.path),
     message: problem.message,
   }));
-  if (problems.length > 0) throw invalid(file, problems);
-  return { settings: parsed.data, lineOf, has: (path) => document.hasIn(path) };
+  if (problems.length > 0) throw invalidFile(file, problems, hint);
+  return { settings, lineOf, has };
 }
 
 /** Rules that tie one key to another. */
@@ -305,7 +231,7 @@ export async function parseConfig(
   const url = lazySecret(settings.database.url, "database.url", context, true);
   const keys = keysOf(settings, home, context);
   const { pitrWindow, ...perStorage } = settings.retention;
-  return {
+  const config: Config = {
     file,
     home,
     site: await siteOf(settings, url),
@@ -323,6 +249,7 @@ export async function parseConfig(
     compression: settings.compression,
     tenants: settings.tenants,
     configFiles: settings.configFiles,
+    runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),
       perStorage: perStorage as Record<string, RetentionPolicy>,
@@ -336,4 +263,6 @@ export async function parseConfig(
     hooks: settings.hooks,
     warnings: [],
   };
+  const { drill } = given.environment;
+  return drill === undefined ? config : configForDrill(config, drill);
 }

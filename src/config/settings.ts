@@ -7,7 +7,7 @@ import type { SecretSource } from "./secrets.js";
 /** What a configuration file may say. Still untrusted text: `parse.ts` makes a Config of it. */
 
 /** An object that names the key that was probably meant when it meets one it does not know. */
-const object = <Shape extends z.ZodRawShape>(shape: Shape) =>
+export const object = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.strictObject(shape, {
     error: (issue) => {
       if (issue.code === "invalid_type")
@@ -25,14 +25,14 @@ const object = <Shape extends z.ZodRawShape>(shape: Shape) =>
     },
   });
 
-const text = z.string("expected a text").min(1, "must not be empty");
-const wholeNumber = (from: number, to: number) =>
+export const text = z.string("expected a text").min(1, "must not be empty");
+export const wholeNumber = (from: number, to: number) =>
   z
     .int(`expected a whole number from ${from} to ${to}`)
     .min(from, `must be at least ${from}`)
     .max(to, `must be at most ${to}`);
 
-const duration = text.refine(
+export const duration = text.refine(
   (value) => parseDuration(value) !== null,
   "expected a duration such as 30d, 1h or 5m",
 );
@@ -234,6 +234,7 @@ export const settingsSchema = object({
     }).optional(),
   }).optional(),
   configFiles: z.array(text).default([]),
+  runbooks: z.array(text).default([]),
   retention: z.looseObject({ pitrWindow: duration.default("30d") }).default({ pitrWindow: "30d" }),
   objectives: object({ rto: duration.default("1h"), rpo: duration.default("5m") }).default({
     rto: "1h",

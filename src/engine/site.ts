@@ -1,13 +1,15 @@
 import type * as AlertsFront from "../alerts/alerts.js";
 import type { Channel } from "../alerts/alerts.js";
 import type { Catalog } from "../catalog/catalog.js";
-import type { Config, Environment } from "../config/config.js";
+import type { Config, Environment, LoadedRunbook, RunbookFile } from "../config/config.js";
 import type { ChannelConfig } from "../domain/config.js";
+import type { Secret } from "../domain/secret.js";
 import type * as FormatFront from "../format/format.js";
 import type * as PostgresFront from "../postgres/postgres.js";
 import type { Postgres } from "../postgres/postgres.js";
 import type { Storage } from "../storage/storage.js";
 import type * as Storages from "../storage/storages.js";
+import type { EndedProgram, ProgramWish } from "../sys/aside.js";
 import type { Clock } from "../sys/clock.js";
 
 /** How the engine tells people what it does, while it does it. The answer itself is returned, never reported. */
@@ -27,7 +29,7 @@ export interface Progress {
   task: string;
   done: number;
   total: number | null;
-  unit: "bytes" | "rows" | "tables" | "objects" | "tenants";
+  unit: "bytes" | "rows" | "tables" | "objects" | "tenants" | "steps";
   /** Already formatted extras, such as "3.1x smaller". */
   extra?: string;
 }
@@ -65,6 +67,15 @@ export interface Site {
   ping: typeof AlertsFront.ping;
   /** Starts jbackup once more, on its own. Nobody waits for it, nor hears from it. */
   aside(args: string[]): void;
+  /** Starts jbackup once more and waits for it. */
+  again(args: string[], wish: ProgramWish): Promise<EndedProgram>;
+  /** Runs a script of the user's. */
+  shell(script: string, wish: ProgramWish): Promise<EndedProgram>;
+  /** The runbooks that came with jbackup and the site's own; still unread text. */
+  runbookFiles(): Promise<RunbookFile[]>;
+  parseRunbook(file: RunbookFile): Promise<LoadedRunbook>;
+  /** The site's address as a drill knows it: on the server in the drill's folder. */
+  drillUrl(folder: string): Promise<Secret>;
   /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */
   step(name: string): void;
   close(): Promise<void>;
@@ -79,6 +90,7 @@ export type Clusters = Pick<
   | "sweepScratchClusters"
   | "startServer"
   | "stopServer"
+  | "isRunning"
   | "findBinDirectories"
   | "unprivilegedOwner"
   | "openPostgres"

@@ -146,7 +146,8 @@ async function stateOf(session: () => Promise<Session>): Promise<ServerState> {
   }
 }
 
-async function isRunning(dataDirectory: string): Promise<boolean> {
+/** Whether a server runs on these files. */
+export async function isRunning(dataDirectory: string): Promise<boolean> {
   let text: string;
   try {
     text = await readFile(join(dataDirectory, "postmaster.pid"), "utf8");

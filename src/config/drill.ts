@@ -1,0 +1,34 @@
+import { join } from "node:path";
+import { Secret } from "../domain/secret.js";
+import type { Config } from "./config.js";
+
+const PORT = "5432";
+
+/** The same user and database on the drill's own server, which only its folder's socket leads to. */
+export function drillUrl(url: string, folder: string): string {
+  const [, user, database] = /^[a-z]+:\/\/(?:([^:@/]*)(?::[^@/]*)?@)?[^/?]*\/?([^?]*)/.exec(url) ?? [];
+  const known = user ?? /[?&]user=([^&]*)/.exec(url)?.[1];
+  return `postgresql://${known ? `${known}@` : ""}/${database ?? ""}?host=${encodeURIComponent(join(folder, "run"))}&port=${PORT}`;
+}
+
+/**
+ * The site as a drill sees it. The production database is not in it, nor are its catalog, locks, hooks and channels: whatever runs with
+ * this configuration cannot reach them. Backups are read from the real storages with the real keys, for that is what is practised.
+ */
+export function configForDrill(config: Config, folder: string): Config {
+  const home = join(folder, "home");
+  return {
+    ...config,
+    home,
+    database: {
+      ...config.database,
+      dataDirectory: "auto",
+      url: async () => new Secret(drillUrl((await config.database.url()).reveal(), folder)),
+    },
+    catalogUrl: async () => new Secret(`sqlite:${join(home, "catalog.db")}`),
+    hooks: { beforeBackup: [], afterBackup: [], onFailure: [] },
+    // what goes wrong in a drill is told by the drill: nobody is woken by its parts
+    alerts: { ...config.alerts, channels: [], heartbeats: {} },
+    schedule: {},
+  };
+}

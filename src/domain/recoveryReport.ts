@@ -1,0 +1,229 @@
+import type { Runbook } from "./runbook.js";
+import { type Evidence, type RunState, stepState } from "./runbookRun.js";
+
+/** What is kept of a run for those who ask later: what was done, when, by whom, and what proves it. */
+export interface RecoveryReport {
+  id: string;
+  runbook: string;
+  title: string;
+  drill: boolean;
+  status: "running" | "stopped" | "succeeded" | "aborted";
+  incidentAt: string;
+  startedAt: string;
+  finishedAt: string | null;
+  by: string[];
+  rtoMs: number | null;
+  rpoMs: number | null;
+  objectives: { rtoMs: number; rpoMs: number };
+  /** Which objectives were missed. */
+  missed: ("rto" | "rpo")[];
+  values: Record<string, string>;
+  steps: {
+    name: string;
+    purpose: string;
+    status: string;
+    startedAt: string | null;
+    finishedAt: string | null;
+    durationMs: number | null;
+    budgetMs: number;
+    attempts: number;
+    evidence: Evidence[];
+    error: string | null;
+    undone: boolean;
+  }[];
+  decisions: RunState["decisions"];
+  notRun: { step: string; why: string }[];
+}
+
+export interface Objectives {
+  rtoMs: number;
+  rpoMs: number;
+}
+
+const missedOf = (state: RunState, objectives: Objectives): ("rto" | "rpo")[] =>
+  (["rto", "rpo"] as const).filter((one) => {
+    const measured = one === "rto" ? state.rtoMs : state.rpoMs;
+    return measured !== null && measured > (one === "rto" ? objectives.rtoMs : objectives.rpoMs);
+  });
+
+const WHY: Record<string, string> = {
+  pending: "the run ended before it",
+  skipped: "the runbook gives it nothing to do in a drill",
+  running: "it had begun when the run ended",
+};
+
+export function reportOf(runbook: Runbook, state: RunState, objectives: Objectives): RecoveryReport {
+  const steps = runbook.steps.map(({ name, purpose, budgetMs }) => {
+    const { status, startedAt, finishedAt, durationMs, attempts, evidence, error, isUndone } = stepState(
+      state,
+      name,
+    );
+    return {
+      name,
+      purpose,
+      status,
+      startedAt,
+      finishedAt,
+      durationMs,
+      budgetMs,
+      attempts,
+      evidence,
+      error,
+      undone: isUndone,
+    };
+  });
+  const { phase } = state;
+  return {
+    id: state.run,
+    runbook: runbook.name,
+    title: runbook.title,
+    drill: state.isDrill,
+    status: phase === "new" || phase === "aborting" ? "running" : phase,
+    incidentAt: state.incidentAt,
+    startedAt: state.startedAt,
+    finishedAt: state.endedAt,
+    by: state.by,
+    rtoMs: state.rtoMs,
+    rpoMs: state.rpoMs,
+    objectives,
+    missed: missedOf(state, objectives),
+    values: state.values,
+    steps,
+    decisions: state.decisions,
+    notRun: steps.flatMap(({ name, status }) => {
+      const why = WHY[status];
+      return why === undefined ? [] : [{ step: name, why }];
+    }),
+  };
+}
+
+/** When the business was back, and how much of its work was lost. */
+export function measure(
+  runbook: Runbook,
+  state: RunState,
+  endedAt: string,
+): { rtoMs: number; rpoMs: number | null } {
+  const { backAfter } = runbook;
+  const backAt = (backAfter === null ? null : stepState(state, backAfter).finishedAt) ?? endedAt;
+  const incidentMs = Date.parse(state.incidentAt);
+  const recovered = [...state.steps.values()]
+    .flatMap(({ evidence }) => evidence.map(({ facts }) => facts?.recoveredTo))
+    .filter((at): at is string => typeof at === "string")
+    .sort()
+    .at(-1);
+  return {
+    rtoMs: Math.max(0, Date.parse(backAt) - incidentMs),
+    rpoMs: recovered === undefined ? null : Math.max(0, incidentMs - Date.parse(recovered)),
+  };
+}
+
+export const spanText = (ms: number | null): string => {
+  if (ms === null) return "not measured";
+  const seconds = Math.round(ms / 1_000);
+  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
+};
+
+const verdict = (report: RecoveryReport, which: "rto" | "rpo"): string => {
+  const measured = which === "rto" ? report.rtoMs : report.rpoMs;
+  const wanted = which === "rto" ? report.objectives.rtoMs : report.objectives.rpoMs;
+  if (measured === null) return "not measured";
+  return `${spanText(measured)} (objective ${spanText(wanted)}: ${measured > wanted ? "missed" : "met"})`;
+};
+
+type Block =
+  | { kind: "heading"; text: string }
+  | { kind: "list"; items: string[] }
+  | { kind: "table"; head: string[]; rows: string[][] };
+
+/** The report as blocks, which either form of text is made of. */
+function blocksOf(report: RecoveryReport): Block[] {
+  const section = (text: string, items: string[], none: string): Block[] => [
+    { kind: "heading", text },
+    { kind: "list", items: items.length === 0 ? [none] : items },
+  ];
+  return [
+    {
+      kind: "list",
+      items: [
+        `Run ${report.id} of the runbook ${report.runbook}${report.drill ? ", a drill" : ""}`,
+        `Status: ${report.status}`,
+        `Incident: ${report.incidentAt}`,
+        `Began: ${report.startedAt}, ended: ${report.finishedAt ?? "not yet"}`,
+        `By: ${report.by.join(", ")}`,
+        `Time to recover (RTO): ${verdict(report, "rto")}`,
+        `Work lost (RPO): ${verdict(report, "rpo")}`,
+      ],
+    },
+    { kind: "heading", text: "Timeline" },
+    {
+      kind: "table",
+      head: ["Began", "Step", "Purpose", "Status", "Took", "Budget", "Tries"],
+      rows: report.steps.map((step) => [
+        step.startedAt ?? "",
+        step.name,
+        step.purpose,
+        step.undone ? `${step.status}, taken back` : step.status,
+        step.durationMs === null ? "" : spanText(step.durationMs),
+        spanText(step.budgetMs),
+        String(step.attempts),
+      ]),
+    },
+    ...section(
+      "Decisions",
+      report.decisions.map(({ at, by, question, answer }) => `${at} ${by}: ${question} - ${answer}`),
+      "None had to be taken.",
+    ),
+    ...section(
+      "Evidence",
+      report.steps.flatMap(({ name, evidence, error }) => [
+        ...evidence.map(({ what, text, facts }) =>
+          [`${name}: ${what}: ${text}`, facts === undefined ? "" : JSON.stringify(facts)]
+            .filter(Boolean)
+            .join(" "),
+        ),
+        ...(error === null ? [] : [`${name}: failed: ${error}`]),
+      ]),
+      "There is none.",
+    ),
+    ...section(
+      "Steps not run",
+      report.notRun.map(({ step, why }) => `${step}: ${why}`),
+      "All were run.",
+    ),
+  ];
+}
+
+const titleOf = ({ title, drill }: RecoveryReport): string => `${drill ? "Drill" : "Recovery"}: ${title}`;
+
+const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+
+export function markdownOf(report: RecoveryReport): string {
+  const blocks = blocksOf(report).map((block) => {
+    if (block.kind === "heading") return `## ${block.text}`;
+    if (block.kind === "list") return block.items.map((item) => `- ${item.replaceAll("\n", " ")}`).join("\n");
+    const line = (cells: string[]): string => `| ${cells.map(cell).join(" | ")} |`;
+    return [line(block.head), line(block.head.map(() => "---")), ...block.rows.map(line)].join("\n");
+  });
+  return `${[`# ${titleOf(report)}`, ...blocks].join("\n\n")}\n`;
+}
+
+const escaped = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
+
+const STYLE =
+  "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left}li{overflow-wrap:anywhere}";
+
+export function htmlOf(report: RecoveryReport): string {
+  const blocks = blocksOf(report).map((block) => {
+    if (block.kind === "heading") return `<h2>${escaped(block.text)}</h2>`;
+    if (block.kind === "list")
+      return `<ul>${block.items.map((item) => `<li>${escaped(item)}</li>`).join("\n")}</ul>`;
+    const row = (cells: string[], tag: "td" | "th"): string =>
+      `<tr>${cells.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join("")}</tr>`;
+    return `<table>${[row(block.head, "th"), ...block.rows.map((cells) => row(cells, "td"))].join("\n")}</table>`;
+  });
+  const title = escaped(titleOf(report));
+  return `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>${title}</title><style>${STYLE}</style></head>\n<body><h1>${title}</h1>\n${blocks.join("\n")}\n</body></html>\n`;
+}

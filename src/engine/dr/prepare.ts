@@ -1,0 +1,166 @@
+import { resolve } from "node:path";
+import type { LoadedRunbook } from "../../config/config.js";
+import { drillDanger, lintDrill } from "../../domain/drillGuard.js";
+import { JBackupError } from "../../domain/errors.js";
+import {
+  filledAction,
+  fillIn,
+  lintRunbook,
+  type Problem,
+  type Requirement,
+  type Runbook,
+} from "../../domain/runbook.js";
+import { nearest } from "../../domain/similar.js";
+import type { Site } from "../site.js";
+
+/** The runbook of this name, read and found to be right. */
+export async function loadRunbook(site: Site, name: string): Promise<LoadedRunbook> {
+  const files = await site.runbookFiles();
+  const nameOf = (file: string): string => file.slice(file.lastIndexOf("/") + 1).replace(/\.ya?ml$/, "");
+  const file = files.find((one) => nameOf(one.file) === name);
+  if (file === undefined) {
+    const meant = nearest(
+      name,
+      files.map((one) => nameOf(one.file)),
+    );
+    throw new JBackupError(
+      "usage",
+      `there is no runbook "${name}"${meant ? `; did you mean "${meant}"?` : ""}`,
+      {
+        hint: "jbackup dr list shows them",
+      },
+    );
+  }
+  const loaded = await site.parseRunbook(file);
+  const problems = problemsOf(site, loaded.runbook);
+  if (problems.length === 0) return loaded;
+  throw new JBackupError("config_invalid", `the runbook ${name} cannot be run: ${problemText(problems)}`, {
+    hint: `correct ${loaded.file}, then run jbackup dr check`,
+    details: { file: loaded.file, problems },
+  });
+}
+
+export const problemText = (problems: Problem[]): string =>
+  problems.map(({ path, message }) => `${path}: ${message}`).join("; ");
+
+const NEEDED: Record<Requirement, { has(site: Site): boolean; message: string }> = {
+  tenants: {
+    has: ({ config }) => config.tenants !== undefined,
+    message: "the configuration names no tenants",
+  },
+  identity: {
+    has: ({ config }) => config.keys.generatedIn !== null || config.keys.identities.length > 0,
+    message: "the configuration names no identity, and without one no backup can be opened",
+  },
+  twoStorages: {
+    has: ({ config }) => config.storages.length > 1,
+    message: "the configuration has one storage only",
+  },
+  configFiles: {
+    has: ({ config }) => config.configFiles.length > 0,
+    message: "the configuration names no configFiles",
+  },
+};
+
+/** What is wrong with a runbook by itself, in a drill, and at this site. */
+export function problemsOf(site: Site, runbook: Runbook): Problem[] {
+  const own = lintRunbook(runbook);
+  return [
+    ...own,
+    ...(own.length > 0 ? [] : lintDrill(runbook)),
+    ...runbook.requires
+      .filter((needed) => !NEEDED[needed].has(site))
+      .map((needed) => ({ path: "requires", message: NEEDED[needed].message })),
+  ];
+}
+
+export interface ValueWish {
+  runbook: Runbook;
+  isDrill: boolean;
+  /** NAME=VALUE */
+  given: string[];
+  incidentAt: Date;
+  run: string;
+  folder: string;
+  scratch: string | null;
+  database: string;
+}
+
+/** Variables that have no value yet. */
+export function missingVariables({
+  runbook,
+  isDrill,
+  given,
+}: Pick<ValueWish, "runbook" | "isDrill" | "given">): {
+  name: string;
+  about: string;
+}[] {
+  return Object.entries(runbook.variables)
+    .filter(
+      ([name, one]) =>
+        ((isDrill ? one.drill : null) ?? one.default) === null &&
+        !given.some((pair) => pair.startsWith(`${name}=`)),
+    )
+    .map(([name, { about }]) => ({ name, about }));
+}
+
+const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
+
+/** What every variable is in this run. */
+export function valuesFor(site: Site, wish: ValueWish): Record<string, string> {
+  const { runbook, isDrill, incidentAt, run, folder, scratch, database } = wish;
+  const set = givenValues(wish);
+  const known: Record<string, string> = {
+    site: site.config.site,
+    database,
+    incident: incidentAt.toISOString(),
+    run,
+    folder,
+    reason: `runbook ${runbook.name}, run ${run}`,
+    ...(scratch === null ? {} : { scratch }),
+  };
+  const missing = missingVariables(wish);
+  const values = Object.entries(runbook.variables).map(([name, variable]) => {
+    const value = (isDrill ? variable.drill : null) ?? set[name] ?? variable.default;
+    return [name, fillIn(value ?? "", known)];
+  });
+  if (missing.length > 0)
+    throw usage(
+      `the runbook ${runbook.name} needs ${missing.map(({ name, about }) => `${name} (${about})`).join(" and ")}`,
+      `give ${missing.map(({ name }) => `--set ${name}=VALUE`).join(" ")}`,
+    );
+  return { ...known, ...Object.fromEntries(values) };
+}
+
+function givenValues({ runbook, given }: ValueWish): Record<string, string> {
+  return Object.fromEntries(
+    given.map((pair) => {
+      const at = pair.indexOf("=");
+      if (at < 1) throw usage(`--set cannot be "${pair}"`, "write it as --set NAME=VALUE");
+      const name = pair.slice(0, at);
+      if (!(name in runbook.variables)) {
+        const names = Object.keys(runbook.variables);
+        const meant = nearest(name, names);
+        throw usage(
+          `the runbook ${runbook.name} has no variable "${name}"${meant ? `; did you mean "${meant}"?` : ""}`,
+          names.length === 0 ? "leave --set out" : `its variables are ${names.join(", ")}`,
+        );
+      }
+      return [name, pair.slice(at + 1)];
+    }),
+  );
+}
+
+/** A drill is refused whole, before anything happens, when one of its steps could reach what is not its own. */
+export function refuseDangers(runbook: Runbook, values: Record<string, string>, scratch: string): void {
+  for (const step of runbook.steps) {
+    const does = step.drill === "same" ? step.action : step.drill;
+    for (const action of does === null ? [] : [does, step.precheck, step.verify, step.undo]) {
+      const danger = action === null ? null : drillDanger(filledAction(action, values), resolve(scratch));
+      if (danger !== null)
+        throw new JBackupError("target_refused", `step ${step.name} is not done in a drill: ${danger}`, {
+          hint: "jbackup dr check names every step that a drill refuses",
+        });
+    }
+  }
+}
