@@ -190,6 +190,9 @@ const DAMAGES: Damage[] = [
   },
 ];
 
+const openIn = (shown: { alerts: { type: string; storage: string; status: string }[] }): string[] =>
+  shown.alerts.filter(({ status }) => status !== "resolved").map(({ type, storage }) => `${type} ${storage}`);
+
 const openAlerts = async (): Promise<string[]> =>
   (await site.json(["alerts"])).map(
     ({ type, storage }: { type: string; storage: string }) => `${type} ${storage}`,
@@ -208,24 +211,28 @@ describe.each(["disk", "r2", "b2"] as const)("what goes wrong in storage %s", (s
     const report = await site.json(["verify", "--all"], [4]);
     expect(report.problems.map((found: Found) => found.path).sort()).toEqual(wrong.sort());
     for (const found of report.problems as Found[])
-      expect(found).toMatchObject({ backupId: newest.id, storage, problem: expect.stringMatching(says) });
+      expect(found).toMatchObject({
+        backupId: newest.id,
+        storage,
+        problem: expect.stringMatching(says),
+      });
+
+    // what is wrong is worked around meanwhile: showing and restoring find the other copies
+    const restored = await site.run("restore", newest.id, "--into-db", "copy", "--reason", "test");
+    expect(restored.code, restored.stderr).toBe(0);
+    expect(await rowsOf("copy")).toEqual(rows);
+    await query(server.url(), "drop database copy");
     const shown = await site.json(["show", newest.id]);
     expect(shown.status).toBe("completed");
     expect(shown.copies.find((copy: Found) => copy.storage === storage).status).toMatch(
       /^(damaged|missing)$/,
     );
-    expect(await openAlerts()).toEqual([`${alert} ${storage}`]);
+    expect(openIn(shown)).toContain(`${alert} ${storage}`);
 
-    const restored = await site.run("restore", newest.id, "--into-db", "copy", "--reason", "test");
-    expect(restored.code, restored.stderr).toBe(0);
-    expect(await rowsOf("copy")).toEqual(rows);
-    await query(server.url(), "drop database copy");
-
-    const healed = await site.json(["verify", "--all", "--heal"]);
+    const healed = await site.json(["verify", "--all", "--heal", "--level", "content"]);
     expect(healed.problems).toEqual([]);
     expect(healed.healed.map((found: Found) => found.path).sort()).toEqual(wrong.sort());
-    const after = await site.json(["verify", "--all", "--level", "content"]);
-    expect(after).toMatchObject({ problems: [], healed: [] });
+    expect(await Promise.all(keys.map((key) => hands[storage].read(key)))).toEqual(good);
     const proved = await site.json(["show", newest.id]);
     expect(proved.status).toBe("verified");
     expect(proved.copies.map((copy: { status: string }) => copy.status)).toEqual([
@@ -233,7 +240,7 @@ describe.each(["disk", "r2", "b2"] as const)("what goes wrong in storage %s", (s
       "stored",
       "stored",
     ]);
-    expect(await openAlerts()).toEqual([]);
+    expect(openIn(proved)).toEqual([]);
   });
 });
 
