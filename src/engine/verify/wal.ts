@@ -33,7 +33,7 @@ export async function checkWal(site: Site, survey: Survey, wish: WalWish): Promi
   const found: CheckedWal = {
     objects: 0,
     bytes: 0,
-    problems: [...missingIn(site, survey, names), ...(await checkKeys(site, survey))],
+    problems: [...(await missingIn(site, survey, names)), ...(await checkKeys(site, survey))],
   };
   const keys = new Map<string, WalKeyOf>();
   const keyOf = (systemId: string): WalKeyOf => {

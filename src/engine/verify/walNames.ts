@@ -26,19 +26,23 @@ export function namesIn({ listed }: Survey): WalName[] {
   return [...names.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
-/** What others have and a storage needs: the way from its own bases to now. What was archived last may still be on its way. */
-export function missingIn(site: Site, survey: Survey, names: WalName[]): Problem[] {
+/** What others have and a storage needs: the way from its own bases to now. */
+export async function missingIn(site: Site, survey: Survey, names: WalName[]): Promise<Problem[]> {
   const timelineOf = ({ systemId, name }: WalName): string => `${systemId} ${name.slice(0, 8)}`;
   const newest = new Map(names.map((one) => [timelineOf(one), one.key]));
-  return survey.storages.flatMap(({ name: storage }) => {
-    const here = survey.listed.get(storage);
-    const isNeeded = neededIn(site, survey, storage);
-    return names
-      .filter(
-        (one) => here?.has(one.key) !== true && isNeeded(one) && newest.get(timelineOf(one)) !== one.key,
-      )
-      .map(({ key }) => missing(storage, key));
-  });
+  const problems: Problem[] = [];
+  for (const storage of survey.storages) {
+    const here = survey.listed.get(storage.name);
+    const isNeeded = neededIn(site, survey, storage.name);
+    for (const one of names) {
+      if (here?.has(one.key) === true || !isNeeded(one)) continue;
+      // what was archived last may have been on its way while the storages were listed
+      const isNewest = newest.get(timelineOf(one)) === one.key;
+      if (isNewest && (await storage.stat(one.key)) !== undefined) continue;
+      problems.push(missing(storage.name, one.key));
+    }
+  }
+  return problems;
 }
 
 export const missing = (storage: string, path: string): Problem => ({
