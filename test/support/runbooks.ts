@@ -64,5 +64,5 @@ export function openFolder(): string {
 }
 
 /** Drills that left something. */
-export const leftovers = (): string[] =>
-  readdirSync(tmpdir()).filter((name) => name.startsWith("jbackup-drill-"));
+export const leftovers = (temporary = tmpdir()): string[] =>
+  readdirSync(temporary).filter((name) => name.startsWith("jbackup-drill-"));
