@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { expectWholeReport, leftovers, openFolder, stopOn } from "../support/runbooks.js";
+import { expectWholeReport, leftovers, openFolder, ownTemporary, stopOn } from "../support/runbooks.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
@@ -23,6 +23,7 @@ beforeAll(async () => {
     "create table customers as select g as id, 'customer ' || g as name from generate_series(1, 1000) g",
   );
   site = await makeSite({ url: server.url("shop"), name: "shop" });
+  ownTemporary(site, folder);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await query(server.url("shop"), "insert into customers values (1001, 'late')");
@@ -46,7 +47,7 @@ afterAll(async () => {
 test("a drill brings the cluster up and makes keys in its own folder", async () => {
   const answer = await site.json(["dr", "run", "ransomware", "--drill"]);
   expectWholeReport(answer, ["isolate", "take-over", "rotate", "opens", "tell"]);
-  expect(leftovers()).toEqual([]);
+  expect(leftovers(site)).toEqual([]);
 });
 
 test("a clean cluster comes up as of the last clean moment, beside the hurt one", async () => {

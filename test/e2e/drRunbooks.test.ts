@@ -2,7 +2,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
-import { expectWholeReport, leftovers, openFolder } from "../support/runbooks.js";
+import { expectWholeReport, leftovers, openFolder, ownTemporary } from "../support/runbooks.js";
 import { useShop } from "../support/shopSite.js";
 import { rowsOf, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
@@ -12,6 +12,7 @@ let folder: string;
 
 beforeAll(async () => {
   folder = openFolder();
+  ownTemporary(shop.site, folder);
   await shop.site.json(["backup", "wal"]);
   await shop.site.json(["backup", "full"]);
 });
@@ -59,7 +60,7 @@ test("tenant-lost: the tenant's rows come back, in a drill only in the drill's o
   const drill = await dr("tenant-lost", "--drill", "--set", `tenant=${A}`, `to=${at}`);
   expectWholeReport(drill, ["archive", "agree", "tell"]);
   expect(await content()).toEqual(damaged);
-  expect(leftovers()).toEqual([]);
+  expect(leftovers(shop.site)).toEqual([]);
 
   const ran = await dr("tenant-lost", "--set", `tenant=${A}`, `to=${at}`, "--confirm", A);
   const report = expectWholeReport(ran);

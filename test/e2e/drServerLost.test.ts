@@ -3,7 +3,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { expectWholeReport, leftovers, loseServer, openFolder, stopOn } from "../support/runbooks.js";
+import {
+  expectWholeReport,
+  leftovers,
+  loseServer,
+  openFolder,
+  ownTemporary,
+  stopOn,
+} from "../support/runbooks.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
@@ -20,6 +27,7 @@ beforeAll(async () => {
     "create table orders as select g as id, md5(g::text) as note from generate_series(1, 5000) g",
   );
   site = await makeSite({ url: server.url("shop"), name: "shop" });
+  ownTemporary(site, folder);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await query(server.url("shop"), "insert into orders select g, 'late' from generate_series(5001, 5100) g");
@@ -41,7 +49,7 @@ test("a drill brings the server up beside the living one, measures it, and leave
   const report = expectWholeReport(answer, ["switch", "protect"]);
   expect(report.rtoMs).toBeLessThan(120_000);
   expect(report.rpoMs).toBeLessThan(120_000);
-  expect(leftovers()).toEqual([]);
+  expect(leftovers(site)).toEqual([]);
   expect(await contentOf(server.url("shop"))).toEqual(before);
   const [listed] = (await site.json(["dr", "list"])).filter(
     ({ name }: { name: string }) => name === "server-lost",

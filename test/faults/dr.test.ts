@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -7,13 +7,12 @@ import { query } from "../support/awkward.js";
 import { killAt, signalAt } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { expectRefused } from "../support/refusal.js";
-import { leftovers, openFolder, statuses, stopOn } from "../support/runbooks.js";
+import { leftovers, openFolder, ownTemporary, statuses, stopOn } from "../support/runbooks.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
 let site: TestSite;
 let folder: string;
-let temporary: string;
 let web: Server;
 let port: number;
 
@@ -58,15 +57,12 @@ beforeAll(async () => {
   server = await startPostgres({ settings: { wal_level: "replica" } });
   await query(server.url(), "create database shop");
   await query(server.url("shop"), "create table marks (id int)");
-  // drills of other tests that run meanwhile are none of ours
-  temporary = join(folder, "tmp");
-  mkdirSync(temporary, { mode: 0o777 });
-  chmodSync(temporary, 0o1777);
   site = await makeSite({
     url: server.url("shop"),
-    environment: { TMPDIR: temporary },
+
     more: [`runbooks: [${join(folder, "books")}]`],
   });
+  ownTemporary(site, folder);
   write("every-kind", REPRESENTATIVE());
   await site.json(["backup", "full"]);
 });
@@ -133,16 +129,16 @@ describe("a run that is killed in the middle of the step", () => {
 
 test("a drill that is killed goes on with --resume, and leaves nothing", async () => {
   await killAt(site, "dr:bring:acted", ["dr", "run", "every-kind", "--drill"]);
-  expect(leftovers(temporary)).toHaveLength(1);
+  expect(leftovers(site)).toHaveLength(1);
   const answer = await site.json(["dr", "run", "--resume"]);
   expect(answer).toMatchObject({ drill: true, status: "succeeded" });
-  expect(leftovers(temporary)).toEqual([]);
+  expect(leftovers(site)).toEqual([]);
 });
 
 test("a drill that is interrupted leaves nothing", async () => {
   const ran = await signalAt(site, "dr:bring:started", "SIGTERM", ["dr", "run", "every-kind", "--drill"]);
   expect(ran.code).toBe(143);
-  expect(leftovers(temporary)).toEqual([]);
+  expect(leftovers(site)).toEqual([]);
   await expectRefused(site, ["dr", "run", "--resume"], {
     exit: 10,
     message: "there is no unfinished run",
@@ -207,7 +203,7 @@ describe("a drill cannot leave its own ground", () => {
       `the runbook try-${name} cannot be run: step a: ${name === "config" || name === "backup" ? "jbackup" : name}: not in a drill: ${why}`,
     ]);
     rmSync(join(folder, "books", `try-${name}.yaml`));
-    expect(leftovers(temporary)).toEqual([]);
+    expect(leftovers(site)).toEqual([]);
   });
 
   test("by what a variable is set to", async () => {

@@ -1,9 +1,19 @@
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { stopServer } from "../../src/postgres/restoredCluster.js";
 import { environment, type TestPostgres } from "./postgres.js";
+import type { TestSite } from "./site.js";
 
 /** A report that answers what will be asked of it: every step with its end and its proof, both forms of text written. */
 // biome-ignore lint/suspicious/noExplicitAny: a JSON document
@@ -63,6 +73,14 @@ export function openFolder(): string {
   return folder;
 }
 
-/** Drills that left something. */
-export const leftovers = (temporary = tmpdir()): string[] =>
-  readdirSync(temporary).filter((name) => name.startsWith("jbackup-drill-"));
+/** Gives a site a folder of its own for what is temporary: drills of other tests that run meanwhile are none of its. */
+export function ownTemporary(site: TestSite, folder: string): void {
+  const temporary = join(folder, "tmp");
+  mkdirSync(temporary);
+  chmodSync(temporary, 0o1777);
+  site.environment.TMPDIR = temporary;
+}
+
+/** Drills of this site that left something. */
+export const leftovers = (site: TestSite): string[] =>
+  readdirSync(String(site.environment.TMPDIR)).filter((name) => name.startsWith("jbackup-drill-"));
