@@ -68,6 +68,11 @@ describe("a replaced tenant", () => {
     await sql(`update app.items set cost = cost + 1 where tenant_id = '${A}'`);
     const other = await refused("--tenant", A, "--confirm", A, "--expect-plan", plan.planHash);
     expect([other.code, other.error.code]).toEqual([1, "conflict"]);
+    // a row that would be overwritten anyway is changed once more: that value was never looked at
+    const seen = await shop.site.json(["restore", "--tenant", A, "--dry-run"]);
+    await sql(`update app.items set cost = cost + 1 where tenant_id = '${A}'`);
+    const newer = await refused("--tenant", A, "--confirm", A, "--expect-plan", seen.planHash);
+    expect([newer.code, newer.error.code]).toEqual([1, "conflict"]);
     const now = await shop.site.json(["restore", "--tenant", A, "--dry-run"]);
     const done = await restore("--tenant", A, "--confirm", A, "--expect-plan", now.planHash);
     for (const table of done.tables) {

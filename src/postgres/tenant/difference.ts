@@ -247,6 +247,13 @@ async function hashOf(session: Session, pairs: Pair[], pendings: Pending[]): Pro
       `select jbackup_action || ' ' || ${image("s")} as what from ${rows} s where jbackup_left is null`,
     ];
     if (gone !== undefined) parts.push(`select 'delete ' || ${image("g")} from ${gone} g`);
+    // what is overwritten counts as well: somebody may have changed it since he looked
+    const pair = pairs.find((one) => rowsName(one) === rows);
+    if (pair !== undefined && table.key !== null)
+      parts.push(
+        `select 'over ' || ${image("l")} from ${liveRows(pair)} l join ${rows} s on ${sameKey(table.key, "l", "s")}
+          where s.jbackup_left is null and s.jbackup_action <> 'insert'`,
+      );
     const [row] = await session.rows<{ digest: string }>(
       `select md5(coalesce(string_agg(what, ',' order by what collate "C"), '')) as digest from (${parts.join(" union all ")}) planned`,
     );
