@@ -7,7 +7,7 @@ export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
 export const isTerminal = (): boolean => process.stdin.isTTY === true && process.stderr.isTTY === true;
 
 export const inShell = (name: string): string =>
-  /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+  /^[\w./:@%+=,-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 
 /** Nothing is overwritten unless its name was given, by --confirm or typed. */
 export async function confirmName(
@@ -44,19 +44,8 @@ export async function confirmName(
   });
 }
 
-/** On stderr: stdout carries the answer only. */
+/** Loaded only when there is something to ask. */
 async function askOnTerminal(message: string, signal: AbortSignal): Promise<string> {
-  const { createPromptModule } = await import("inquirer");
-  const prompt = createPromptModule({ output: process.stderr, signal });
-  try {
-    const { answer } = await prompt<{ answer: string }>([{ type: "input", name: "answer", message }]);
-    return answer;
-  } catch (error) {
-    signal.throwIfAborted();
-    if (error instanceof Error && error.name === "ExitPromptError")
-      throw new JBackupError("interrupted", "interrupted at the question; nothing was changed", {
-        cause: error,
-      });
-    throw error;
-  }
+  const terminal = await import("./wizards/ask.js");
+  return (await terminal.askOnTerminal(signal)).text(message);
 }

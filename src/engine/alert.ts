@@ -1,3 +1,4 @@
+import { isAtLeast } from "../domain/alertMessage.js";
 import type { Alert, AlertSeverity, AlertType } from "../domain/backup.js";
 import { isJBackupError } from "../domain/errors.js";
 import { tellChannels } from "./alerts/outbox.js";
@@ -25,8 +26,6 @@ async function openAlerts(site: Site, fingerprint: string): Promise<Alert[]> {
   }
 }
 
-const RANKS: Record<AlertSeverity, number> = { info: 0, warning: 1, error: 2, critical: 3 };
-
 /** Records a trouble, and tells it once. Never fails what it tells about: the catalog's journal takes what the catalog cannot. */
 export async function raiseAlert(site: Site, trouble: Trouble): Promise<Alert> {
   const now = site.clock.now().toISOString();
@@ -34,7 +33,7 @@ export async function raiseAlert(site: Site, trouble: Trouble): Promise<Alert> {
   const alert = open ? { ...open, ...seenAgain(open, trouble, now) } : newAlert(site, trouble, now);
   await site.catalog.saveAlert(alert);
   // what got worse is told again, whoever acknowledged the lesser trouble
-  if (!open || RANKS[trouble.severity] > RANKS[open.severity]) await tellChannels(site, alert, "raised");
+  if (!open || !isAtLeast(open.severity, trouble.severity)) await tellChannels(site, alert, "raised");
   return alert;
 }
 
@@ -45,7 +44,7 @@ const seenAgain = (open: Alert, { severity, message }: Trouble, now: string): Pa
   occurrences: open.occurrences + 1,
 });
 
-const newAlert = (site: Site, trouble: Trouble, now: string): Alert => ({
+export const newAlert = (site: Site, trouble: Trouble, now: string): Alert => ({
   id: site.newId(),
   type: trouble.type,
   severity: trouble.severity,

@@ -1,9 +1,5 @@
+import { inShell } from "../confirm.js";
 import type { Options } from "../context.js";
-
-const SAFE = /^[\w./:@%+=,-]+$/;
-
-export const shellWord = (text: string): string =>
-  SAFE.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 
 const flagName = (key: string): string =>
   `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
@@ -14,7 +10,7 @@ export function commandLine(command: string, args: string[], options: Options): 
     if (value === undefined || value === false) return [];
     if (value === true) return [flagName(key)];
     const words = Array.isArray(value) ? value : [value];
-    return words.length === 0 ? [] : [flagName(key), ...words.map(shellWord)];
+    return words.length === 0 ? [] : [flagName(key), ...words.map(inShell)];
   });
-  return ["jbackup", command, ...args.map(shellWord), ...flags].join(" ");
+  return ["jbackup", command, ...args.map(inShell), ...flags].join(" ");
 }

@@ -1,7 +1,7 @@
 import type { Alert } from "../../domain/backup.js";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import { pickOne } from "../../domain/reference.js";
-import { resolveAlert } from "../alert.js";
+import { newAlert, resolveAlert, type Trouble } from "../alert.js";
 import { actorOf, recordAudit } from "../audit.js";
 import type { Site } from "../site.js";
 import { messageOf } from "./outbox.js";
@@ -42,6 +42,13 @@ export async function closeAlert(site: Site, reference: string, note: string): P
   return done ?? alert;
 }
 
+const TEST: Trouble = {
+  type: "CHANNEL_FAILURE",
+  severity: "info",
+  fingerprint: "test",
+  message: "this is only a test: the channel works",
+};
+
 export interface ChannelTest {
   channel: string;
   ok: boolean;
@@ -59,7 +66,7 @@ export async function testChannels(site: Site, only: string | null): Promise<Cha
       { hint: "add one to alerts.channels in jbackup.yaml: kind email, webhook or sms" },
     );
   const at = site.clock.now().toISOString();
-  const message = messageOf(site, testAlert(site, at), "test", at);
+  const message = messageOf(site, newAlert(site, TEST, at), "test", at);
   return Promise.all(
     channels.map(async (config): Promise<ChannelTest> => {
       const startedMs = site.clock.monotonicMs();
@@ -74,26 +81,3 @@ export async function testChannels(site: Site, only: string | null): Promise<Cha
     }),
   );
 }
-
-const testAlert = (site: Site, at: string): Alert => ({
-  id: site.newId(),
-  type: "CHANNEL_FAILURE",
-  severity: "info",
-  status: "active",
-  fingerprint: "test",
-  message: "this is only a test: the channel works",
-  hint: null,
-  backupId: null,
-  storage: null,
-  createdAt: at,
-  lastSeenAt: at,
-  occurrences: 1,
-  channels: [],
-  sentAt: null,
-  acknowledgedAt: null,
-  acknowledgedBy: null,
-  resolvedAt: null,
-  resolvedBy: null,
-  note: null,
-  metadata: {},
-});
