@@ -147,7 +147,11 @@ function carryOn(
       atWork.add(name);
     }
     const working = [...atWork];
-    if (working.length === 0) return true;
+    if (working.length === 0) {
+      // what was said to be done may let others begin
+      if (moves.doubtful.length > 0) continue;
+      return true;
+    }
     const name = working[choose() % working.length] ?? "";
     done.push(name);
     if (!write(finish(name))) return false;
