@@ -225,12 +225,13 @@ test("an acknowledged alert keeps who, when and why, in the audit as well", asyn
     expect(acked).toMatchObject({ status: "acknowledged", note: "looking into it" });
     const closed = await site.json(["alerts", "resolve", open.id, "--note", "new disk"]);
     expect(closed).toMatchObject({ status: "resolved", note: "new disk" });
-    const entries = await site.json(["audit", "show"]);
-    expect(entries.map(({ action }: { action: string }) => action)).toEqual([
+    const entries: { action: string }[] = await site.json(["audit", "show"]);
+    expect(entries.map(({ action }) => action).filter((action) => action !== "config.change")).toEqual([
       "alert.resolve",
       "alert.acknowledge",
     ]);
-    expect(await site.json(["audit", "check"])).toMatchObject({ ok: true, entries: 2, brokenAt: null });
+    const checked = await site.json(["audit", "check"]);
+    expect(checked).toMatchObject({ ok: true, entries: entries.length, brokenAt: null });
   } finally {
     rmSync(programs, { recursive: true });
   }
