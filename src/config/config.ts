@@ -78,7 +78,7 @@ export interface Config {
   /** Folders with runbooks of the site's own. */
   runbooks: string[];
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
-  objectives: { rtoMs: number; rpoMs: number };
+  objectives: { rtoMs: number; rpoMs: number; drillEveryMs: number };
   schedule: Settings["schedule"];
   alerts: {
     channels: ChannelConfig[];

@@ -262,6 +262,7 @@ export async function parseConfig(
     objectives: {
       rtoMs: milliseconds(settings.objectives.rto),
       rpoMs: milliseconds(settings.objectives.rpo),
+      drillEveryMs: milliseconds(settings.objectives.drillEvery),
     },
     schedule: settings.schedule,
     alerts: alertsOf(settings, context),

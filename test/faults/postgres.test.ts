@@ -157,7 +157,10 @@ describe("a client program that", () => {
       expect((await spoilt.json(["verify", "--level", "sealed"])).problems).toEqual([]);
       const { problems } = await spoilt.json(["verify", "--level", "content"], [4]);
       expect(problems).toMatchObject([
-        { backupId: id, problem: expect.stringMatching(/^the dump in it is not whole: pg_restore ended with/) },
+        {
+          backupId: id,
+          problem: expect.stringMatching(/^the dump in it is not whole: pg_restore ended with/),
+        },
       ]);
     } finally {
       await spoilt.remove();
