@@ -1,4 +1,5 @@
 import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { Assertion } from "../domain/assertion.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -75,6 +76,14 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
       problems.push({
         path: ["alerts", "channels", index, "name"],
         message: `the name "${channel.name}" is used twice`,
+      });
+  });
+  const assertions = settings.testRestore.assertions.map(({ name }) => name);
+  assertions.forEach((name, index) => {
+    if (assertions.indexOf(name) !== index)
+      problems.push({
+        path: ["testRestore", "assertions", index, "name"],
+        message: `the name "${name}" is used twice`,
       });
   });
   const keys = settings.keys;
@@ -259,6 +268,18 @@ export async function parseConfig(
       rpoMs: milliseconds(settings.objectives.rpo),
     },
     schedule: settings.schedule,
+    testRestore: {
+      assertions: settings.testRestore.assertions.map(
+        ({ name, database, sql, expect }): Assertion => ({
+          name,
+          database: database ?? null,
+          sql,
+          ...(expect === undefined ? {} : { expect }),
+        }),
+      ),
+      tenants: settings.testRestore.tenants,
+      timeoutMs: milliseconds(settings.testRestore.timeout),
+    },
     alerts: alertsOf(settings, context),
     hooks: settings.hooks,
     warnings: [],

@@ -150,6 +150,18 @@ const heartbeats = {
   cleanup: heartbeat,
   testRestore: heartbeat,
 };
+const assertion = object({
+  name: text,
+  database: text.optional(),
+  sql: text.refine((value) => value.trim() !== "", "must be a query"),
+  expect: z
+    .union(
+      [z.string(), z.number(), z.boolean(), z.null()],
+      "expected one value: a text, a number, true, false or null",
+    )
+    .optional(),
+});
+const TEST_RESTORE = { assertions: [], tenants: 1, timeout: "5m" };
 const channelBase = { name, atLeast: severity.default("warning") };
 const channel = z.discriminatedUnion(
   "kind",
@@ -249,6 +261,12 @@ export const settingsSchema = object({
     cleanup: cron.optional(),
     testRestore: cron.optional(),
   }).default({}),
+  // what a test restore looks at, beyond what it always does
+  testRestore: object({
+    assertions: z.array(assertion, "expected a list of {name, sql, ...}").default([]),
+    tenants: wholeNumber(0, 1000).default(1),
+    timeout: duration.default("5m"),
+  }).default(TEST_RESTORE),
   alerts: object({
     channels: z.array(channel).default([]),
     reminderEvery: duration.default("24h"),

@@ -81,6 +81,9 @@ export function htmlText({ title, blocks }: Document, data: unknown = null): str
     return `<table>${[row(block.head, "th"), ...block.rows.map((cells) => row(cells, "td"))].join("\n")}</table>`;
   });
   // a text in it must not end the element
-  const json = data === null ? "" : `\n<script type="application/json" id="report">${JSON.stringify(data).replaceAll("<", "\\u003c")}</script>`;
+  const json =
+    data === null
+      ? ""
+      : `\n<script type="application/json" id="report">${JSON.stringify(data).replaceAll("<", "\\u003c")}</script>`;
   return `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>${escaped(title)}</title><style>${STYLE}</style></head>\n<body><h1>${escaped(title)}</h1>\n${parts.join("\n")}${json}\n</body></html>\n`;
 }

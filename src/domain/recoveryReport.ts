@@ -187,7 +187,10 @@ function blocksOf(report: RecoveryReport): Block[] {
 
 const titleOf = ({ title, drill }: RecoveryReport): string => `${drill ? "Drill" : "Recovery"}: ${title}`;
 
-const documentOf = (report: RecoveryReport): Document => ({ title: titleOf(report), blocks: blocksOf(report) });
+const documentOf = (report: RecoveryReport): Document => ({
+  title: titleOf(report),
+  blocks: blocksOf(report),
+});
 
 export const markdownOf = (report: RecoveryReport): string => markdownText(documentOf(report));
 export const htmlOf = (report: RecoveryReport): string => htmlText(documentOf(report));

@@ -43,8 +43,17 @@ function reportText(report: VerifyReport, labelOf: (id: string) => string): stri
   return lines.join("\n");
 }
 
-export const run: CommandRun = (context, args, options) => {
-  const level = choiceFlag(options, "level", ["stored", "sealed", "content"] as const) ?? "stored";
+export const run: CommandRun = async (context, args, options) => {
+  const report = textFlag(options, "checkReport");
+  if (report !== undefined) return (await import("./testRestore.js")).checkReportRun(context, args, options);
+  const level = choiceFlag(options, "level", ["stored", "sealed", "content", "restore"] as const) ?? "stored";
+  if (level === "restore") return (await import("./testRestore.js")).run(context, args, options);
+  for (const [name, word] of [
+    ["tenantSample", "tenant-sample"],
+    ["report", "report"],
+  ] as const)
+    if (options[name] !== undefined)
+      throw usage(`--${word} works with --level restore`, "add --level restore, or leave it out");
   const all = isSet(options, "all");
   const share = shareIn(options);
   if (all && args[0] !== undefined)
