@@ -32,16 +32,37 @@ export function markdownText({ title, blocks }: Document): string {
 
 const WIDTH = 100;
 
-/** For a terminal, a printer, or an e-mail. A table's rows are told one below the other: they may be long. */
+/** For a terminal, a printer, or an e-mail. */
 export function plainText({ title, blocks }: Document): string {
   const parts = blocks.map((block) => {
     if (block.kind === "heading") return `${block.text}\n${"-".repeat(block.text.length)}`;
     if (block.kind === "list") return block.items.map((item) => wrapped(item, "", "  ")).join("\n");
-    return block.rows.map((cells) => rowText(block.head, cells)).join("\n");
+    return inColumns(block) ?? block.rows.map((cells) => rowText(block.head, cells)).join("\n");
   });
   return `${[`${title}\n${"=".repeat(title.length)}`, ...parts].join("\n\n")}\n`;
 }
 
+const IS_NUMBER = /^[\d,]+$|^-$/;
+
+/** Null when the lines would be too long. */
+function inColumns({ head, rows }: Extract<Block, { kind: "table" }>): string | null {
+  const widths = head.map((title, at) =>
+    Math.max(title.length, ...rows.map((cells) => oneLine(cells[at] ?? "").length)),
+  );
+  if (widths.reduce((sum, width) => sum + width + 2, -2) > WIDTH) return null;
+  const isNumbers = head.map((_, at) => rows.every((cells) => IS_NUMBER.test(cells[at] ?? "")));
+  const line = (cells: string[]): string =>
+    cells
+      .map((text, at) => {
+        const width = widths[at] ?? 0;
+        return isNumbers[at] ? text.padStart(width) : oneLine(text).padEnd(width);
+      })
+      .join("  ")
+      .trimEnd();
+  return [line(head), ...rows.map(line)].join("\n");
+}
+
+/** A row that is too long for a line is told below its first cell. */
 function rowText(head: string[], [first = "", ...rest]: string[]): string {
   const named = rest.flatMap((text, at) => (text === "" ? [] : [[head[at + 1] ?? "", text] as const]));
   return [

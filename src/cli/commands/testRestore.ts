@@ -3,7 +3,7 @@ import { type ExitCode, JBackupError } from "../../domain/errors.js";
 import type { Check, TestReport } from "../../domain/testReport.js";
 import { checkReport, type TestRestored, testRestore } from "../../engine/testRestore.js";
 import { type CommandContext, type CommandRun, type Options, withSite, withSiteToRead } from "../context.js";
-import { countFlag, isSet, textFlag } from "../flags.js";
+import { countFlag, flagText, isSet, textFlag } from "../flags.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
@@ -11,8 +11,7 @@ const usage = (message: string, hint: string): JBackupError => new JBackupError(
 function refuseStrays(options: Options, names: string[], why: string): void {
   const stray = names.find((name) => options[name] !== undefined);
   if (stray === undefined) return;
-  const word = stray.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-  throw usage(`--${word} has no meaning with ${why}`, "leave it out");
+  throw usage(`${flagText(stray)} has no meaning with ${why}`, "leave it out");
 }
 
 const MARK: Record<Check["status"], string> = {
@@ -31,6 +30,17 @@ const verdict = (report: TestReport, which: "rto" | "rpo"): string => {
   return `${spanText(measured)} (objective ${objective}: ${report.missed.includes(which) ? "MISSED" : "met"})`;
 };
 
+/** Checks of the backup itself; the others are of what is in it. */
+const OF_STORAGE = ["restore", "wal", "databases", "rows", "structure", "checksums"];
+
+function tryNext({ checks, missed, backup }: TestReport): string[] {
+  const isBad = checks.some(({ name, status }) => status === "failed" && OF_STORAGE.includes(name));
+  if (isBad) return [`Try: jbackup verify ${backup.label} --level sealed says whether its copies are whole.`];
+  return missed.length > 0
+    ? ["Try: jbackup alerts says what helps against the objective that was missed."]
+    : [];
+}
+
 function summaryText({ report, files }: TestRestored, { output }: CommandContext): string {
   const { paint } = output;
   const failed = report.checks.filter(({ status }) => status === "failed");
@@ -40,17 +50,13 @@ function summaryText({ report, files }: TestRestored, { output }: CommandContext
   return [
     `Test restore of ${report.backup.label} (${report.backup.method}): ${report.checks.length} checks, ${failed.length === 0 ? "none" : failed.length} failed, in ${spanText(report.durationMs)}.`,
     ...report.checks.map(
-      ({ name, status, seen }) =>
-        `  ${colour(status, MARK[status].padEnd(7))} ${name.padEnd(width)}  ${seen}`,
+      ({ name, status, seen, expected }) =>
+        `  ${colour(status, MARK[status].padEnd(7))} ${name.padEnd(width)}  ${seen}${status === "failed" ? ` (expected: ${expected})` : ""}`,
     ),
     `  back after  ${verdict(report, "rto")}`,
     `  work lost   ${verdict(report, "rpo")}`,
     `Report: ${files.html} (.txt and .json beside it)`,
-    ...(failed.length > 0
-      ? ["Try: look at what failed; jbackup verify --all --level sealed --heal mends damaged copies."]
-      : report.missed.length > 0
-        ? ["Try: jbackup alerts shows what to do about the objective."]
-        : []),
+    ...tryNext(report),
   ].join("\n");
 }
 

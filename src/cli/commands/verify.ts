@@ -1,7 +1,7 @@
 import { JBackupError } from "../../domain/errors.js";
 import { type VerifyReport, verify } from "../../engine/verify.js";
 import { type CommandRun, type Options, withSite } from "../context.js";
-import { choiceFlag, isSet, textFlag } from "../flags.js";
+import { choiceFlag, flagText, isSet, textFlag } from "../flags.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
@@ -48,12 +48,9 @@ export const run: CommandRun = async (context, args, options) => {
   if (report !== undefined) return (await import("./testRestore.js")).checkReportRun(context, args, options);
   const level = choiceFlag(options, "level", ["stored", "sealed", "content", "restore"] as const) ?? "stored";
   if (level === "restore") return (await import("./testRestore.js")).run(context, args, options);
-  for (const [name, word] of [
-    ["tenantSample", "tenant-sample"],
-    ["report", "report"],
-  ] as const)
+  for (const name of ["tenantSample", "report"])
     if (options[name] !== undefined)
-      throw usage(`--${word} works with --level restore`, "add --level restore, or leave it out");
+      throw usage(`${flagText(name)} works with --level restore`, "add --level restore, or leave it out");
   const all = isSet(options, "all");
   const share = shareIn(options);
   if (all && args[0] !== undefined)

@@ -1,7 +1,5 @@
-import { isJBackupError } from "../../domain/errors.js";
 import type { PhysicalFacts } from "../../domain/physical.js";
-import { parseTarget, type RecoveryTarget } from "../../domain/recoveryTarget.js";
-import { parseLsn } from "../../domain/wal.js";
+import { holeText } from "../../domain/walCoverage.js";
 import { openChain } from "../files/chain.js";
 import type { FoundBackup } from "../findBackup.js";
 import { planWal } from "../recovery/planWal.js";
@@ -56,31 +54,25 @@ type WayOn = Pick<ScratchWish, "recovery">;
 
 /** As far as the WAL leads. A gap in it is a finding, and what lies before it is restored all the same. */
 async function wayOn(site: Site, facts: PhysicalFacts): Promise<WayOn & { finding: WalFinding }> {
-  const along = async (target: RecoveryTarget, gap: string | null) => {
-    const wal = await planWal(site, facts, target);
-    const finding: WalFinding = { files: wal.files.length, gap, until: wal.path.until };
-    const recovery = wal.files.length === 0 ? null : { target, wal, ending: "promoted" as const };
-    return { recovery, finding };
+  const target = { kind: "latest" } as const;
+  const wal = await planWal(site, facts, target, { upToHole: true });
+  const { hole, until } = wal.path;
+  const gap =
+    hole === null ? null : `WAL is missing (${holeText(hole)}), and nothing behind it can be reached`;
+  return {
+    recovery: wal.files.length === 0 ? null : { target, wal, ending: "promoted" },
+    finding: { files: wal.files.length, gap, until },
   };
-  try {
-    return await along({ kind: "latest" }, null);
-  } catch (error) {
-    if (!isJBackupError(error, "target_refused")) throw error;
-    const lsn = String(error.details?.nearestLsn ?? "");
-    const isBehind = lsn !== "" && parseLsn(lsn) > parseLsn(facts.endLsn);
-    if (isBehind) return along(parseTarget(lsn), error.message);
-    return { recovery: null, finding: { files: 0, gap: error.message, until: null } };
-  }
 }
 
 function reachedIn(
   { reached }: ScratchServer,
   facts: PhysicalFacts,
-  { files, until, gap }: WalFinding,
+  { files, until }: WalFinding,
 ): Tested["recovery"] {
   const lastCommitAt = reached?.lastCommitAt == null ? null : isoOf(reached.lastCommitAt);
   // a quiet site commits nothing, and yet everything up to there would be here
-  const whole = reached === null || gap !== null || until === null ? [] : [until.toISOString()];
+  const whole = reached === null || until === null ? [] : [until.toISOString()];
   const moments = [facts.endTime, ...whole, ...(lastCommitAt === null ? [] : [lastCommitAt])];
   return {
     recoveredTo: moments.sort().at(-1) ?? facts.endTime,

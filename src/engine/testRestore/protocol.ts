@@ -1,4 +1,4 @@
-import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Check, CheckStatus, TestReport } from "../../domain/testReport.js";
 import type { Site } from "../site.js";
 
@@ -17,9 +17,16 @@ export const skipped = (expected: string, why: string): Verdict => ({
   seen: why,
 });
 
-/** Whether it says something about the backup; a stop, a bug, and what is missing on this machine do not. */
-const isFinding = (error: unknown): error is JBackupError =>
+/** Whether a backup that could not be brought up is to blame; a bug, and what is missing on this machine, do not say so. */
+export const isFinding = (error: unknown): error is JBackupError =>
   error instanceof JBackupError && (error.exitCode === 1 || error.exitCode === 4) && error.code !== "bug";
+
+/** What PostgreSQL itself said, without the socket of a server that is gone by the time somebody reads it. */
+function serversWords(error: JBackupError): string {
+  const { code, message } = (error.cause ?? {}) as { code?: string; message?: string };
+  const isServers = code !== undefined && /^[0-9A-Z]{5}$/.test(code);
+  return isServers && message ? message : reasonOf(error);
+}
 
 /** Writes down what is done and seen, as it happens. */
 export class Protocol {
@@ -55,8 +62,8 @@ export class Protocol {
         return await work();
       } catch (error) {
         this.#site.signal.throwIfAborted();
-        if (!isFinding(error)) throw error;
-        return failed("to be found out", reasonOf(error));
+        if (!isJBackupError(error) || error.code === "bug") throw error;
+        return failed("an answer", serversWords(error));
       }
     });
     const check = {
@@ -70,5 +77,3 @@ export class Protocol {
     return check;
   }
 }
-
-export { isFinding };

@@ -81,7 +81,7 @@ export async function checkSoundness(tested: Tested, protocol: Protocol): Promis
       const found = await tested.postgres.amcheck(tested.major);
       if (!found.checked) return skipped(clean, found.why);
       return found.problems.length === 0
-        ? passed(clean, `${found.program} found none`)
+        ? passed(clean, `${found.program} found no damage`)
         : failed(clean, named(found.problems));
     },
   );
@@ -97,7 +97,7 @@ export async function checkSoundness(tested: Tested, protocol: Protocol): Promis
     const found = await tested.checkPages();
     if (!found.checked) return skipped(expected, found.why);
     return found.problems.length === 0
-      ? passed(expected, `${found.program} found none wrong`)
+      ? passed(expected, `${found.program} found all of them right`)
       : failed(expected, named(found.problems));
   });
 }
