@@ -269,7 +269,9 @@ export const settingsSchema = object({
   testRestore: object({
     assertions: z.array(assertion, "expected a list of {name, sql, ...}").default([]),
     tenants: wholeNumber(0, 1000).default(1),
-    timeout: duration.default("5m"),
+    timeout: duration
+      .refine((value) => parseDuration(value) !== 0, "must be longer than nothing")
+      .default("5m"),
   }).default(TEST_RESTORE),
   alerts: object({
     channels: z.array(channel).default([]),
