@@ -96,6 +96,7 @@ export type Clusters = Pick<
   | "findBinDirectories"
   | "unprivilegedOwner"
   | "openPostgres"
+  | "readDumpThrough"
 >;
 
 export type OpenedStorage =
