@@ -1,3 +1,4 @@
+import type { Assertion } from "../domain/assertion.js";
 import type { ChannelConfig, Compression, LazySecret, StorageConfig } from "../domain/config.js";
 import type { RetentionPolicy, Settings } from "./settings.js";
 
@@ -80,6 +81,13 @@ export interface Config {
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
   objectives: { rtoMs: number; rpoMs: number; drillEveryMs: number };
   schedule: Settings["schedule"];
+  testRestore: {
+    assertions: Assertion[];
+    /** How many tenants are taken out and compared. */
+    tenants: number;
+    /** How long one assertion may take. */
+    timeoutMs: number;
+  };
   alerts: {
     channels: ChannelConfig[];
     reminderEveryMs: number;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { Assertion } from "../domain/assertion.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -77,6 +78,14 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
       problems.push({
         path: ["alerts", "channels", index, "name"],
         message: `the name "${channel.name}" is used twice`,
+      });
+  });
+  const assertions = settings.testRestore.assertions.map(({ name }) => name);
+  assertions.forEach((name, index) => {
+    if (assertions.indexOf(name) !== index)
+      problems.push({
+        path: ["testRestore", "assertions", index, "name"],
+        message: `the name "${name}" is used twice`,
       });
   });
   const keys = settings.keys;
@@ -265,6 +274,18 @@ export async function parseConfig(
       drillEveryMs: milliseconds(settings.objectives.drillEvery),
     },
     schedule: settings.schedule,
+    testRestore: {
+      assertions: settings.testRestore.assertions.map(
+        ({ name, database, sql, expect }): Assertion => ({
+          name,
+          database: database ?? null,
+          sql,
+          ...(expect === undefined ? {} : { expect }),
+        }),
+      ),
+      tenants: settings.testRestore.tenants,
+      timeoutMs: milliseconds(settings.testRestore.timeout),
+    },
     alerts: alertsOf(settings, context),
     hooks: settings.hooks,
     warnings: [],

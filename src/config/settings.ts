@@ -150,6 +150,22 @@ const heartbeats = {
   cleanup: heartbeat,
   testRestore: heartbeat,
 };
+/** Comments may go first. Whatever else a query would do is refused by the server, which reads it through a cursor. */
+const isQuery = (sql: string): boolean =>
+  /^(\s|--[^\n]*(\n|$)|\/\*.*?\*\/)*\(*\s*(select|with|values|table)\b/is.test(sql);
+
+const assertion = object({
+  name: text,
+  database: text.optional(),
+  sql: text.refine(isQuery, "expected one query: it begins with select, with, values or table"),
+  expect: z
+    .union(
+      [z.string(), z.number(), z.boolean(), z.null()],
+      "expected one value: a text, a number, true, false or null",
+    )
+    .optional(),
+});
+const TEST_RESTORE = { assertions: [], tenants: 1, timeout: "5m" };
 const channelBase = { name, atLeast: severity.default("warning") };
 const channel = z.discriminatedUnion(
   "kind",
@@ -250,6 +266,14 @@ export const settingsSchema = object({
     cleanup: cron.optional(),
     testRestore: cron.optional(),
   }).default({}),
+  // what a test restore looks at, beyond what it always does
+  testRestore: object({
+    assertions: z.array(assertion, "expected a list of {name, sql, ...}").default([]),
+    tenants: wholeNumber(0, 1000).default(1),
+    timeout: duration
+      .refine((value) => parseDuration(value) !== 0, "must be longer than nothing")
+      .default("5m"),
+  }).default(TEST_RESTORE),
   alerts: object({
     channels: z.array(channel).default([]),
     reminderEvery: duration.default("24h"),

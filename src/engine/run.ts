@@ -33,6 +33,8 @@ const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]
   }
 };
 
+const OF_RESTORES = ["restore", "test-restore"];
+
 /** We hold the locks, so whatever else still says that it is running was killed. */
 async function markInterrupted(site: Site, job: string, ownId: string): Promise<Backup[]> {
   const killed: Backup[] = [];
@@ -67,7 +69,7 @@ async function markInterrupted(site: Site, job: string, ownId: string): Promise<
       site.report.warn(`a restore into ${restore.target} was interrupted by a crash or a kill; run it again`);
     }
     await raiseAlert(site, {
-      type: job === "restore" ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
+      type: OF_RESTORES.includes(job) ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
       severity: "error",
       fingerprint: `interrupted:${job}`,
       message: `the ${job} that started at ${run.startedAt} on ${run.host} was interrupted`,

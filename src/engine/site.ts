@@ -88,6 +88,8 @@ export type Clusters = Pick<
   | "startRestored"
   | "markScratchCluster"
   | "sweepScratchClusters"
+  | "startScratchCluster"
+  | "checkPageChecksums"
   | "startServer"
   | "stopServer"
   | "isRunning"

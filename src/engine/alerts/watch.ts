@@ -12,6 +12,7 @@ export const JOB_OF = {
   wal: "backup-wal",
   verify: "verify",
   cleanup: "cleanup",
+  testRestore: "test-restore",
 } as const;
 
 type Scheduled = keyof typeof JOB_OF;
@@ -66,6 +67,7 @@ const commandOf = (name: Scheduled): string =>
     wal: "backup wal",
     verify: "verify --all --share 7/day",
     cleanup: "cleanup",
+    testRestore: "verify --level restore",
   })[name];
 
 const OLDEST_LOOK = 1_000;
