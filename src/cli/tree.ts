@@ -1,5 +1,6 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
+import { CONFIG_COMMANDS } from "./treeConfig.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
@@ -46,6 +47,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--physical", "the cluster's files, for any moment in time (the default)"],
       ["--logical", "one database with pg_dump: restores into any newer PostgreSQL, or row by row"],
       ["--fresh", "store everything, not only what changed since the last backup"],
+      ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
@@ -64,6 +66,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--tenant <id...>", "these tenants, active or not"],
       ["--all", "every active tenant"],
       ["--accept-shrunken", "also tenants that are less than half of what they were"],
+      ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
@@ -82,6 +85,7 @@ export const COMMANDS: CommandSpec[] = [
     summary: "archive the write-ahead log up to now, or follow it",
     options: [
       ["--follow", "stream until stopped: seconds are lost at most, instead of minutes"],
+      ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
@@ -91,6 +95,7 @@ export const COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
     load: () => import("./commands/backupWal.js"),
   },
+  ...CONFIG_COMMANDS,
   {
     usage: "wal push <path>",
     summary: "archive one file of the WAL (for archive_command)",

@@ -248,7 +248,7 @@ export async function parseConfig(
     ),
     compression: settings.compression,
     tenants: settings.tenants,
-    configFiles: settings.configFiles,
+    configFiles: settings.configFiles.map((path) => resolve(dirname(file), path)),
     runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),

@@ -7,6 +7,7 @@ import { mergeDatabase } from "./merge.js";
 import { createMissingRoles } from "./missingRoles.js";
 import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
+import { openServerConfig, type ServerConfig } from "./serverConfig.js";
 import * as restoring from "./sideDatabase.js";
 import { auditTenants } from "./tenant/audit.js";
 import * as tenantReading from "./tenant/readTenants.js";
@@ -38,6 +39,7 @@ export {
   sweepScratchClusters,
   unprivilegedOwner,
 } from "./scratchCluster.js";
+export type { ServerConfig } from "./serverConfig.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export type { Finding } from "./tenant/audit.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
@@ -71,6 +73,8 @@ export interface Postgres {
   /** A session on a maintenance database, never on the one that is worked on. */
   admin(): Promise<Session>;
   openDump(): Promise<LogicalDump>;
+  /** How the server is set up, beside what is in its databases. */
+  openConfig(): Promise<ServerConfig>;
   /** Begins a backup of the cluster's files. */
   openBaseBackup(label: string): Promise<BaseBackup>;
   readonly wal: WalSteps;
@@ -147,6 +151,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
     connect: (name) => connect(name === undefined ? target : { ...target, database: name }, given.user),
     admin,
     openDump: () => openLogicalDump(settings),
+    openConfig: () => openServerConfig(settings),
     openBaseBackup: (label) =>
       openBaseBackup({
         label,

@@ -10,6 +10,7 @@ export const JOB_OF = {
   full: "backup-full",
   tenant: "backup-tenant",
   wal: "backup-wal",
+  config: "backup-config",
   verify: "verify",
   cleanup: "cleanup",
 } as const;
@@ -63,6 +64,7 @@ const commandOf = (name: Scheduled): string =>
     full: "backup full",
     tenant: "backup tenant --all",
     wal: "backup wal",
+    config: "backup config",
     verify: "verify --all --share 7/day",
     cleanup: "cleanup",
   })[name];

@@ -37,7 +37,10 @@ async function checkOne(
 ): Promise<void> {
   if (isPhysical(body)) return checkMap(await openChain(site, found));
   const backup = await openBackup(site, found);
-  for (const entry of backup.contents.entries) for await (const _ of backup.read(entry));
+  // what is attached to the list of a small backup is no pack, and is read by itself
+  if (body.kind === "config")
+    for await (const { content } of backup.readAll(backup.contents.entries)) for await (const _ of content);
+  else for (const entry of backup.contents.entries) for await (const _ of backup.read(entry));
 }
 
 /** Files are covered from their first to their last byte, by packs that some manifest lists. */
