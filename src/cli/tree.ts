@@ -135,11 +135,13 @@ export const COMMANDS: CommandSpec[] = [
       ["--into-dir <directory>", "the whole cluster, as files in this directory"],
       ["--delta", "with --into-dir: keep what is right there, write only what differs"],
       ["--start", "with --into-dir: leave the server running on it"],
+      ["--config-files", "configuration files: the newest backup of them, or the named one"],
+      ["--paths <paths...>", "with --config-files: only these files and folders"],
       ["--tablespace <name=directory...>", "with --into-dir: another place for a tablespace"],
       ["--into-db <name>", "into a new database of this name"],
       [
         "--in-place",
-        "empty the live database and fill it again, in one transaction, instead of beside it and swapped",
+        "the live database is emptied and filled in one transaction; configuration files go to their places",
       ],
       [
         "--on-conflict <policy>",
@@ -162,10 +164,14 @@ export const COMMANDS: CommandSpec[] = [
       ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],
       ["--jobs <n>", "parallel pg_restore jobs (default: one per core, at least 4)"],
       ["--reason <text>", "why; recorded with the restore"],
-      ["--confirm <name>", "the database or the directory that will be overwritten"],
+      [
+        "--confirm <name>",
+        "the database or the directory that will be overwritten; the host's name for configuration files",
+      ],
       ["--dry-run", "print the plan and change nothing"],
     ],
     examples: [
+      ["jbackup restore --config-files --in-place --dry-run", "which configuration files differ, and how"],
       ["jbackup restore --dry-run", "what would happen"],
       [
         'jbackup restore latest --mode full --into-db shop_check --reason "monthly test"',
