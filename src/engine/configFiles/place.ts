@@ -123,7 +123,8 @@ async function attribute(
   const owner = ownerHere(record, wish.accounts);
   if (isRoot()) await lchown(path, owner.uid, owner.gid);
   else await ownAsFarAsAllowed(path, wish, record, owner);
-  const seconds = record.mtimeMs / 1000;
+  // known to the microsecond, which a fraction of seconds may just miss
+  const seconds = (record.mtimeMs + 0.0005) / 1000;
   if (record.kind === "link") return lutimes(path, seconds, seconds);
   await chmod(path, record.mode); // after the owner, for a change of that takes bits away
   if (record.acl !== undefined) {
