@@ -227,6 +227,8 @@ export async function parseConfig(
     environment: given.environment,
     directory: dirname(file),
     secretVariables: new Set(),
+    secretFiles: new Set(),
+    holdsSecrets: false,
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
@@ -268,7 +270,12 @@ export async function parseConfig(
     alerts: alertsOf(settings, context),
     hooks: settings.hooks,
     warnings: [],
+    secretFiles: [],
+    holdsSecrets: false,
   };
+  // all are known only now
+  config.secretFiles = [...context.secretFiles];
+  config.holdsSecrets = context.holdsSecrets;
   const { drill } = given.environment;
   return drill === undefined ? config : configForDrill(config, drill);
 }

@@ -68,10 +68,8 @@ async function sweepTemporary(records: readonly ConfigRecord[], above: ReadonlyS
     if (kind !== "dir" || above.has(path)) continue;
     const names = await readdir(path).catch(() => []); // missing, or not ours to look into: then nothing of ours is in it
     for (const name of names.filter(isTemporaryName)) {
-      const { folder } = await folderOfPath(
-        believedPlace(path, above).base,
-        `${believedPlace(path, above).below}/${name}`,
-      );
+      const { base, below } = believedPlace(path, above);
+      const { folder } = await folderOfPath(base, `${below}/${name}`);
       await rm(folder.at(name), { force: true });
       await folder.close();
     }

@@ -43,6 +43,8 @@ export const missedAt = (path: string, error: unknown): Missed => ({ path, why: 
 /** Files, folders and links as they stand, parents before what is in them. Links are told, never followed. */
 export async function* scanPaths(wish: ScanWish, notes: ScanNotes): AsyncGenerator<FoundPath> {
   const roots = rootsOf(wish.paths);
+  // one that lies below another comes with it, if it is there
+  for (const path of wish.paths) if (!roots.includes(path)) await lookAt(path, notes, false);
   const above = new Set<string>();
   for (const root of roots) {
     for (const path of foldersAbove(root)) {
