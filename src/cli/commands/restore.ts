@@ -205,6 +205,11 @@ const carryOut: CommandRun = async (context, args, options) => {
   if (listFlag(options, "tenant").length > 0)
     return (await import("./restoreTenant.js")).run(context, args, options);
   const reference = args[0] ?? "latest";
+  if (textFlag(options, "config")?.startsWith("--"))
+    throw usage(
+      `--config names jbackup's own configuration file, and ${textFlag(options, "config")} is none`,
+      "to bring configuration files back: jbackup restore --config-files --into-dir DIRECTORY",
+    );
   if (isSet(options, "configFiles") || reference.startsWith("config"))
     return (await import("./restoreConfig.js")).run(context, args, options);
   if (listFlag(options, "paths").length > 0)
