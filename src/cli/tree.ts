@@ -1,5 +1,6 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
+import { CONFIG_COMMANDS } from "./treeConfig.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
@@ -46,6 +47,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--physical", "the cluster's files, for any moment in time (the default)"],
       ["--logical", "one database with pg_dump: restores into any newer PostgreSQL, or row by row"],
       ["--fresh", "store everything, not only what changed since the last backup"],
+      ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
@@ -64,6 +66,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--tenant <id...>", "these tenants, active or not"],
       ["--all", "every active tenant"],
       ["--accept-shrunken", "also tenants that are less than half of what they were"],
+      ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
@@ -82,6 +85,7 @@ export const COMMANDS: CommandSpec[] = [
     summary: "archive the write-ahead log up to now, or follow it",
     options: [
       ["--follow", "stream until stopped: seconds are lost at most, instead of minutes"],
+      ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
     ],
     examples: [
@@ -91,6 +95,7 @@ export const COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
     load: () => import("./commands/backupWal.js"),
   },
+  ...CONFIG_COMMANDS,
   {
     usage: "wal push <path>",
     summary: "archive one file of the WAL (for archive_command)",
@@ -130,11 +135,13 @@ export const COMMANDS: CommandSpec[] = [
       ["--into-dir <directory>", "the whole cluster, as files in this directory"],
       ["--delta", "with --into-dir: keep what is right there, write only what differs"],
       ["--start", "with --into-dir: leave the server running on it"],
+      ["--config-files", "configuration files: the newest backup of them, or the named one"],
+      ["--paths <paths...>", "with --config-files: only these files and folders"],
       ["--tablespace <name=directory...>", "with --into-dir: another place for a tablespace"],
       ["--into-db <name>", "into a new database of this name"],
       [
         "--in-place",
-        "empty the live database and fill it again, in one transaction, instead of beside it and swapped",
+        "the live database is emptied and filled in one transaction; configuration files go to their places",
       ],
       [
         "--on-conflict <policy>",
@@ -157,10 +164,14 @@ export const COMMANDS: CommandSpec[] = [
       ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],
       ["--jobs <n>", "parallel pg_restore jobs (default: one per core, at least 4)"],
       ["--reason <text>", "why; recorded with the restore"],
-      ["--confirm <name>", "the database or the directory that will be overwritten"],
+      [
+        "--confirm <name>",
+        "the database or the directory that will be overwritten; the host's name for configuration files",
+      ],
       ["--dry-run", "print the plan and change nothing"],
     ],
     examples: [
+      ["jbackup restore --config-files --in-place --dry-run", "which configuration files differ, and how"],
       ["jbackup restore --dry-run", "what would happen"],
       [
         'jbackup restore latest --mode full --into-db shop_check --reason "monthly test"',

@@ -95,6 +95,10 @@ export interface Config {
     heartbeats: Partial<Record<keyof Settings["schedule"], LazySecret>>;
   };
   hooks: Settings["hooks"];
+  /** The files that its secrets are taken from. */
+  secretFiles: string[];
+  /** Whether the configuration file itself holds some. */
+  holdsSecrets: boolean;
   /** Things that work but should be looked at. */
   warnings: string[];
 }

@@ -236,6 +236,8 @@ export async function parseConfig(
     environment: given.environment,
     directory: dirname(file),
     secretVariables: new Set(),
+    secretFiles: new Set(),
+    holdsSecrets: false,
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
@@ -262,7 +264,7 @@ export async function parseConfig(
     ),
     compression: settings.compression,
     tenants: settings.tenants,
-    configFiles: settings.configFiles,
+    configFiles: settings.configFiles.map((path) => resolve(dirname(file), path)),
     runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),
@@ -289,7 +291,12 @@ export async function parseConfig(
     alerts: alertsOf(settings, context),
     hooks: settings.hooks,
     warnings: [],
+    secretFiles: [],
+    holdsSecrets: false,
   };
+  // all are known only now
+  config.secretFiles = [...context.secretFiles];
+  config.holdsSecrets = context.holdsSecrets;
   const { drill } = given.environment;
   return drill === undefined ? config : configForDrill(config, drill);
 }

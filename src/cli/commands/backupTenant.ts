@@ -5,6 +5,7 @@ import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, listFlag, textFlag } from "../flags.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
+import { withConfig } from "./backupConfig.js";
 
 export const run: CommandRun = (context, _args, options) => {
   const named = listFlag(options, "tenant")
@@ -28,12 +29,14 @@ export const run: CommandRun = (context, _args, options) => {
     const isOne = !isAll && new Set(named).size === 1;
     if (isOne && only === undefined) throw failureOf(done);
     const ms = site.clock.monotonicMs() - startedAt;
+    const more = await withConfig(site, options);
+    const text = isOne && only !== undefined ? oneText(only) : allText(done, ms);
     context.output.answer(
-      isOne ? only : done,
-      isOne && only !== undefined ? oneText(only) : allText(done, ms),
+      more.answer(isOne && only !== undefined ? only : done),
+      [text, ...more.lines].join("\n"),
     );
     if (done.status === "failed") return 1;
-    return done.status === "partial" || done.backups.some(isIncomplete) ? 3 : 0;
+    return more.exit(done.status === "partial" || done.backups.some(isIncomplete) ? 3 : 0);
   });
 };
 

@@ -4,6 +4,7 @@ import { copiesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
 import { bytesText, countedText, durationText } from "../text.js";
+import { withConfig } from "./backupConfig.js";
 
 export const run: CommandRun = (context, _args, options) =>
   withSite(context, async (site) => {
@@ -11,9 +12,10 @@ export const run: CommandRun = (context, _args, options) =>
       note: textFlag(options, "note") ?? null,
       follow: isSet(options, "follow"),
     });
+    const more = await withConfig(site, options);
     const missing = backup.copies.filter(({ status }) => status !== "stored").map(({ storage }) => storage);
-    context.output.answer(backup, textOf(backup, missing));
-    return missing.length === 0 ? 0 : 3;
+    context.output.answer(more.answer(backup), [textOf(backup, missing), ...more.lines].join("\n"));
+    return more.exit(missing.length === 0 ? 0 : 3);
   });
 
 const textOf = (backup: Backup, missing: string[]): string =>

@@ -10,6 +10,7 @@ export const JOB_OF = {
   full: "backup-full",
   tenant: "backup-tenant",
   wal: "backup-wal",
+  config: "backup-config",
   verify: "verify",
   cleanup: "cleanup",
   testRestore: "test-restore",
@@ -60,11 +61,12 @@ async function watchJob(site: Site, name: Scheduled, text: string): Promise<void
   });
 }
 
-const commandOf = (name: Scheduled): string =>
+export const commandOf = (name: Scheduled): string =>
   ({
     full: "backup full",
     tenant: "backup tenant --all",
     wal: "backup wal",
+    config: "backup config",
     verify: "verify --all --share 7/day",
     cleanup: "cleanup",
     testRestore: "verify --level restore",
@@ -73,7 +75,7 @@ const commandOf = (name: Scheduled): string =>
 const OLDEST_LOOK = 1_000;
 
 /** Since when this site is known to be at work: what should have run before that was nobody's to run. */
-async function firstSeen(site: Site): Promise<Date> {
+export async function firstSeen(site: Site): Promise<Date> {
   const oldest = (await site.catalog.runs({ limit: OLDEST_LOOK })).at(-1);
   return oldest === undefined ? site.clock.now() : new Date(oldest.startedAt);
 }
