@@ -71,7 +71,7 @@ const commandOf = (name: Scheduled): string =>
 const OLDEST_LOOK = 1_000;
 
 /** Since when this site is known to be at work: what should have run before that was nobody's to run. */
-async function firstSeen(site: Site): Promise<Date> {
+export async function firstSeen(site: Site): Promise<Date> {
   const oldest = (await site.catalog.runs({ limit: OLDEST_LOOK })).at(-1);
   return oldest === undefined ? site.clock.now() : new Date(oldest.startedAt);
 }
