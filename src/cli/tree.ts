@@ -2,6 +2,7 @@ import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { CONFIG_COMMANDS } from "./treeConfig.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
+import { STATUS_COMMANDS } from "./treeStatus.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
 export interface CommandSpec {
@@ -197,6 +198,7 @@ export const COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2, 4, 10, 11, 12, 13, 14, 16, 130, 143],
     load: () => import("./commands/restore.js"),
   },
+  ...STATUS_COMMANDS,
   ...TRUST_COMMANDS,
   {
     usage: "list",

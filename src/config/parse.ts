@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { Assertion } from "../domain/assertion.js";
+import { parseBytes } from "../domain/bytes.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -141,12 +142,14 @@ function keysOf(settings: Settings, home: string, context: SecretContext): KeysC
 
 function storagesOf(settings: Settings, home: string, context: SecretContext): StorageConfig[] {
   if (!settings.storages) return [{ kind: "local", name: "local", path: join(home, "storage") }];
-  return settings.storages.map((storage): StorageConfig => {
+  return settings.storages.map(({ capacity, ...storage }): StorageConfig => {
+    const room = capacity === undefined ? {} : { capacityBytes: parseBytes(capacity) ?? 0 };
     const secret = (source: SecretSource, key: string) =>
       lazySecret(source, `storages ${storage.name}: ${key}`, context);
     if (storage.kind === "local") {
       return {
         ...storage,
+        ...room,
         path: isAbsolute(storage.path) ? storage.path : join(context.directory, storage.path),
       };
     }
@@ -156,7 +159,12 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
         accessKeyId: secret(from.accessKeyId, `${at}accessKeyId`),
         secretAccessKey: secret(from.secretAccessKey, `${at}secretAccessKey`),
       });
-      return { ...rest, ...keys(storage, ""), ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}) };
+      return {
+        ...rest,
+        ...room,
+        ...keys(storage, ""),
+        ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
+      };
     }
     const { cleanup, ...rest } = storage;
     const keys = (from: { keyId: SecretSource; applicationKey: SecretSource }, at: string) => ({
@@ -165,6 +173,7 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
     });
     return {
       ...rest,
+      ...room,
       endpoint: storage.endpoint,
       ...keys(storage, ""),
       ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseBytes } from "../domain/bytes.js";
 import { parseCron } from "../domain/cron.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -85,16 +86,21 @@ const url = text
   // it is shown in errors and by config show
   .refine((value) => !/^https?:\/\/[^/]*@/.test(value), "an address must not hold a user or a password");
 
+const capacity = text
+  .refine((value) => parseBytes(value) !== null, "expected a size such as 500GB or 2TiB")
+  .optional();
+
 const storage = z.discriminatedUnion(
   "kind",
   [
-    object({ kind: z.literal("local"), name, path: text }),
+    object({ kind: z.literal("local"), name, path: text, capacity }),
     object({
       kind: z.literal("s3"),
       name,
       endpoint: url,
       bucket: text,
       prefix: keyPrefix.default(""),
+      capacity,
       region: text.default("auto"),
       accessKeyId: secret,
       secretAccessKey: secret,
@@ -106,6 +112,7 @@ const storage = z.discriminatedUnion(
       endpoint: url.optional(),
       bucket: text,
       prefix: keyPrefix.default(""),
+      capacity,
       keyId: secret,
       applicationKey: secret,
       cleanup: object({ keyId: secret, applicationKey: secret }).optional(),
