@@ -6,6 +6,7 @@ import { parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
 import { readManifest } from "./findBackup.js";
+import { bringPinsBack } from "./pins.js";
 import { manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
@@ -65,6 +66,7 @@ export async function rebuildCatalog(site: Site, request: { from: string | null 
   const seen = [...sightings.values()];
   const looked = [...storages, ...(await lookElsewhere(site, seen, storages))];
   const added = await addUnknown(site, seen, looked);
+  await bringPinsBack(site, storages);
   return { storages: storages.map(({ name }) => name), found: sightings.size, added, refused };
 }
 

@@ -146,6 +146,28 @@ describe("a client program that", () => {
     }
   });
 
+  test("stops half-way and says nothing is found by reading what it wrote", async () => {
+    const folder = await wrapPrograms(server.binDirectory, {
+      pg_dump: `"$REAL" "$@" | head -c 6000000; exit 0`,
+    });
+    const spoilt = await makeSite({ url: server.url("shop") });
+    try {
+      await usePrograms(spoilt, folder);
+      const { id } = await spoilt.json(BACKUP);
+      expect((await spoilt.json(["verify", "--level", "sealed"])).problems).toEqual([]);
+      const { problems } = await spoilt.json(["verify", "--level", "content"], [4]);
+      expect(problems).toMatchObject([
+        {
+          backupId: id,
+          problem: expect.stringMatching(/^the dump in it is not whole: pg_restore ended with/),
+        },
+      ]);
+    } finally {
+      await spoilt.remove();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test("restores only in part never gets to name the result", async () => {
     const folder = await wrapPrograms(server.binDirectory, {
       pg_restore: `case "$*" in *--dbname*) exec "$REAL" --exclude-schema=nothing "$@" --table=customers;; *) exec "$REAL" "$@";; esac`,
