@@ -13,7 +13,10 @@ export function policyOf(site: Site, storage: string): RetentionPolicy | null {
 }
 
 /** A backup as the rules of retention see it. */
-export const keptBackup = ({ id, manifest: { body } }: SurveyedBackup, isGood: boolean): KeptBackup => ({
+export const keptBackup = (
+  { id, manifest: { body } }: Pick<SurveyedBackup, "id" | "manifest">,
+  isGood: boolean,
+): KeptBackup => ({
   id,
   kind: body.kind,
   method: body.method,
