@@ -151,7 +151,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--triggers <how>", "with --tenant: off (default) or fire"],
       [
         "--prove <how>",
-        "with --tenant: counters (default), or full: everybody else compared before and after",
+        "with --tenant: counters (default), or full: every row of everybody else compared as well",
       ],
       ["--no-safety-backup", "with --tenant: do not back the tenant up before it is overwritten"],
       ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],

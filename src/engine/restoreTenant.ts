@@ -92,6 +92,7 @@ export async function restoreTenants(
       const before = await doneInQueue(
         site,
         queued.map(({ place }) => place),
+        target.session,
       );
       const left = queued.filter(({ place }) => !before.has(place));
       const skipped = queued.filter(({ place }) => before.has(place));

@@ -115,7 +115,7 @@ test("what still holds an erased tenant is told, with the WAL, and until when", 
       expect(inDays(until)).toBe(7);
     }
     const full = check.backups.find(({ kind }: { kind: string }) => kind === "full");
-    expect([inDays(full.until), full.storages]).toEqual([31, ["one", "two"]]);
+    expect([inDays(full.until), full.storages]).toEqual([30, ["one", "two"]]);
     const own = check.backups.find((backup: { id: string }) => backup.id === id);
     // its newest one is never removed, and it lives on the objects of this one
     expect([own.until, own.why]).toEqual([

@@ -8,6 +8,7 @@ import {
   type TenantRestoreRequest,
   type TenantsRestored,
 } from "../../engine/restoreTenant.js";
+import type { TenantProof } from "../../engine/showRestore.js";
 import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
@@ -140,9 +141,19 @@ function doneText({ restore, tenants }: TenantsRestored, columns: number): strin
     restore.warnings.some((warning) => warning.startsWith("triggers wrote besides"))
       ? "Proved before the commit, but for what triggers wrote besides."
       : "Proved before the commit: no row of anybody else was touched.",
+    ...othersText(restore),
     ...timesText(restore.metadata.times),
     ...(typeof safety === "string" ? [`What was there before is in backup ${safety}.`] : []),
   ].join("\n");
+}
+
+/** What --prove full has seen. */
+function othersText({ metadata }: Restore): string[] {
+  const report = metadata.report as { proof?: TenantProof | null } | undefined;
+  const others = report?.proof?.others;
+  return others
+    ? [`Compared, with and without it: ${countedText(others.rows, "row")} of everybody else, all the same.`]
+    : [];
 }
 
 /** How long each part took, where there was more than one. */

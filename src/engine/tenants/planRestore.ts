@@ -1,5 +1,5 @@
 import { JBackupError, reasonOf } from "../../domain/errors.js";
-import type { TenantPlan, TenantRestored } from "../../postgres/postgres.js";
+import type { TenantPlan, TenantProof, TenantRestored } from "../../postgres/postgres.js";
 import type { TenantRestorePlan, TenantRestoreRequest } from "../restoreTenant.js";
 import type { Site } from "../site.js";
 import type { RestoreTarget } from "./care.js";
@@ -76,6 +76,7 @@ export async function planOne(
     isDryRun: true,
     holdsTo: null,
     mayOverwrite: true,
+    onProved: async () => undefined,
   });
   return { ...plan, ...placeOf(request, origin, target, plan) };
 }
@@ -120,6 +121,8 @@ export interface HowToRun {
   /** The hash of the only plan that may be carried out; null: whatever it is by then. */
   holdsTo: string | null;
   mayOverwrite: boolean;
+  /** Told before the commit. */
+  onProved(proof: TenantProof): Promise<void>;
 }
 
 /** The dry run and the real one are the same, up to the first write. */
@@ -128,7 +131,7 @@ export function runRestore(
   request: TenantRestoreRequest,
   { opened, facts }: TenantOrigin,
   { postgres, session, graph }: RestoreTarget,
-  { isDryRun, holdsTo, mayOverwrite }: HowToRun,
+  { isDryRun, holdsTo, mayOverwrite, onProved }: HowToRun,
 ): Promise<TenantRestored> {
   const { erasures } = tenantSettings(site);
   const { createMissing, updateExisting, deleteNew } = request;
@@ -159,7 +162,10 @@ export function runRestore(
     },
     onStaged: () => site.step("tenant-staged"),
     onWritten: () => site.step("tenant-written"),
-    onProved: () => site.step("tenant-proved"),
+    onProved: async (proof) => {
+      await onProved(proof);
+      site.step("tenant-proved");
+    },
     onCommitted: () => site.step("tenant-committed"),
   });
 }

@@ -2,7 +2,7 @@ import type { Restore } from "../../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import type { TenantRestored } from "../../postgres/postgres.js";
 import type { Outcome } from "../restore/outcome.js";
-import { recorded } from "../restore/record.js";
+import { type Note, recorded } from "../restore/record.js";
 import type { Agreement, Confirm, TenantRestoreRequest, TenantState } from "../restoreTenant.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
@@ -84,14 +84,14 @@ async function restoreOne(
     tenantIds: [tenantId],
     metadata: { queue: placeInQueue(request, origin), tenantId },
   };
-  return recorded(site, run, recording, async () => {
+  return recorded(site, run, recording, async (_id, note) => {
     const safety =
       request.savesFirst && request.intoDatabase === null
         ? await safetyBackup(site, run, tenantId, target, body.backupId)
         : null;
     site.step("tenant-saved");
     const startedAt = site.clock.monotonicMs();
-    const restored = await asAgreed(site, restoring, planned, agreement);
+    const restored = await asAgreed(site, restoring, planned, agreement, note);
     const afterwards = await runAfter(site, target);
     return outcomeOf(
       site,
@@ -108,6 +108,7 @@ async function asAgreed(
   { request, target, confirm }: Restoring,
   { origin, plan }: Planned,
   first: Agreement,
+  note: Note,
 ): Promise<TenantRestored> {
   const { tenantId } = plan;
   let [shown, agreement] = [plan, first];
@@ -116,7 +117,12 @@ async function asAgreed(
     const mayOverwrite = agreement.mayOverwrite.includes(tenantId);
     try {
       const restored = await suspended(site, target, tenantId, () =>
-        runRestore(site, request, origin, target, { isDryRun: false, holdsTo, mayOverwrite }),
+        runRestore(site, request, origin, target, {
+          isDryRun: false,
+          holdsTo,
+          mayOverwrite,
+          onProved: ({ xid }) => note({ xid }),
+        }),
       );
       requireUnblocked([restored]);
       return restored;

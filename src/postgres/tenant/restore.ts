@@ -63,7 +63,7 @@ export interface TenantRestoring {
   cancel(pid: number): Promise<void>;
   onStaged(): void;
   onWritten(): void;
-  onProved(): void;
+  onProved(proof: TenantProof): Promise<void>;
   onCommitted(): void;
 }
 
@@ -132,7 +132,7 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
     signal.throwIfAborted();
     if (isDryRun || restored.blockers.length > 0) await session.run("rollback");
     else {
-      restoring.onProved();
+      if (restored.proof !== null) await restoring.onProved(restored.proof);
       await session.run("commit");
       restoring.onCommitted();
     }
