@@ -1,4 +1,9 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { Secret } from "../../src/domain/secret.js";
+import { canonicalJson, signerOf, verifyDetached } from "../../src/format/format.js";
 import { query } from "../support/awkward.js";
 import { forgeBackup, type Texts } from "../support/forged.js";
 import { resume, runUntil } from "../support/kill.js";
@@ -275,6 +280,33 @@ describe("an id that is hard to carry", () => {
       `--as-tenant "'; drop table app.notes; --" is no id that a tenant can have: it must be uuid`,
     ]);
   });
+});
+
+test("the report of a restore is signed, and a record that was changed afterwards is not believed", async () => {
+  const done = await shop.site.json(restore(saved));
+  const { report, signature } = done.metadata;
+  const signer = signerOf(new Secret(readFileSync(join(shop.site.home, "keys/signing"), "utf8").trim()));
+  const bytes = Buffer.from(canonicalJson(report));
+  verifyDetached(bytes, signature, { signers: [signer], domain: "tenant restore" });
+  expect(() => verifyDetached(bytes, signature, { signers: [signer], domain: "manifest" })).toThrow(
+    "is not signed by a trusted signer, or was changed",
+  );
+  expect(report).toMatchObject({ tenantId: A, planHash: done.metadata.planHash, tables: expect.any(Array) });
+
+  const shown = await shop.site.json(["restores", done.id.slice(0, 18)]);
+  expect(shown).toMatchObject({ id: done.id, signature: { signer, isGenuine: true } });
+  const catalog = new DatabaseSync(join(shop.site.home, "catalog.db"));
+  const rewrite = (from: string, to: string): void => {
+    const { changes } = catalog
+      .prepare("update restores set metadata = replace(metadata, ?, ?) where id = ?")
+      .run(from, to, done.id);
+    expect(changes).toBe(1);
+  };
+  rewrite(`"tenantId":"${A}"`, `"tenantId":"${B}"`);
+  const ran = await shop.site.run("restores", done.id);
+  expect(ran.code).toBe(4);
+  expect(ran.stdout).toContain(`signature NOT GOOD: this is not what ${signer} signed`);
+  catalog.close();
 });
 
 test("a suspended tenant is restored when it is named, and one that is named twice is restored once", async () => {
