@@ -25,6 +25,7 @@ export const keptBackup = (
   endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
   needs: (body.needs ?? []).map(({ backupId }) => backupId),
   isGood,
+  isAside: body.kind === "tenant" && body.parentId !== null,
 });
 
 /** Every object that it is made of is listed at its size, those of older backups too. */
