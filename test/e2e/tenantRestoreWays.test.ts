@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
@@ -86,6 +88,30 @@ describe("several tenants", () => {
     const again = await shop.site.json([...args, ...confirm]);
     expect(again.tenantIds).toEqual([B]);
     expect(await allRows()).toEqual(before);
+  });
+
+  test("one whose backup is damaged in every storage is named too", async () => {
+    const files = ["one", "two"].flatMap((storage) => {
+      const folder = join(shop.site.folder, storage, "backups", "tenant", B);
+      return readdirSync(folder, { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith("contents.jbk"))
+        .map((name) => ({ path: join(folder, name), bytes: readFileSync(join(folder, name)) }));
+    });
+    await damage(A);
+    const damaged = await rowsOf(sql, B);
+    for (const { path, bytes } of files) writeFileSync(path, Buffer.alloc(bytes.length));
+    try {
+      const ran = await shop.site.run(
+        ...["restore", "--tenant", A, B, "--confirm", `${A},${B}`, "--reason", "damaged", "--json"],
+      );
+      const done = JSON.parse(ran.stdout);
+      expect([ran.code, done.tenantIds]).toEqual([3, [A]]);
+      const lost = done.metadata.tenants.find(({ tenantId: id }: { tenantId: string }) => id === B);
+      expect(lost).toMatchObject({ status: "failed", error: expect.stringContaining("contents.jbk") });
+      expect(await rowsOf(sql, B)).toEqual(damaged);
+    } finally {
+      for (const { path, bytes } of files) writeFileSync(path, bytes);
+    }
   });
 });
 

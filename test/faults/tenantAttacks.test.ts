@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Secret } from "../../src/domain/secret.js";
 import { canonicalJson, signerOf, verifyDetached } from "../../src/format/format.js";
@@ -279,6 +280,53 @@ describe("an id that is hard to carry", () => {
       2,
       `--as-tenant "'; drop table app.notes; --" is no id that a tenant can have: it must be uuid`,
     ]);
+  });
+});
+
+describe("what would empty or rewrite a table under an export", () => {
+  test.each([
+    [
+      "truncate app.notes",
+      "insert into app.notes select id, 'twice' from app.tenants, generate_series(1, 2)",
+    ],
+    ["alter table app.notes alter body type varchar(200)", "alter table app.notes alter body type text"],
+  ])("%s waits until the rows are read", async (change, undo) => {
+    const [before] = await sql(`select count(*)::text as many from app.notes where tenant_id = '${A}'`);
+    const other = await openQuery(shop.server.url("shop"));
+    try {
+      const running = await runUntil(shop.site, "tenants-snapshot", [
+        "backup",
+        "tenant",
+        "--tenant",
+        A,
+        "--json",
+      ]);
+      let isThrough = false;
+      const changed = other.sql(change).then(() => {
+        isThrough = true;
+      });
+      await delay(500);
+      expect(isThrough).toBe(false);
+      const ran = await resume(running);
+      await changed;
+      await sql(undo);
+      expect(ran.code).toBe(0);
+      const plan = await shop.site.json([
+        "restore",
+        JSON.parse(ran.stdout).id,
+        "--tenant",
+        A,
+        "--dry-run",
+        "--tables",
+        "app.notes",
+      ]);
+      const [after] = await sql(`select count(*)::text as many from app.notes where tenant_id = '${A}'`);
+      const [notes] = plan.tables;
+      expect(notes.unchanged + notes.inserted).toBe(Number(before?.many));
+      expect(notes.unchanged + notes.deleted).toBe(Number(after?.many));
+    } finally {
+      await other.close();
+    }
   });
 });
 
