@@ -159,7 +159,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--triggers <how>", "with --tenant: off (default) or fire"],
       [
         "--prove <how>",
-        "with --tenant: counters (default), or full: everybody else compared before and after",
+        "with --tenant: counters (default), or full: every row of everybody else compared as well",
       ],
       ["--no-safety-backup", "with --tenant: do not back the tenant up before it is overwritten"],
       ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],
@@ -229,11 +229,14 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/show.js"),
   },
   {
-    usage: "restores",
-    summary: "the restores that were made: who, why, what",
+    usage: "restores [restore]",
+    summary: "the restores that were made: who, why, what; or one of them, with its proof",
     options: [["--status <status>", "in_progress, completed, failed or cancelled"], ...LIST_OPTIONS],
-    examples: [["jbackup restores --since 30d", "of the last month"]],
-    exits: [0, 1, 2],
+    examples: [
+      ["jbackup restores --since 30d", "of the last month"],
+      ["jbackup restores 019aa4c2", "one, by the beginning of its id: tables, proof, signature"],
+    ],
+    exits: [0, 1, 2, 4, 10],
     load: () => import("./commands/restores.js"),
   },
   {
@@ -278,10 +281,10 @@ export const COMMANDS: CommandSpec[] = [
   },
   {
     usage: "tenants erase-check",
-    summary: "which backups still hold an erased tenant's data, and until when",
+    summary: "which backups and WAL still hold an erased tenant's data, and until when",
     options: [["--tenant <id...>", "who was erased"]],
     examples: [["jbackup tenants erase-check --tenant 7f3c...", "for the answer to the customer"]],
-    exits: [0, 1, 2],
+    exits: [0, 1, 2, 3],
     load: () => import("./commands/tenantsEraseCheck.js"),
   },
   {

@@ -59,7 +59,8 @@ export class LocalStorage implements Storage {
   async put(key: string, body: ObjectBody, options: PutOptions = {}): Promise<void> {
     const deed = this.#deed("put", checkKey(key));
     options.signal?.throwIfAborted();
-    if (!options.replace && (await this.stat(key)) !== undefined) return this.#settle(key, body);
+    const looks = options.replace !== true && options.isFresh !== true; // taking a name that is taken fails anyway
+    if (looks && (await this.stat(key)) !== undefined) return this.#settle(key, body);
     try {
       await this.#requireSameFolder(deed);
       await this.#refuseLinks(deed);
