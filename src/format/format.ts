@@ -13,6 +13,7 @@ export {
   newFingerprintKey,
   readMap,
 } from "./fileMap.js";
+export { FileThreads } from "./fileThreads.js";
 export type { SealContext } from "./header.js";
 export {
   checkRecipient,

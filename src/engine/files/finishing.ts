@@ -1,6 +1,8 @@
+import { fchmodSync, fchownSync, fstatSync, ftruncateSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { JBackupError } from "../../domain/errors.js";
 import type { MappedFile } from "../../domain/fileMap.js";
+import type { PackRuns } from "./runs.js";
 
 export interface Placed {
   path: string;
@@ -15,10 +17,10 @@ export interface FinishWish {
 
 /** Files whose ends are brought onto the disk at one time. */
 const AT_ONCE = 8;
-/** While others are still written: the threads that wait for the disk are the ones that unpack. */
-const AT_ONCE_BESIDE = 2;
-/** What a large file may have waiting for the disk: else all of it would be waited for at the very end. */
-const FLUSH_EVERY_BYTES = 256 * 2 ** 20;
+/** While others are still written. */
+const AT_ONCE_BESIDE = 4;
+/** What a large file may have waiting for the disk: else the disk would idle now, and all of it be waited for at the end. */
+const FLUSH_EVERY_BYTES = 64 * 2 ** 20;
 
 /** Gives files their length, mode and owner, and brings them onto the disk: each as soon as it is whole, for that waits for the disk. */
 export class Finishing {
@@ -38,14 +40,17 @@ export class Finishing {
     this.#unflushed = new Float64Array(files.length);
   }
 
-  /** So many bytes of the file are still to be written. */
-  expect(file: number, bytes: number): void {
-    this.#missing[file] = (this.#missing[file] ?? 0) + bytes;
+  /** These are still to be written. */
+  expect(runs: PackRuns): void {
+    for (const [file, bytes] of runs.bytesByFile()) this.#missing[file] = (this.#missing[file] ?? 0) + bytes;
   }
 
-  /** A block may come twice, from a second storage: then the file is finished once more. */
-  wrote(file: number, bytes: number): void {
-    this.#finished.delete(file);
+  /** These are written: what is whole now goes onto the disk, while others are still being unpacked. */
+  wrote(runs: PackRuns): void {
+    for (const [file, bytes] of runs.bytesByFile()) this.#wrote(file, bytes);
+  }
+
+  #wrote(file: number, bytes: number): void {
     this.#missing[file] = (this.#missing[file] ?? 0) - bytes;
     this.#unflushed[file] = (this.#unflushed[file] ?? 0) + bytes;
     if (!this.#isWhole(file) && (this.#unflushed[file] ?? 0) < FLUSH_EVERY_BYTES) return;
@@ -101,15 +106,16 @@ export class Finishing {
     const { owner, isThrowaway } = this.#wish;
     const handle = await open(path, "r+");
     try {
-      const { size } = await handle.stat();
+      // these do not wait for the disk: a trip to another thread for each would cost more than all of them
+      const { size } = fstatSync(handle.fd);
       if (size < record.size)
         throw new JBackupError(
           "bug",
           `${path} has ${size} bytes after the restore instead of ${record.size}`,
         );
-      if (size > record.size) await handle.truncate(record.size);
-      await handle.chmod(record.mode);
-      if (owner) await handle.chown(owner.uid, owner.gid);
+      if (size > record.size) ftruncateSync(handle.fd, record.size);
+      fchmodSync(handle.fd, record.mode);
+      if (owner) fchownSync(handle.fd, owner.uid, owner.gid);
       if (!isThrowaway) await handle.sync();
     } finally {
       await handle.close();
