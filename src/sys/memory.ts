@@ -5,6 +5,7 @@
  */
 export function freeMemory(buffer: Buffer): void {
   const { buffer: memory } = buffer;
-  const isAlone = buffer.byteOffset === 0 && memory.byteLength > Buffer.poolSize;
+  // what the pool gives out is less than half of it
+  const isAlone = buffer.byteLength >= Buffer.poolSize && buffer.byteOffset === 0;
   if (isAlone && memory instanceof ArrayBuffer && !memory.detached) memory.transfer(0);
 }
