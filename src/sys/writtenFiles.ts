@@ -8,8 +8,12 @@ export class WrittenFiles {
 
   write(path: string, bytes: Uint8Array, at: number): void {
     const file = this.#take(path);
-    for (let done = 0; done < bytes.length; )
-      done += writeSync(file, bytes, done, bytes.length - done, at + done);
+    try {
+      for (let done = 0; done < bytes.length; )
+        done += writeSync(file, bytes, done, bytes.length - done, at + done);
+    } catch (error) {
+      throw Object.assign(error as NodeJS.ErrnoException, { path }); // a write alone does not say where
+    }
   }
 
   close(): void {
