@@ -1,8 +1,20 @@
-import { fchmodSync, fchownSync, fstatSync, ftruncateSync } from "node:fs";
-import { open } from "node:fs/promises";
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  fdatasync,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  openSync,
+} from "node:fs";
+import { promisify } from "node:util";
 import { JBackupError } from "../../domain/errors.js";
 import type { MappedFile } from "../../domain/fileMap.js";
 import type { PackRuns } from "./runs.js";
+
+const sync = promisify(fsync);
+const datasync = promisify(fdatasync);
 
 export interface Placed {
   path: string;
@@ -93,32 +105,32 @@ export class Finishing {
 
   async #flush(file: number): Promise<void> {
     if (this.#wish.isThrowaway) return;
-    const handle = await open((this.#files[file] as Placed).path, "r+");
+    const opened = openSync((this.#files[file] as Placed).path, "r+");
     try {
-      await handle.datasync();
+      await datasync(opened);
     } finally {
-      await handle.close();
+      closeSync(opened);
     }
   }
 
+  /** Nothing here waits for the disk but the sync: a trip to another thread for each of the others would cost more than all of them. */
   async #finish(file: number): Promise<void> {
     const { path, record } = this.#files[file] as Placed;
     const { owner, isThrowaway } = this.#wish;
-    const handle = await open(path, "r+");
+    const opened = openSync(path, "r+");
     try {
-      // these do not wait for the disk: a trip to another thread for each would cost more than all of them
-      const { size } = fstatSync(handle.fd);
+      const { size } = fstatSync(opened);
       if (size < record.size)
         throw new JBackupError(
           "bug",
           `${path} has ${size} bytes after the restore instead of ${record.size}`,
         );
-      if (size > record.size) ftruncateSync(handle.fd, record.size);
-      fchmodSync(handle.fd, record.mode);
-      if (owner) fchownSync(handle.fd, owner.uid, owner.gid);
-      if (!isThrowaway) await handle.sync();
+      if (size > record.size) ftruncateSync(opened, record.size);
+      fchmodSync(opened, record.mode);
+      if (owner) fchownSync(opened, owner.uid, owner.gid);
+      if (!isThrowaway) await sync(opened);
     } finally {
-      await handle.close();
+      closeSync(opened);
     }
   }
 }
