@@ -1,6 +1,7 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
+import { SCHEDULE_COMMANDS } from "./treeSchedule.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
 export interface CommandSpec {
@@ -28,6 +29,7 @@ export const GROUPS: CommandGroup[] = [
   { name: "catalog", summary: "the index of what was done" },
   { name: "audit", summary: "the log of who did what, chained so that no change goes unseen" },
   { name: "storages", summary: "the places where backups are kept" },
+  { name: "schedule", summary: "what runs by itself, and when" },
   { name: "dr", summary: "the day of the disaster: runbooks and drills" },
   { name: "config", summary: "the configuration file" },
 ];
@@ -335,6 +337,7 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/storagesCheck.js"),
   },
   ...RECOVERY_COMMANDS,
+  ...SCHEDULE_COMMANDS,
   {
     usage: "config show",
     summary: "the effective configuration, secrets as ***",

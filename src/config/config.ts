@@ -85,6 +85,8 @@ export interface Config {
     heartbeats: Partial<Record<keyof Settings["schedule"], LazySecret>>;
   };
   hooks: Settings["hooks"];
+  /** The variables that secrets come from: they are not handed to programs of the user's. */
+  secretVariables: ReadonlySet<string>;
   /** Things that work but should be looked at. */
   warnings: string[];
 }

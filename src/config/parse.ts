@@ -261,6 +261,7 @@ export async function parseConfig(
     schedule: settings.schedule,
     alerts: alertsOf(settings, context),
     hooks: settings.hooks,
+    secretVariables: context.secretVariables,
     warnings: [],
   };
   const { drill } = given.environment;

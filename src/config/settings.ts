@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { parseCron } from "../domain/cron.js";
+import { FOLLOW } from "../domain/schedule.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import type { SecretSource } from "./secrets.js";
@@ -136,6 +137,16 @@ const cron = text.check((context) => {
   const parsed = parseCron(context.value);
   if (!parsed.ok) context.issues.push({ code: "custom", message: parsed.problem, input: context.value });
 });
+/** Or a follower that is kept running. */
+const cronOrFollow = text.check((context) => {
+  const parsed = context.value === FOLLOW ? { ok: true as const } : parseCron(context.value);
+  if (!parsed.ok)
+    context.issues.push({
+      code: "custom",
+      message: `${parsed.problem}, or ${FOLLOW}`,
+      input: context.value,
+    });
+});
 const severity = z.enum(
   ["info", "warning", "error", "critical"],
   "expected info, warning, error or critical",
@@ -243,7 +254,7 @@ export const settingsSchema = object({
   schedule: object({
     full: cron.optional(),
     tenant: cron.optional(),
-    wal: cron.optional(),
+    wal: cronOrFollow.optional(),
     config: cron.optional(),
     verify: cron.optional(),
     cleanup: cron.optional(),
