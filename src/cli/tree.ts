@@ -1,7 +1,7 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
-import { SCHEDULE_COMMANDS } from "./treeSchedule.js";
+import { AT, SCHEDULE_COMMANDS } from "./treeSchedule.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
 export interface CommandSpec {
@@ -49,6 +49,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--logical", "one database with pg_dump: restores into any newer PostgreSQL, or row by row"],
       ["--fresh", "store everything, not only what changed since the last backup"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup full", "what changed since the last one, sealed, into every storage"],
@@ -67,6 +68,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--all", "every active tenant"],
       ["--accept-shrunken", "also tenants that are less than half of what they were"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup tenant --all", "every active tenant, in one snapshot; for cron, every week"],
@@ -85,6 +87,7 @@ export const COMMANDS: CommandSpec[] = [
     options: [
       ["--follow", "stream until stopped: seconds are lost at most, instead of minutes"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup wal", "everything up to now; for cron, every five minutes"],

@@ -1,5 +1,11 @@
 import type { CommandSpec } from "./tree.js";
 
+/** For every command that makes a backup. */
+export const AT: [string, string] = [
+  "--at <time>",
+  "run it once, later: a time with its zone, or a span from now on such as 2h",
+];
+
 const DIRECTORY: [string, string] = [
   "--dir <directory>",
   "write the files here only, for you to install; for cron: a file named crontab",

@@ -202,6 +202,11 @@ function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] 
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 
+function hooksOf({ hooks }: Settings): Config["hooks"] {
+  const { timeout, ...commands } = hooks;
+  return { ...commands, timeoutMs: milliseconds(timeout) };
+}
+
 /** The database's name makes a usable site name when none is given. */
 async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
   if (settings.site !== undefined) return settings.site;
@@ -260,7 +265,7 @@ export async function parseConfig(
     },
     schedule: settings.schedule,
     alerts: alertsOf(settings, context),
-    hooks: settings.hooks,
+    hooks: hooksOf(settings),
     secretVariables: context.secretVariables,
     warnings: [],
   };

@@ -192,6 +192,11 @@ const channel = z.discriminatedUnion(
   { error: () => "expected a channel of kind email, webhook or sms" },
 );
 
+/** For the shell, or a program and its arguments, which no shell reads. */
+const hook = z.union([text, z.array(text).min(1)], {
+  error: () => 'expected a command such as "/usr/local/bin/notify done", or [PROGRAM, ARGUMENT]',
+});
+
 export const settingsSchema = object({
   site: name.optional(),
   database: object({
@@ -266,10 +271,11 @@ export const settingsSchema = object({
     heartbeats: object(heartbeats).optional(),
   }).default({ channels: [], reminderEvery: "24h" }),
   hooks: object({
-    beforeBackup: z.array(text).default([]),
-    afterBackup: z.array(text).default([]),
-    onFailure: z.array(text).default([]),
-  }).default({ beforeBackup: [], afterBackup: [], onFailure: [] }),
+    beforeBackup: z.array(hook).default([]),
+    afterBackup: z.array(hook).default([]),
+    onFailure: z.array(hook).default([]),
+    timeout: duration.default("10m"),
+  }).default({ beforeBackup: [], afterBackup: [], onFailure: [], timeout: "10m" }),
 });
 
 export const policySchema = policy;

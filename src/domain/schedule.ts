@@ -131,7 +131,7 @@ const believedMs = ({ coveredMs }: JobState, now: Date): number =>
   coveredMs > now.getTime() + BELIEVED_MS ? now.getTime() : coveredMs;
 
 /** The state when what was decided is done. */
-export function after(state: JobState, decision: Decision, now: Date): JobState {
+export function stateAfter(state: JobState, decision: Decision, now: Date): JobState {
   if (decision.act === "wait") return { ...state, coveredMs: believedMs(state, now) };
   const coveredMs = Math.max(believedMs(state, now), decision.slot.getTime());
   if (decision.act === "skip") return { ...state, coveredMs };

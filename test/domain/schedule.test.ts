@@ -5,13 +5,13 @@ import { onCalendar } from "../../src/domain/calendar.js";
 import { type Cron, nextRun, parseCron } from "../../src/domain/cron.js";
 import { crontabLine, hasLines, portableTimes, withLines } from "../../src/domain/crontab.js";
 import {
-  after,
   coveredSince,
   decide,
   ended,
   freshState,
   type JobState,
   jitterMs,
+  stateAfter,
 } from "../../src/domain/schedule.js";
 
 const cronOf = (text: string): Cron => {
@@ -34,7 +34,7 @@ function play(
   const begun: string[] = [];
   for (const { now, monotonicMs = 0 } of moments) {
     const decision = decide({ cron, jitter: noJitter }, current, { now: at(now), monotonicMs });
-    current = after(current, decision, at(now));
+    current = stateAfter(current, decision, at(now));
     if (decision.act !== "run") continue;
     begun.push(`${decision.why} ${decision.slot.toISOString().slice(5, 16)}`);
     current = ended(current, 0, { monotonicMs, pauseMs: 1 }).state;
@@ -79,7 +79,7 @@ describe("a job of the daemon", () => {
     const moment = { now: at("2026-11-20T02:05:00Z"), monotonicMs: 0 };
     const decision = decide({ cron, jitter: noJitter }, running, moment);
     expect(decision).toEqual({ act: "skip", slot: at("2026-11-20T02:05:00Z") });
-    const later = after(running, decision, moment.now);
+    const later = stateAfter(running, decision, moment.now);
     expect(decide({ cron, jitter: noJitter }, { ...later, isRunning: false }, moment)).toEqual({
       act: "wait",
     });
@@ -94,7 +94,7 @@ describe("a job of the daemon", () => {
       // the clock on the wall is set back and forth meanwhile
       const now = at(step % 2 === 0 ? "2026-11-20T02:00:30Z" : "2026-11-20T09:00:00Z");
       const decision = decide({ cron, jitter: noJitter }, state, { now, monotonicMs });
-      state = after(state, decision, now);
+      state = stateAfter(state, decision, now);
       if (decision.act !== "run") continue;
       const end = ended(state, 1, { monotonicMs, pauseMs: 300_000 });
       state = end.state;
@@ -147,7 +147,7 @@ describe("a job of the daemon", () => {
               now: new Date(now),
               monotonicMs: 0,
             });
-            state = after(state, decision, new Date(now));
+            state = stateAfter(state, decision, new Date(now));
             expect(decision.act).toBe(hasSlot ? "run" : "wait");
             if (decision.act === "run") state = ended(state, 0, { monotonicMs: 0, pauseMs: 1 }).state;
           }

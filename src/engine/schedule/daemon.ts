@@ -1,7 +1,6 @@
 import type { JobRequest } from "../../domain/backup.js";
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import {
-  after,
   type Decision,
   decide,
   ended,
@@ -10,6 +9,7 @@ import {
   freshState,
   isWorthAnotherTry,
   SCHEDULED,
+  stateAfter,
   type TimedJob,
   TRIES,
   timedJobs,
@@ -155,7 +155,7 @@ class Daemon {
     // several that were missed follow one another
     if (decision.act === "run" && decision.why === "missed" && job.name !== "wal" && this.#isAnyRunning())
       return;
-    entry.state = after(entry.state, decision, moment.now);
+    entry.state = stateAfter(entry.state, decision, moment.now);
     if (decision.act === "skip")
       report.warn(`${job.name}: still running, so the run of ${decision.slot.toISOString()} is left out`);
     if (decision.act === "run") this.#keep(this.#run(job, decision));
