@@ -8,7 +8,7 @@ import { Secret } from "./domain/secret.js";
 import type { DemoResult } from "./engine/demo/demo.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
-import { runAgain, runShell, startAside } from "./sys/aside.js";
+import { ownProgram, runAgain, runShell, startAside } from "./sys/aside.js";
 import { systemClock } from "./sys/clock.js";
 import { uuid7 } from "./sys/ids.js";
 
@@ -81,6 +81,16 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     clusters: () => import("./postgres/postgres.js"),
     openChannel: async (channel) => (await import("./alerts/alerts.js")).openChannel(channel),
     ping: async (url, limit) => (await import("./alerts/alerts.js")).ping(url, limit),
+    program: ownProgram(),
+    everyFewSeconds: async (work) => {
+      const { schedule } = await import("node-cron");
+      const task = schedule("*/2 * * * * *", work, {
+        timezone: "UTC",
+        noOverlap: true,
+        suppressMissedWarning: true,
+      });
+      return async () => task.destroy();
+    },
     aside: startAside,
     again: runAgain,
     shell: runShell,

@@ -2,6 +2,7 @@ import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { CONFIG_COMMANDS } from "./treeConfig.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
+import { AT, SCHEDULE_COMMANDS } from "./treeSchedule.js";
 import { STATUS_COMMANDS } from "./treeStatus.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
@@ -30,6 +31,7 @@ export const GROUPS: CommandGroup[] = [
   { name: "catalog", summary: "the index of what was done" },
   { name: "audit", summary: "the log of who did what, chained so that no change goes unseen" },
   { name: "storages", summary: "the places where backups are kept" },
+  { name: "schedule", summary: "what runs by itself, and when" },
   { name: "dr", summary: "the day of the disaster: runbooks and drills" },
   { name: "config", summary: "the configuration file" },
 ];
@@ -50,6 +52,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--fresh", "store everything, not only what changed since the last backup"],
       ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup full", "what changed since the last one, sealed, into every storage"],
@@ -69,6 +72,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--accept-shrunken", "also tenants that are less than half of what they were"],
       ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup tenant --all", "every active tenant, in one snapshot; for cron, every week"],
@@ -88,6 +92,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--follow", "stream until stopped: seconds are lost at most, instead of minutes"],
       ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup wal", "everything up to now; for cron, every five minutes"],
@@ -354,6 +359,7 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/storagesCheck.js"),
   },
   ...RECOVERY_COMMANDS,
+  ...SCHEDULE_COMMANDS,
   {
     usage: "config show",
     summary: "the effective configuration, secrets as ***",

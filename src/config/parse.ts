@@ -222,6 +222,11 @@ function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] 
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 
+function hooksOf({ hooks }: Settings): Config["hooks"] {
+  const { timeout, ...commands } = hooks;
+  return { ...commands, timeoutMs: milliseconds(timeout) };
+}
+
 /** The database's name makes a usable site name when none is given. */
 async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
   if (settings.site !== undefined) return settings.site;
@@ -298,7 +303,8 @@ export async function parseConfig(
       timeoutMs: milliseconds(settings.testRestore.timeout),
     },
     alerts: alertsOf(settings, context),
-    hooks: settings.hooks,
+    hooks: hooksOf(settings),
+    secretVariables: context.secretVariables,
     warnings: [],
     secretFiles: [],
     holdsSecrets: false,

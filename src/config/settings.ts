@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { parseBytes } from "../domain/bytes.js";
 import { parseCron } from "../domain/cron.js";
+import { FOLLOW } from "../domain/schedule.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import type { SecretSource } from "./secrets.js";
@@ -143,6 +144,16 @@ const cron = text.check((context) => {
   const parsed = parseCron(context.value);
   if (!parsed.ok) context.issues.push({ code: "custom", message: parsed.problem, input: context.value });
 });
+/** Or a follower that is kept running. */
+const cronOrFollow = text.check((context) => {
+  const parsed = context.value === FOLLOW ? { ok: true as const } : parseCron(context.value);
+  if (!parsed.ok)
+    context.issues.push({
+      code: "custom",
+      message: `${parsed.problem}, or ${FOLLOW}`,
+      input: context.value,
+    });
+});
 const severity = z.enum(
   ["info", "warning", "error", "critical"],
   "expected info, warning, error or critical",
@@ -203,6 +214,11 @@ const channel = z.discriminatedUnion(
   ],
   { error: () => "expected a channel of kind email, webhook or sms" },
 );
+
+/** For the shell, or a program and its arguments, which no shell reads. */
+const hook = z.union([text, z.array(text).min(1)], {
+  error: () => 'expected a command such as "/usr/local/bin/notify done", or [PROGRAM, ARGUMENT]',
+});
 
 export const settingsSchema = object({
   site: name.optional(),
@@ -267,7 +283,7 @@ export const settingsSchema = object({
   schedule: object({
     full: cron.optional(),
     tenant: cron.optional(),
-    wal: cron.optional(),
+    wal: cronOrFollow.optional(),
     config: cron.optional(),
     verify: cron.optional(),
     cleanup: cron.optional(),
@@ -287,10 +303,11 @@ export const settingsSchema = object({
     heartbeats: object(heartbeats).optional(),
   }).default({ channels: [], reminderEvery: "24h" }),
   hooks: object({
-    beforeBackup: z.array(text).default([]),
-    afterBackup: z.array(text).default([]),
-    onFailure: z.array(text).default([]),
-  }).default({ beforeBackup: [], afterBackup: [], onFailure: [] }),
+    beforeBackup: z.array(hook).default([]),
+    afterBackup: z.array(hook).default([]),
+    onFailure: z.array(hook).default([]),
+    timeout: duration.default("10m"),
+  }).default({ beforeBackup: [], afterBackup: [], onFailure: [], timeout: "10m" }),
 });
 
 export const policySchema = policy;

@@ -6,8 +6,9 @@ import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { healMissing } from "./heal.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
-import { type RunContext, withRun } from "./run.js";
+import type { RunContext } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { chooseTenants, type Tenant } from "./tenants/choose.js";
@@ -45,7 +46,7 @@ export interface TenantsBackup {
 /** Each tenant its own backup, all of them of one moment. */
 export async function backupTenants(site: Site, request: TenantsRequest): Promise<TenantsBackup> {
   tenantSettings(site);
-  return withRun(site, JOB, async (run) => {
+  return withBackupRun(site, JOB, "tenant", async (run) => {
     const postgres = await site.postgres();
     const admin = await postgres.admin();
     try {

@@ -65,6 +65,10 @@ export interface Site {
   /** One way to people. */
   openChannel(config: ChannelConfig): Promise<Channel>;
   ping: typeof AlertsFront.ping;
+  /** What jbackup is started with: the program and its script, absolute. */
+  readonly program: readonly string[];
+  /** Calls every few seconds, by the clock on the wall, and never while the last call goes on; answers how to end it. */
+  everyFewSeconds(work: () => Promise<void>): Promise<() => Promise<void>>;
   /** Starts jbackup once more, on its own. Nobody waits for it, nor hears from it. */
   aside(args: string[]): void;
   /** Starts jbackup once more and waits for it. */

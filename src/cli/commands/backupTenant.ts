@@ -4,6 +4,7 @@ import { backupTenants, type TenantsBackup } from "../../engine/backupTenants.js
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, listFlag, textFlag } from "../flags.js";
+import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
 import { withConfig } from "./backupConfig.js";
 
@@ -18,6 +19,8 @@ export const run: CommandRun = (context, _args, options) => {
       isAll ? "--all and --tenant exclude each other" : "which tenants is not said",
       { hint: "give --tenant ID (several times, if you like), or --all for every active one" },
     );
+  const later = laterIn(options, context.clock.now());
+  if (later !== null) return storeForLater(context, "backup tenant", options, later);
   return withSite(context, async (site) => {
     const startedAt = site.clock.monotonicMs();
     const done = await backupTenants(site, {

@@ -1,10 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Backup } from "../../domain/backup.js";
-import { parseCron } from "../../domain/cron.js";
 import { type Age, finding, type JobFacts, judgeAge, judgeSchedule } from "../../domain/diagnosis.js";
+import { SCHEDULED, timedJobs } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
-import { commandOf, firstSeen, JOB_OF, missedSlot } from "../alerts/watch.js";
+import { firstSeen, missedSlot } from "../alerts/watch.js";
 import type { Site } from "../site.js";
 import { ageOf, type Check, type Diagnosed } from "./check.js";
 
@@ -57,15 +57,13 @@ export const schedule: Check = {
     const since = await firstSeen(site);
     const now = site.clock.now();
     const jobs: JobFacts[] = [];
-    for (const name of Object.keys(JOB_OF) as (keyof typeof JOB_OF)[]) {
-      const parsed = parseCron(site.config.schedule[name] ?? "");
-      if (!parsed.ok) continue; // not scheduled
-      const job = JOB_OF[name];
+    for (const { name, cron } of timedJobs(site.config.schedule)) {
+      const { job, words } = SCHEDULED[name];
       const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
-      const missed = done?.status === "running" ? null : missedSlot(parsed.cron, done, since, now);
+      const missed = done?.status === "running" ? null : missedSlot(cron, done, since, now);
       jobs.push({
         job,
-        command: commandOf(name),
+        command: words.join(" "),
         missedAt: missed?.toISOString() ?? null,
         ranAt: done?.startedAt ?? null,
       });
@@ -174,7 +172,7 @@ const noWal = (): Diagnosed =>
 
 async function walAge(site: Site): Promise<Diagnosed> {
   const runs = await site.catalog.runs({
-    job: JOB_OF.wal,
+    job: SCHEDULED.wal.job,
     status: ["succeeded", "partial", "running"],
     limit: 1,
   });

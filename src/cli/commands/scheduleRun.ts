@@ -1,0 +1,50 @@
+import { JBackupError } from "../../domain/errors.js";
+import { runDaemon } from "../../engine/schedule/daemon.js";
+import type { HealthPlace } from "../../engine/schedule/health.js";
+import { type OncePart, runOnce } from "../../engine/schedule/once.js";
+import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
+import { isSet, textFlag } from "../flags.js";
+
+function healthIn(options: Options): HealthPlace | null {
+  const text = textFlag(options, "health");
+  if (text === undefined) return null;
+  const [, host = "", port = ""] = /^(.*):(\d{1,5})$/.exec(text) ?? [];
+  const bare = host.replace(/^\[(.*)\]$/, "$1");
+  if (bare !== "" && Number(port) <= 65_535) return { host: bare, port: Number(port) };
+  throw new JBackupError("usage", `--health cannot be "${text}"`, {
+    hint: "give HOST:PORT such as 127.0.0.1:9187, or 0.0.0.0:9187 to be reached from other hosts",
+  });
+}
+
+export const run: CommandRun = (context, _args, options) => {
+  const health = healthIn(options);
+  if (isSet(options, "once")) {
+    if (health !== null)
+      throw new JBackupError("usage", "--health and --once exclude each other", {
+        hint: "leave out --health: a run that ends by itself has no health to ask for",
+      });
+    return once(context);
+  }
+  return withSite(context, async (site) => {
+    await runDaemon(site, { health });
+    return 0;
+  });
+};
+
+const onceText = (runs: OncePart[] | null): string => {
+  if (runs === null) return "The daemon or another pass is at it already.";
+  if (runs.length === 0) return "Nothing is due and nothing was missed.";
+  return runs
+    .map(
+      ({ command, why, exitCode, error }) =>
+        `${why}: jbackup ${command}: ${error === null ? "done" : `exit ${exitCode}: ${error}`}`,
+    )
+    .join("\n");
+};
+
+const once = (context: CommandContext): ReturnType<CommandRun> =>
+  withSite(context, async (site) => {
+    const runs = await runOnce(site);
+    context.output.answer({ runs: runs ?? [], isLeftToOthers: runs === null }, onceText(runs));
+    return runs?.some(({ exitCode }) => exitCode !== 0 && exitCode !== 3) ? 1 : 0;
+  });
