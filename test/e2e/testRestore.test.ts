@@ -158,7 +158,7 @@ test("the newest physical backup comes up with all WAL behind it, is looked at f
   expect(ticks).toEqual({ table: "public.ticks", recorded: 50, restored: 80 });
   expect(signed.report.backup.manifestSha256).toBe(before.checksum);
   const page = await readFile(copy, "utf8");
-  expect(page).toContain(`<td>assertion nobody lost</td><td>passed</td>`);
+  expect(page).toContain(`<td>assertion nobody lost</td><td class="passed">passed</td>`);
   expect(page).not.toMatch(/(src|href)=/);
   const text = await readFile(answer.report.text, "utf8");
   expect(text).toContain(`SHA-256 of its signed manifest: ${before.checksum}`);
