@@ -94,7 +94,7 @@ beforeAll(async () => {
   shop = await openQuery(server.url("shop"));
   await shop.sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 2, 6));
   await shop.sql("create table ticks as select generate_series(1, 50) as id; analyze ticks");
-  site = await makeSite({ url: server.url("shop"), environment: { TMPDIR: folder } });
+  site = await makeSite({ url: server.url("shop"), environment: { TMPDIR: folder }, here: true });
   await configured([]);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
