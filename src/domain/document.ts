@@ -89,7 +89,9 @@ const escaped = (text: string): string =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 
 const STYLE =
-  "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}td,li{overflow-wrap:anywhere}";
+  "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left;vertical-align:top}th{background:#eee}td,li{overflow-wrap:anywhere}.passed{color:#0a5c1f;font-weight:bold}.failed{color:#a40e26;font-weight:bold}@media print{body{font-size:10pt;margin:0}}";
+
+const classOf = (text: string): string => (text === "passed" || text === "failed" ? ` class="${text}"` : "");
 
 /** `data` stands in the page for programs. */
 export function htmlText({ title, blocks }: Document, data: unknown = null): string {
@@ -98,7 +100,7 @@ export function htmlText({ title, blocks }: Document, data: unknown = null): str
     if (block.kind === "list")
       return `<ul>${block.items.map((item) => `<li>${escaped(item)}</li>`).join("\n")}</ul>`;
     const row = (cells: string[], tag: "td" | "th"): string =>
-      `<tr>${cells.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join("")}</tr>`;
+      `<tr>${cells.map((text) => `<${tag}${classOf(text)}>${escaped(text)}</${tag}>`).join("")}</tr>`;
     return `<table>${[row(block.head, "th"), ...block.rows.map((cells) => row(cells, "td"))].join("\n")}</table>`;
   });
   // a text in it must not end the element

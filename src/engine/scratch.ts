@@ -33,6 +33,8 @@ export interface ScratchServer {
   stop(mode?: "fast" | "immediate"): Promise<void>;
 }
 
+export const ELSEWHERE = "set TMPDIR to a directory on another disk";
+
 /** Nothing on it must last, so nothing waits for the disk. */
 const THROWAWAY = { fsync: "off", full_page_writes: "off", synchronous_commit: "off" };
 
@@ -47,7 +49,7 @@ export async function withScratchCluster<Result>(
   const environment = { path: site.environment.path, home: site.environment.home };
   for (const swept of await sweepScratchClusters(parent, environment))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
-  await requireRoom(parent, chain.facts.bytes);
+  await requireRoom(parent, chain.facts.bytes, ELSEWHERE);
   const folder = join(parent, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
   const owner = (await unprivilegedOwner()) ?? null;
   await mkdir(folder, { mode: 0o700 });

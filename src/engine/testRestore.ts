@@ -108,12 +108,16 @@ function bringUp(
 ): Promise<void> {
   const stoppable = async (tested: Tested, wal: WalFinding | null): Promise<void> => {
     // whoever wants to stop does not wait for the statement that the server is at
-    const stop = (): void => void tested.abort().catch(() => undefined);
+    let stopping: Promise<void> | undefined;
+    const stop = (): void => {
+      stopping = tested.abort().catch(() => undefined); // what is left is ended once more, and then removed
+    };
     site.signal.addEventListener("abort", stop, { once: true });
     try {
       await work(tested, wal);
     } finally {
       site.signal.removeEventListener("abort", stop);
+      await stopping;
       site.signal.throwIfAborted();
     }
   };

@@ -94,7 +94,7 @@ beforeAll(async () => {
   shop = await openQuery(server.url("shop"));
   await shop.sql(TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 2, 6));
   await shop.sql("create table ticks as select generate_series(1, 50) as id; analyze ticks");
-  site = await makeSite({ url: server.url("shop"), environment: { TMPDIR: folder } });
+  site = await makeSite({ url: server.url("shop"), environment: { TMPDIR: folder }, here: true });
   await configured([]);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
@@ -158,7 +158,7 @@ test("the newest physical backup comes up with all WAL behind it, is looked at f
   expect(ticks).toEqual({ table: "public.ticks", recorded: 50, restored: 80 });
   expect(signed.report.backup.manifestSha256).toBe(before.checksum);
   const page = await readFile(copy, "utf8");
-  expect(page).toContain(`<td>assertion nobody lost</td><td>passed</td>`);
+  expect(page).toContain(`<td>assertion nobody lost</td><td class="passed">passed</td>`);
   expect(page).not.toMatch(/(src|href)=/);
   const text = await readFile(answer.report.text, "utf8");
   expect(text).toContain(`SHA-256 of its signed manifest: ${before.checksum}`);

@@ -9,6 +9,7 @@ import { type OpenedBackup, openBackup } from "../openBackup.js";
 import { sizedOptions } from "../recovery/serverFor.js";
 import { globalsOf } from "../restore/fromDump.js";
 import { requireSpace, temporaryDirectory } from "../restore/space.js";
+import { ELSEWHERE } from "../scratch.js";
 import type { Site } from "../site.js";
 import type { Protocol } from "./protocol.js";
 import type { Tested } from "./tested.js";
@@ -27,7 +28,7 @@ export async function testDump(
   const parentDirectory = site.environment.temporaryDirectory;
   for (const swept of await sweepScratchClusters(parentDirectory, environment))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
-  await requireRoom(parentDirectory, facts.database.bytes);
+  await requireRoom(parentDirectory, facts.database.bytes, ELSEWHERE);
   const binDirectory = await serverPrograms(site, facts);
   const cluster = await protocol.step("make an empty server", () =>
     startScratchCluster({ parentDirectory, binDirectory, environment, settings: sizedOptions() }),

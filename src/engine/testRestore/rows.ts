@@ -19,7 +19,7 @@ export async function checkDatabases(site: Site, tested: Tested, protocol: Proto
   await protocol.check("databases", "every database opens, and its tables can be found", async () => {
     const session = async (name = "postgres") => (await tested.open(name)).connect();
     const cluster = await checkCluster(site, { session });
-    const seen = `${cluster.databases} databases open, with ${grouped(cluster.tables)} tables`;
+    const seen = `${cluster.databases} databases open, and ${grouped(cluster.tables)} tables and catalogs in them are found`;
     const recorded = tested.recorded.databases;
     if (recorded === null) return passed("at least one", seen);
     const missing = await missingDatabases(tested, recorded);
