@@ -36,4 +36,18 @@ export const STATUS_COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2, 16],
     load: () => import("./commands/metrics.js"),
   },
+  {
+    usage: "storages harden",
+    summary: "what the credentials of each storage may do, and how to set it so that a thief cannot delete",
+    options: [
+      ["--check", "try it for real, with an object that is taken away again; exit 4 when they may delete"],
+    ],
+    examples: [
+      ["jbackup storages harden", "what to set, in the commands of each provider"],
+      ["jbackup storages harden --check", "what is really so"],
+      ["jbackup storages harden --check --json | jq '.[] | {storage, mayDestroy}'", "for scripts"],
+    ],
+    exits: [0, 1, 2, 4],
+    load: () => import("./commands/storagesHarden.js"),
+  },
 ];

@@ -47,7 +47,7 @@ export interface Site {
   readonly format: Format;
   readonly storage: Pick<
     typeof Storages,
-    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage"
+    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage" | "probeRights" | "removeProbes"
   >;
   /** Makes output blank this text wherever it appears. */
   onSecret(text: string): void;

@@ -50,6 +50,7 @@ test("only commands of this version exist", () => {
       "show",
       "status",
       "storages check",
+      "storages harden",
       "tenants coverage",
       "tenants erase-check",
       "tenants export",
