@@ -10,7 +10,7 @@ import {
   INSTALL_PLAN,
 } from "../domain/configBackup.js";
 import type { ConfigPlan, ConfigRequest } from "../domain/configPlan.js";
-import { JBackupError } from "../domain/errors.js";
+import { isJBackupError, JBackupError } from "../domain/errors.js";
 import { missedText } from "./backupConfig.js";
 import { type Accounts, accountsHere } from "./configFiles/accounts.js";
 import { bringInPlace } from "./configFiles/bringInPlace.js";
@@ -62,9 +62,16 @@ export async function restoreConfig(
   });
 }
 
-/** Whether a backup is one of configuration files. */
-export const isConfigBackup = async (site: Site, reference: string): Promise<boolean> =>
-  (await findBackup(site, reference)).manifest.body.kind === "config";
+/** Whether a backup is one of configuration files, as far as the catalog tells. */
+export async function isConfigBackup(site: Site, reference: string): Promise<boolean> {
+  try {
+    const known = await site.catalog.backups({ reference, limit: 2 });
+    return known.length > 0 && known.every(({ kind }) => kind === "config");
+  } catch (error) {
+    if (isJBackupError(error, "catalog_unavailable")) return false; // --config-files says so as well
+    throw error;
+  }
+}
 
 async function prepare(site: Site, request: ConfigRequest): Promise<PreparedConfig> {
   const found = await findBackup(site, request.reference, "config");

@@ -69,10 +69,10 @@ export async function readCheckup(
 /** Granted table by table, as the owner of a database has it. */
 async function readsEverything(session: Session): Promise<boolean> {
   const [row] = await session.rows<Row>(
-    `select not exists (
+    `select (not exists (
        select from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-          and not (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')))::text as all`,
+          and not (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'))))::text as all`,
   );
   return isTrue(row?.all);
 }

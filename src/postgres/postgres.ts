@@ -172,7 +172,11 @@ export function openPostgres(given: PostgresSettings): Postgres {
     checkup: async (ownSlot) => {
       const session = await connect(target, given.user);
       try {
-        const health = await walHealth(session, ownSlot, null);
+        const place = await walServer.walServer(session, given.dataDirectory).catch((error: unknown) => {
+          if (isJBackupError(error)) return null; // a right that is missing is told by the checkup itself
+          throw error;
+        });
+        const health = await walHealth(session, ownSlot, place?.walDirectory ?? null);
         return await readCheckup(session, ownSlot, health, given.nowMs);
       } finally {
         await session.close();

@@ -133,10 +133,10 @@ test("without a configuration it says how to get one; a wrong one is told as it 
   rmSync(site.configFile);
   const none = await site.start(["doctor"], { JBACKUP_CONFIG: "" });
   expect([none.code, none.stdout]).toEqual([2, expect.stringContaining("Try: jbackup init writes one")]);
-  await configured([/^/, "sight: x\n"]);
+  await configured([/^/, "sit: x\n"]);
   const wrong = await doctor();
   expect([wrong.exit, wrong.wrong]).toEqual([2, ["configuration/configuration fail"]]);
-  expect(wrong.say("configuration")).toContain('unknown key "sight"; did you mean "site"?');
+  expect(wrong.say("configuration")).toContain('unknown key "sit"; did you mean "site"?');
   await configured([/$/, "alerts: {channels: [{name: hook, kind: webhook, url: {env: NOT_SET}}]}\n"]);
   const secret = await doctor();
   expect(secret.exit).toBe(2);

@@ -29,6 +29,7 @@ export async function bringInPlace(site: Site, prepared: PreparedConfig): Promis
     placeOf: (path) => believedPlace(path, above),
     accounts,
     keepIn,
+    isDurable: true,
     onLost: losses.add,
   };
 

@@ -48,7 +48,6 @@ export class Folder {
 
   async make(name: string): Promise<void> {
     await mkdir(this.at(name), { mode: 0o700 });
-    await this.sync();
   }
 
   sync(): Promise<void> {

@@ -29,6 +29,8 @@ export interface PlaceWish {
   accounts: Accounts;
   /** Where what is replaced is kept; null: nothing is there. */
   keepIn: string | null;
+  /** Each file survives a power cut from the moment it is in its place; else the caller sees to that for all of them. */
+  isDurable: boolean;
   /** Told of what could not be brought back of a path. */
   onLost(what: "owner" | "acl", record: ConfigRecord, why: string): void;
 }
@@ -49,14 +51,14 @@ export async function placeFile(
     try {
       for await (const chunk of content) await writeWhole(file, chunk);
       await attribute(site, wish, record, folder, temporary);
-      await file.sync();
+      if (wish.isDurable) await file.sync();
       await keepOld(wish, record, folder, name);
       await rename(folder.at(temporary), folder.at(name));
     } finally {
       await file.close();
       await rm(folder.at(temporary), { force: true });
     }
-    await folder.sync();
+    if (wish.isDurable) await folder.sync();
   });
 }
 
@@ -75,13 +77,16 @@ export async function placeLink(
     } finally {
       await rm(folder.at(temporary), { force: true });
     }
-    await folder.sync();
+    if (wish.isDurable) await folder.sync();
   });
 }
 
 /** For its owner's eyes until all that is in it is there; `settle` opens it. */
 export const placeFolder = (wish: PlaceWish, record: ConfigRecord): Promise<void> =>
-  within(wish, record, (folder, name) => folder.make(name));
+  within(wish, record, async (folder, name) => {
+    await folder.make(name);
+    if (wish.isDurable) await folder.sync();
+  });
 
 /** Mode, owner, access list and time of what is there. */
 export const settle = (site: Site, wish: PlaceWish, record: ConfigRecord): Promise<void> =>
