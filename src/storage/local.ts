@@ -146,11 +146,12 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async *list(prefix: string): AsyncIterable<ObjectFacts> {
+  async *list(prefix: string, after = ""): AsyncIterable<ObjectFacts> {
     const deed = this.#deed("list", checkPrefix(prefix));
     try {
       await this.#requireRoot(deed);
-      yield* this.#walk("", prefix, (name) => isKeySegment(name));
+      for await (const found of this.#walk("", prefix, (name) => isKeySegment(name)))
+        if (found.key > after) yield found;
     } catch (error) {
       throw failureOf(error, deed);
     }
