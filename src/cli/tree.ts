@@ -1,7 +1,7 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
-import { AT, SCHEDULE_COMMANDS } from "./treeSchedule.js";
+import { AT, QUEUE, SCHEDULE_COMMANDS } from "./treeSchedule.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
 export interface CommandSpec {
@@ -66,6 +66,7 @@ export const COMMANDS: CommandSpec[] = [
     options: [
       ["--tenant <id...>", "these tenants, active or not"],
       ["--all", "every active tenant"],
+      ...QUEUE,
       ["--accept-shrunken", "also tenants that are less than half of what they were"],
       ["--note <text>", "a remark that list and show repeat"],
       AT,
