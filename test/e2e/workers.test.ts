@@ -1,4 +1,9 @@
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { openCatalog } from "../../src/catalog/catalogs.js";
+import { systemClock } from "../../src/sys/clock.js";
+import { uuid7 } from "../../src/sys/ids.js";
 import { query } from "../support/awkward.js";
 import { type RunningDaemon, startDaemon } from "../support/daemon.js";
 import { runUntil } from "../support/kill.js";
@@ -80,7 +85,7 @@ test("a tenant that is gone when its turn comes is named, and the others of its 
     tenantId(9_001),
   ]);
   const order = site.start(["backup", "tenant", "--all", "--queue", "--batch", "100", "--json"]);
-  const { runs } = { runs: await worker() };
+  const runs = await worker();
   // before any worker could take it
   await shop.sql("delete from app.tenants where id = $1", [tenantId(9_001)]);
   const { code, stdout } = await order;
@@ -104,6 +109,61 @@ test("without workers an order says so, and Ctrl-C takes it back; a plain backup
   await new Promise((resolve) => setTimeout(resolve, 2_500));
   expect((await timesSince(since)).size).toBe(0);
   await idle.stop();
+});
+
+test("daemons of two hosts share a job: one runs it, and when that one dies the other does", async () => {
+  const hold = join(site.folder, "hold");
+  const text = readFileSync(site.configFile, "utf8");
+  const hour = (new Date().getUTCHours() + 21) % 24;
+  await site.configure(
+    `${text}schedule: {full: "0 ${hour} * * *"}\nhooks: {beforeBackup: ["while [ -e ${hold} ]; do sleep 0.1; done"]}\n`,
+  );
+  try {
+    // three days ago there was one
+    const catalog = await openCatalog(shop.server.url("catalog"), { clock: systemClock });
+    const startedAt = new Date(Date.now() - 3 * 86_400_000).toISOString();
+    await catalog.saveRun({
+      id: uuid7(systemClock),
+      job: "backup-full",
+      status: "succeeded",
+      startedAt,
+      finishedAt: startedAt,
+      host: "h",
+      pid: 1,
+      exitCode: 0,
+      error: null,
+      metadata: {},
+    });
+    await catalog.close();
+    writeFileSync(hold, "");
+    const otherHome = join(site.folder, "home2");
+    mkdirSync(otherHome, { mode: 0o700 });
+    cpSync(join(site.home, "keys"), join(otherHome, "keys"), { recursive: true });
+    const daemons = [await startDaemon(site), await startDaemon(site, { JBACKUP_HOME: otherHome })] as const;
+    workers.push(...daemons);
+    const atWork = async (): Promise<RunningDaemon[]> => {
+      const health = await Promise.all(daemons.map((daemon) => daemon.health()));
+      return daemons.filter((_, nth) => health[nth]?.jobs[0]?.running);
+    };
+    await daemons[0].until("one of them at work", async () => (await atWork()).length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    const [first] = await atWork();
+    expect(await atWork()).toHaveLength(1);
+    const [second] = daemons.filter((daemon) => daemon !== first) as [RunningDaemon];
+    await first?.stop("SIGKILL");
+    rmSync(hold);
+    await second.until(
+      "the other at work",
+      () => second.log().includes("try 2 of 4, taken by this host"),
+      60_000,
+    );
+    await second.until("its end", () => second.log().includes("full: done in"));
+    expect(await site.json(["list", "--kind", "full", "--status", "completed"])).toHaveLength(1);
+    expect((await second.stop()).code).toBe(143);
+  } finally {
+    rmSync(hold, { force: true });
+    await site.configure(text);
+  }
 });
 
 test.each([
