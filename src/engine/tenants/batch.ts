@@ -3,6 +3,7 @@ import { isJBackupError } from "../../domain/errors.js";
 import { exportTenants, JOB, sweepKilled, type TenantsBackup } from "../backupTenants.js";
 import { lockOnServer, shareLockOnServer } from "../lock.js";
 import { type RunContext, withRun } from "../run.js";
+import { rest } from "../schedule/rest.js";
 import type { Site } from "../site.js";
 import type { TenantFailure } from "./storeTenants.js";
 
@@ -38,9 +39,9 @@ export function backupBatch(site: Site, batch: TenantBatch): Promise<BatchDone> 
       const postgres = await site.postgres();
       const admin = await postgres.admin();
       try {
-        await shareLockOnServer(site, admin, JOB);
+        await whenFree(site, () => shareLockOnServer(site, admin, JOB));
         // whoever was at it before is dead when this one is had: a session's locks go with it
-        await lockOnServer(site, admin, lock);
+        await whenFree(site, () => lockOnServer(site, admin, lock));
         const before = batch.attempt === 1 ? [] : await completedBefore(site, run, batch);
         const left = batch.tenants.filter((id) => !before.some(({ tenantId }) => tenantId === id));
         const done = left.length === 0 ? NOTHING : await backUp(site, run, batch, left);
@@ -58,6 +59,24 @@ export function backupBatch(site: Site, batch: TenantBatch): Promise<BatchDone> 
       metadata: { batch: batch.id, order: batch.order },
     },
   );
+}
+
+const LOOK_EVERY_MS = 1_000;
+const PATIENCE_MS = 30 * 60_000;
+
+/** A cleanup or a backup of all tenants ends at some time: it costs no try of this batch. */
+async function whenFree(site: Site, lock: () => Promise<void>): Promise<void> {
+  const startedMs = site.clock.monotonicMs();
+  for (;;) {
+    try {
+      return await lock();
+    } catch (error) {
+      const isOver = site.clock.monotonicMs() - startedMs > PATIENCE_MS;
+      if (!isJBackupError(error, "locked") || isOver) throw error;
+    }
+    await rest(site.signal, LOOK_EVERY_MS);
+    site.signal.throwIfAborted();
+  }
 }
 
 const NOTHING: Pick<TenantsBackup, "backups" | "failed"> = { backups: [], failed: [] };
