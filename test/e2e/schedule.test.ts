@@ -208,7 +208,7 @@ describe("the daemon", () => {
     );
     await daemon.until("rest", async () => (await daemon.health()).jobs.every(({ running }) => !running));
     expect(await daemon.health()).toMatchObject({ code: 200, status: "ok", catalog: "up" });
-    expect((await site.json(["schedule", "show"])).isDaemonRunning).toBe(true);
+    expect((await site.json(["schedule", "show"])).daemonRunning).toBe(true);
 
     const second = await site.run("schedule", "run");
     expect(second.code).toBe(11);
@@ -327,8 +327,8 @@ test("schedule run --once makes up for what cron missed, runs what is due, and l
   await delay(1_000);
   const { runs } = await site.json(["schedule", "run", "--once"]);
   expect(runs).toMatchObject([{ command: "backup full --logical", why: "one-off", exitCode: 0 }]);
-  expect(await site.json(["schedule", "run", "--once"])).toEqual({ runs: [], isLeftToOthers: false });
-  expect(await minutely.site.json(["schedule", "run", "--once"])).toEqual({ runs: [], isLeftToOthers: true });
+  expect(await site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: false });
+  expect(await minutely.site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: true });
 });
 
 test("a job that is due every minute has run every minute", async () => {

@@ -46,7 +46,7 @@ const onceText = (runs: OncePart[] | null): string => {
 const once = (context: CommandContext): ReturnType<CommandRun> =>
   withSite(context, async (site) => {
     const runs = await runOnce(site);
-    context.output.answer({ runs: runs ?? [], isLeftToOthers: runs === null }, onceText(runs));
+    context.output.answer({ runs: runs ?? [], leftToOthers: runs === null }, onceText(runs));
     // done, done in part, or put off until the lock is free
     const isFine = runs?.every(({ exitCode }) => [0, 3, 11].includes(exitCode ?? -1)) ?? true;
     return isFine ? 0 : 1;
