@@ -6,6 +6,12 @@ export const AT: [string, string] = [
   "run it once, later: a time with its zone, or a span from now on such as 2h",
 ];
 
+/** For backup tenant: several hosts at it. */
+export const QUEUE: [string, string][] = [
+  ["--queue", "with --all: let workers do it (jbackup schedule run --worker), each batch of one moment"],
+  ["--batch <n>", "with --queue: so many tenants at a time (default 50)"],
+];
+
 const DIRECTORY: [string, string] = [
   "--dir <directory>",
   "write the files here only, for you to install; for cron: a file named crontab",
@@ -52,10 +58,15 @@ export const SCHEDULE_COMMANDS: CommandSpec[] = [
     summary: "run every job when it is due, until stopped: in place of systemd timers and cron",
     options: [
       ["--health <host:port>", "answer GET /health there: 200 while all is well, else 503"],
+      [
+        "--worker",
+        "take batches of tenants from the queue, beside as many other workers as you like; for a PostgreSQL catalog",
+      ],
       ["--once", "only what timers and cron do not know of: one-off runs that are due, and missed runs"],
     ],
     examples: [
       ["jbackup schedule run --health 127.0.0.1:9187", "in a container, or as a service"],
+      ["jbackup schedule run --worker", "on every host that is to help with backup tenant --all --queue"],
       ["jbackup schedule run --once", "what schedule install lets run every five minutes"],
     ],
     exits: [0, 1, 2, 11, 16, 130, 143],

@@ -1,6 +1,7 @@
 import type * as AlertsFront from "../alerts/alerts.js";
 import type { Channel } from "../alerts/alerts.js";
 import type { Catalog } from "../catalog/catalog.js";
+import type { JobQueue } from "../catalog/catalogs.js";
 import type { Config, Environment, LoadedRunbook, RunbookFile } from "../config/config.js";
 import type { ChannelConfig } from "../domain/config.js";
 import type { Secret } from "../domain/secret.js";
@@ -49,6 +50,10 @@ export interface Site {
     typeof Storages,
     "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage" | "probeRights" | "removeProbes"
   >;
+  /** Work shared with other hosts; null where the catalog is a file of this one. Opened when it is first used, or again when that failed. */
+  queue(): Promise<JobQueue | null>;
+  /** The same site once more, with everything opened anew. To be closed by whoever asked. */
+  reopen(): Promise<Site>;
   /** Makes output blank this text wherever it appears. */
   onSecret(text: string): void;
   /** A UUIDv7 for the present moment. */

@@ -18,8 +18,8 @@ const daemons: RunningDaemon[] = [];
 /** Runs a job every minute, while other tests go on. */
 let minutely: { site: TestSite; daemon: RunningDaemon };
 
-async function siteWith(more: string[], environment: NodeJS.ProcessEnv = {}): Promise<TestSite> {
-  const site = await makeSite({ url: server.url("shop"), name: "shop-prod", more, environment });
+async function siteWith(more: string[], name = "shop-prod"): Promise<TestSite> {
+  const site = await makeSite({ url: server.url("shop"), name, more });
   sites.push(site);
   return site;
 }
@@ -34,7 +34,7 @@ beforeAll(async () => {
   server = await startPostgres();
   await query(server.url(), "create database shop", "create database catalog");
   await query(server.url("shop"), "create table orders as select g as id from generate_series(1, 1000) g");
-  const site = await siteWith(['schedule: {cleanup: "* * * * *"}']);
+  const site = await siteWith(['schedule: {cleanup: "* * * * *"}'], "minutely");
   // cleanup refuses a site that has nothing
   await site.json(["backup", "full", "--logical"]);
   minutely = { site, daemon: await startDaemon(site) };
@@ -152,7 +152,7 @@ describe("systemd", () => {
 
 describe("cron", () => {
   test("the very line works with nothing of the environment, and other lines keep every byte", async () => {
-    const site = await siteWith(['schedule: {full: "7 2 * * *"}', "keys: {}"], {});
+    const site = await siteWith(['schedule: {full: "7 2 * * *"}'], "shop-prod");
     const mine = "# mine\nMAILTO=ops\n\n5 4 * * * /bin/true  # \u00e9 ";
     const crontab = join(site.folder, "crontab");
     writeFileSync(crontab, mine);
@@ -208,7 +208,7 @@ describe("the daemon", () => {
     );
     await daemon.until("rest", async () => (await daemon.health()).jobs.every(({ running }) => !running));
     expect(await daemon.health()).toMatchObject({ code: 200, status: "ok", catalog: "up" });
-    expect((await site.json(["schedule", "show"])).isDaemonRunning).toBe(true);
+    expect((await site.json(["schedule", "show"])).daemonRunning).toBe(true);
 
     const second = await site.run("schedule", "run");
     expect(second.code).toBe(11);
@@ -327,8 +327,8 @@ test("schedule run --once makes up for what cron missed, runs what is due, and l
   await delay(1_000);
   const { runs } = await site.json(["schedule", "run", "--once"]);
   expect(runs).toMatchObject([{ command: "backup full --logical", why: "one-off", exitCode: 0 }]);
-  expect(await site.json(["schedule", "run", "--once"])).toEqual({ runs: [], isLeftToOthers: false });
-  expect(await minutely.site.json(["schedule", "run", "--once"])).toEqual({ runs: [], isLeftToOthers: true });
+  expect(await site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: false });
+  expect(await minutely.site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: true });
 });
 
 test("a job that is due every minute has run every minute", async () => {

@@ -2,6 +2,7 @@ import { JBackupError } from "../../domain/errors.js";
 import { runDaemon } from "../../engine/schedule/daemon.js";
 import type { HealthPlace } from "../../engine/schedule/health.js";
 import { type OncePart, runOnce } from "../../engine/schedule/once.js";
+import { runWorker } from "../../engine/schedule/worker.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
 
@@ -18,13 +19,13 @@ function healthIn(options: Options): HealthPlace | null {
 
 export const run: CommandRun = (context, _args, options) => {
   const health = healthIn(options);
-  if (isSet(options, "once")) {
-    if (health !== null)
-      throw new JBackupError("usage", "--health and --once exclude each other", {
-        hint: "leave out --health: a run that ends by itself has no health to ask for",
-      });
-    return once(context);
-  }
+  const ways = ["once", "worker", "health"].filter((name) => options[name] !== undefined);
+  if (ways.length > 1)
+    throw new JBackupError("usage", `--${ways[0]} and --${ways[1]} exclude each other`, {
+      hint: "choose one: --health belongs to the daemon, which runs everything that is scheduled",
+    });
+  if (isSet(options, "once")) return once(context);
+  if (isSet(options, "worker")) return withSite(context, runWorker);
   return withSite(context, async (site) => {
     await runDaemon(site, { health });
     return 0;
@@ -45,6 +46,8 @@ const onceText = (runs: OncePart[] | null): string => {
 const once = (context: CommandContext): ReturnType<CommandRun> =>
   withSite(context, async (site) => {
     const runs = await runOnce(site);
-    context.output.answer({ runs: runs ?? [], isLeftToOthers: runs === null }, onceText(runs));
-    return runs?.some(({ exitCode }) => exitCode !== 0 && exitCode !== 3) ? 1 : 0;
+    context.output.answer({ runs: runs ?? [], leftToOthers: runs === null }, onceText(runs));
+    // done, done in part, or put off until the lock is free
+    const isFine = runs?.every(({ exitCode }) => [0, 3, 11].includes(exitCode ?? -1)) ?? true;
+    return isFine ? 0 : 1;
   });

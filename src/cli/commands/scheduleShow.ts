@@ -6,7 +6,7 @@ import { agoText, durationText } from "../text.js";
 export const run: CommandRun = (context) =>
   withSiteToRead(context, async (site) => {
     const shown = await showSchedule(site);
-    context.output.answer(shown, textOf(context, shown));
+    context.output.answer(shown, textOf(context, shown, site.config.file));
     return 0;
   });
 
@@ -14,7 +14,8 @@ const minute = (at: string | null): string => (at === null ? "" : at.slice(0, 16
 
 function textOf(
   { output, clock }: CommandContext,
-  { jobs, requests, isDaemonRunning }: ShownSchedule,
+  { jobs, requests, daemonRunning }: ShownSchedule,
+  configFile: string,
 ): string {
   const now = clock.now();
   const { bold, red } = output.paint;
@@ -25,7 +26,9 @@ function textOf(
   };
   const lines: string[] = [];
   if (jobs.length === 0)
-    lines.push("No job has times. Add a schedule to jbackup.yaml; jbackup help config tells how.");
+    lines.push(
+      `No job has times. Give them in ${configFile}, such as schedule: {full: "0 2 * * *", wal: "*/5 * * * *"}`,
+    );
   else
     lines.push(
       tableText(
@@ -69,6 +72,6 @@ function textOf(
         bold,
       ),
     );
-  if (isDaemonRunning) lines.push("", "The daemon (jbackup schedule run) runs on this host.");
+  if (daemonRunning) lines.push("", "The daemon (jbackup schedule run) runs on this host.");
   return lines.join("\n");
 }

@@ -1,3 +1,4 @@
+import type { TakenWork } from "../../catalog/catalogs.js";
 import type { JobRequest } from "../../domain/backup.js";
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import {
@@ -25,10 +26,12 @@ import { jumpOf } from "./jumps.js";
 import { noteEnd } from "./noteEnd.js";
 import { returnKilledRequests, returnRequest, settleRequest, takeDueRequests } from "./requests.js";
 import { rest } from "./rest.js";
+import { openSharedJobs, type SharedJobs } from "./sharedJobs.js";
 
 const PAUSE_MS = 5 * 60_000;
 const WATCH_EVERY_MS = 5 * 60_000;
 const FOLLOWER_PAUSE_MS = { first: 1_000, longest: 60_000 };
+const STAND_BY_MS = 10_000;
 /** A follower that held for so long did not fail at once. */
 const HELD_MS = 60_000;
 
@@ -58,6 +61,8 @@ class Daemon {
   readonly #jobs: TimedJob[];
   readonly #atWork = new Set<Promise<void>>();
   #isCaughtUp = false;
+  /** Null: not yet known, or nobody to share with. */
+  #shared: SharedJobs | null = null;
   #watchedMs = 0;
 
   constructor(site: Site) {
@@ -74,7 +79,7 @@ class Daemon {
           { job, state: freshState(now.getTime()), last: null, pid: null, isGivenUp: false },
         ]),
       ),
-      follower: site.config.schedule.wal === FOLLOW ? { pid: null, restarts: 0 } : null,
+      follower: site.config.schedule.wal === FOLLOW ? { pid: null, restarts: 0, isElsewhere: false } : null,
       requests: new Map(),
     };
   }
@@ -115,10 +120,16 @@ class Daemon {
     this.state.tickedMs = site.clock.monotonicMs();
     try {
       await this.#withCatalog(async () => {
+        this.#shared ??= await openSharedJobs(
+          site,
+          this.#jobs.map(({ name }) => name),
+          this.#pauseMs,
+        );
         if (!this.#isCaughtUp) await this.#catchUp();
         for (const request of await takeDueRequests(site)) this.#keep(this.#runRequest(request));
       });
-      for (const job of this.#jobs) this.#consider(job);
+      for (const job of this.#jobs) await this.#consider(job);
+      await this.#takeShared();
       if (site.clock.monotonicMs() - this.#watchedMs > WATCH_EVERY_MS) await this.#watch();
     } catch (error) {
       if (!site.signal.aborted) site.report.warn(`the schedule: ${reasonOf(error)}`);
@@ -147,11 +158,16 @@ class Daemon {
     this.#isCaughtUp = true;
   }
 
-  #consider(job: TimedJob): void {
+  async #consider(job: TimedJob): Promise<void> {
     const { clock, report } = this.#site;
     const entry = this.#entryOf(job);
     const moment = { now: clock.now(), monotonicMs: clock.monotonicMs() };
     const decision = decide({ cron: job.cron, jitter: jitterOf(this.#site, job) }, entry.state, moment);
+    if (decision.act === "run" && (await this.#offered(job, decision.slot))) {
+      const covered = stateAfter(entry.state, decision, moment.now);
+      entry.state = { ...covered, isRunning: entry.state.isRunning };
+      return;
+    }
     // several that were missed follow one another
     if (decision.act === "run" && decision.why === "missed" && job.name !== "wal" && this.#isAnyRunning())
       return;
@@ -159,6 +175,56 @@ class Daemon {
     if (decision.act === "skip")
       report.warn(`${job.name}: still running, so the run of ${decision.slot.toISOString()} is left out`);
     if (decision.act === "run") this.#keep(this.#run(job, decision));
+  }
+
+  /** Whether other hosts, and this one, find it in the queue. While that is away each host does what is due, and locks decide. */
+  async #offered({ name }: TimedJob, slot: Date): Promise<boolean> {
+    if (this.#shared === null) return false;
+    try {
+      await this.#shared.offer(name, slot);
+      return true;
+    } catch (error) {
+      if (!isJBackupError(error, "catalog_unavailable")) throw error;
+      return false;
+    }
+  }
+
+  async #takeShared(): Promise<void> {
+    const shared = this.#shared;
+    if (shared === null) return;
+    await this.#withCatalog(async () => {
+      for (const job of this.#jobs) {
+        const entry = this.#entryOf(job);
+        if (entry.state.isRunning) continue;
+        const taken = await shared.take(job.name);
+        if (taken === null) continue;
+        entry.state = { ...entry.state, isRunning: true, attempt: taken.attempt };
+        this.#keep(this.#runShared(shared, job, taken));
+      }
+    });
+  }
+
+  async #runShared(shared: SharedJobs, job: TimedJob, taken: TakenWork): Promise<void> {
+    const { name } = job;
+    const site = this.#site;
+    const entry = this.#entryOf(job);
+    const tries = taken.attempt === 1 ? "" : `, try ${taken.attempt} of ${TRIES + 1}`;
+    site.report.info(`${name}: begins (due at ${taken.data.slot}${tries}, taken by this host)`);
+    try {
+      const { end, how } = await shared.run(name, taken, (pid) => {
+        entry.pid = pid;
+      });
+      entry.last = { ...end, at: site.clock.now() };
+      entry.isGivenUp = how === "given-up";
+      if (!site.signal.aborted) await noteEnd(site, name, end, how, this.#pauseMs);
+    } finally {
+      entry.pid = null;
+      entry.state = { ...entry.state, isRunning: false, attempt: 0 };
+    }
+  }
+
+  get #pauseMs(): number {
+    return this.#site.environment.retryPauseMs ?? PAUSE_MS;
   }
 
   #entryOf({ name }: TimedJob) {
@@ -193,7 +259,7 @@ class Daemon {
   async #settle(job: TimedJob, end: JobEnd): Promise<void> {
     const site = this.#site;
     const entry = this.#entryOf(job);
-    const pauseMs = site.environment.retryPauseMs ?? PAUSE_MS;
+    const pauseMs = this.#pauseMs;
     const settled = ended(entry.state, end.exitCode, { monotonicMs: site.clock.monotonicMs(), pauseMs });
     entry.state = settled.state;
     if (site.signal.aborted) return;
@@ -217,7 +283,7 @@ class Daemon {
           site.report.info(`${name}: ${how}`);
           return;
         }
-        await rest(site.signal, site.environment.retryPauseMs ?? PAUSE_MS);
+        await rest(site.signal, this.#pauseMs);
         if (site.signal.aborted) return await returnRequest(site, request);
       }
     } finally {
@@ -236,6 +302,14 @@ class Daemon {
       });
       follower.pid = null;
       if (site.signal.aborted) return;
+      // the server lets one host follow; this one stands by
+      if (end.exitCode === 11) {
+        if (!follower.isElsewhere) site.report.info(`wal: ${end.error}; this one stands by`);
+        follower.isElsewhere = true;
+        await rest(site.signal, STAND_BY_MS);
+        continue;
+      }
+      follower.isElsewhere = false;
       follower.restarts++;
       pauseMs =
         end.durationMs > HELD_MS ? FOLLOWER_PAUSE_MS.first : Math.min(FOLLOWER_PAUSE_MS.longest, pauseMs * 2);

@@ -25,7 +25,8 @@ export interface DaemonState {
   tickedMs: number;
   catalog: "up" | "down" | "unknown";
   jobs: Map<ScheduledName, DaemonJob>;
-  follower: { pid: number | null; restarts: number } | null;
+  /** `isElsewhere`: another host follows, and this one stands by. */
+  follower: { pid: number | null; restarts: number; isElsewhere: boolean } | null;
   requests: Map<string, string[]>;
 }
 
@@ -95,7 +96,9 @@ export function healthOf({ config, clock }: Pick<Site, "config" | "clock">, stat
   const problems = [
     ...(isStalled ? ["the daemon stands still"] : []),
     ...jobs.filter(({ givenUp }) => givenUp).map(({ name }) => `${name} failed and was given up`),
-    ...(state.follower !== null && state.follower.pid === null ? ["the WAL is not being followed"] : []),
+    ...(state.follower !== null && state.follower.pid === null && !state.follower.isElsewhere
+      ? ["the WAL is not being followed"]
+      : []),
   ];
   return {
     status: problems.length === 0 ? "ok" : "failing",

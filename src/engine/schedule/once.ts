@@ -1,3 +1,4 @@
+import type { JobRequest } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { SCHEDULED, type ScheduledName, type TimedJob, timedJobs } from "../../domain/schedule.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
@@ -31,7 +32,8 @@ export async function runOnce(site: Site): Promise<OncePart[] | null> {
         await returnRequest(site, request);
         throw site.signal.reason;
       }
-      await settleRequest(site, request, end);
+      if (isPutOff(site, request, end)) await returnRequest(site, request);
+      else await settleRequest(site, request, end);
       parts.push(partOf(request.args, "one-off", end));
     }
     for (const { name, slot } of await missedJobs(site)) {
@@ -45,6 +47,12 @@ export async function runOnce(site: Site): Promise<OncePart[] | null> {
     release();
   }
 }
+
+const LONGEST_WAIT_MS = 86_400_000;
+
+/** Another run holds the lock: the next pass tries again, for a day. */
+const isPutOff = (site: Site, { dueAt }: JobRequest, { exitCode }: JobEnd): boolean =>
+  exitCode === 11 && site.clock.now().getTime() - Date.parse(dueAt) < LONGEST_WAIT_MS;
 
 const partOf = (words: readonly string[], why: OncePart["why"], { exitCode, error }: JobEnd): OncePart => ({
   command: words.join(" "),

@@ -39,7 +39,7 @@ export interface ShownSchedule {
   site: string;
   now: string;
   /** A daemon runs on this host. */
-  isDaemonRunning: boolean;
+  daemonRunning: boolean;
   jobs: ShownJob[];
   requests: ShownRequest[];
 }
@@ -63,7 +63,7 @@ export async function showSchedule(site: Site): Promise<ShownSchedule> {
   return {
     site: site.config.site,
     now: site.clock.now().toISOString(),
-    isDaemonRunning: await isDaemonRunning(site),
+    daemonRunning: await isDaemonRunning(site),
     jobs,
     requests: requests.map(({ id, args, dueAt, status, createdBy }) => ({
       id,
