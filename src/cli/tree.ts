@@ -1,6 +1,7 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
+import { START_COMMANDS } from "./treeStart.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
 export interface CommandSpec {
@@ -39,6 +40,7 @@ const LIST_OPTIONS: [string, string][] = [
 
 /** Every command of this version. A command's code is loaded when it runs. */
 export const COMMANDS: CommandSpec[] = [
+  ...START_COMMANDS,
   {
     usage: "backup full",
     summary: "back up the whole cluster into all storages",

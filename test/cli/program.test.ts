@@ -31,6 +31,7 @@ test("only commands of this version exist", () => {
       "config validate",
       "demo",
       "help",
+      "init",
       "keys kit",
       "keys list",
       "keys new",
@@ -113,7 +114,7 @@ test("jbackup alone shows where to begin", async () => {
   expect(stdout).toMatch(
     /^Examples:\n {2}# see the whole story on a throwaway PostgreSQL\n {2}jbackup demo\n/,
   );
-  expect(stdout).toContain("\nCommands:\n  backup      back up the database\n");
+  expect(stdout).toContain("\n  backup      back up the database\n");
   expect(await jbackup(["--help"])).toEqual({ exitCode, stdout, stderr });
 });
 
