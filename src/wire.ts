@@ -6,7 +6,7 @@ import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
 import { Secret } from "./domain/secret.js";
 import type { StorageDraft } from "./domain/siteDraft.js";
-import type { DemoResult } from "./engine/demo/demo.js";
+import type { DemoResult, Proof } from "./engine/demo/demo.js";
 import type { SetUp } from "./engine/setUp.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
@@ -225,6 +225,7 @@ function configOfDraft(draft: StorageDraft): StorageConfig {
 
 export interface DemoWish extends Omit<SiteRequest, "configFile"> {
   say(line: string): void;
+  show(proof: Proof): void;
 }
 
 export async function runDemo(wish: DemoWish): Promise<DemoResult> {
@@ -236,7 +237,9 @@ export async function runDemo(wish: DemoWish): Promise<DemoResult> {
   return demo.runDemo({
     clock: systemClock,
     temporaryDirectory: environment.temporaryDirectory,
+    signal: wish.signal,
     say: wish.say,
+    show: wish.show,
     startCluster: () =>
       startThrowawayCluster(environment.temporaryDirectory, {
         path: environment.path,

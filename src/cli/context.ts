@@ -1,6 +1,6 @@
 import type { Environment } from "../config/config.js";
 import { type ExitCode, reasonOf } from "../domain/errors.js";
-import type { DemoResult } from "../engine/demo/demo.js";
+import type { DemoResult, Proof } from "../engine/demo/demo.js";
 import type { SetUp } from "../engine/setUp.js";
 import type { Reporter, Site } from "../engine/site.js";
 import type { WalHome } from "../engine/wal/remembered.js";
@@ -41,6 +41,7 @@ export interface Openers {
     onSecret(text: string): void;
     version: string;
     say(line: string): void;
+    show(proof: Proof): void;
   }): Promise<DemoResult>;
 }
 

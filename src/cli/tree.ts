@@ -354,8 +354,8 @@ export const COMMANDS: CommandSpec[] = [
   },
   {
     usage: "demo",
-    summary: "the whole story on a throwaway PostgreSQL, in less than a minute",
-    examples: [["jbackup demo", "back up, break, restore, prove; leaves nothing behind"]],
+    summary: "the whole story on a throwaway PostgreSQL, in about a minute",
+    examples: [["jbackup demo", "four disasters, brought back and proved; leaves nothing behind"]],
     exits: [0, 1, 4, 16, 130, 143],
     load: () => import("./commands/demo.js"),
   },

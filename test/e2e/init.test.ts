@@ -154,16 +154,6 @@ test("what cannot work is refused before anything is written", async () => {
     message: /^several databases are there: shop, wiki|wiki, shop$/,
     hint: /--database-url postgresql:/,
   });
-  await expectRefused(site, init("--database-url", url, "--storage", "disk"), {
-    exit: 2,
-    message: "--storage disk: it does not begin with a name",
-    hint: /^write it as NAME=/,
-  });
-  await expectRefused(site, init("--database-url", url, "--storage", "s3=s3:https://host/shop"), {
-    exit: 2,
-    message: "the credentials of storage s3 are missing",
-    hint: /S3_ID and S3_SECRET/,
-  });
   await expectRefused(site, init("--database-url", url, "--storage", `r2=s3:${swift.endpoint}/shop`), {
     exit: 1,
     message: /storage r2/,
@@ -188,16 +178,16 @@ test("what cannot work is refused before anything is written", async () => {
 });
 
 /** Each prompt of the wizard: the flags that lead to it at once, and what is pressed to come to the next. */
-const prompts = (): [prompt: RegExp, flags: string[], keys: string[]][] => {
+const prompts = (disk = "walk-disk"): [prompt: RegExp, flags: string[], keys: string[]][] => {
   const database = ["--database-url", `'${url}'`];
   const named = [...database, "--site", "walk"];
-  const stored = [...named, "--storage", `local=${inFolder("walk-disk")}`];
+  const stored = [...named, "--storage", `local=${inFolder(disk)}`];
   const classed = [...stored, "--tenants", "none"];
   return [
     [/\? Which PostgreSQL\?/, [], ["Enter"]],
     [/\? Which database\?/, [], ["shop", "Enter"]],
     [/\? Name of this site/, database, ["C-u", "walk", "Enter"]],
-    [/\? Folder for the backups/, named, ["C-u", inFolder("walk-disk"), "Enter"]],
+    [/\? Folder for the backups/, named, ["C-u", inFolder(disk), "Enter"]],
     [/\? Another storage\?/, named, ["Down", "Enter"]],
     [/\? Address of the service/, named, ["C-u", swift.endpoint, "Enter"]],
     [/\? Region/, named, ["C-u", swift.region, "Enter"]],
@@ -214,31 +204,51 @@ const prompts = (): [prompt: RegExp, flags: string[], keys: string[]][] => {
     [/\? Go\?/, [...classed, "--keep", "weeks", "--hour", "1", "--skip-backup"], ["y", "Enter"]],
   ];
 };
+
+/** Swift may let two of several concurrent writers win when the machine is busy: then it is tried once more. */
+async function comeTo(screen: Terminal, prompt: RegExp): Promise<void> {
+  const retry = /\? What now\?/;
+  for (;;) {
+    const seen = await screen.see(new RegExp(`${prompt.source}|${retry.source}`));
+    if (!retry.test(seen)) return;
+    screen.press("Enter");
+    await screen.see(/What now[^\n]*\n[^\n]*Trying s3 for real/);
+  }
+}
 const OUT = (): string[] => ["--out", inFolder("walk.yaml"), "--kit", inFolder("walk-kit.txt")];
 
 test("Ctrl-C at every prompt ends with 130 and leaves nothing behind", async () => {
   const before = everything();
-  const all = prompts();
-  for (const [at, [prompt, flags]] of all.entries()) {
-    terminal = openTerminal(site, ["init", ...OUT(), ...flags], 120);
+  const left = prompts().map((_, at) => at);
+  const leaveOneAfterTheOther = async (): Promise<void> => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) await leaveAt(next);
+  };
+  await Promise.all([1, 2, 3].map(leaveOneAfterTheOther));
+  expect(everything()).toEqual(before);
+});
+
+async function leaveAt(at: number): Promise<void> {
+  const all = prompts(`disk-${at}`); // each a folder of its own: they run side by side
+  const [prompt, flags] = all[at] as (typeof all)[number];
+  const screen = openTerminal(site, ["init", ...OUT(), ...flags], 120);
+  try {
     for (const [earlier, flagsThere, keys] of all.slice(0, at)) {
       if (flagsThere.length !== flags.length) continue; // the flags have answered it
-      await terminal.see(earlier);
-      terminal.press(...keys);
+      await comeTo(screen, earlier);
+      screen.press(...keys);
     }
-    await terminal.see(prompt);
-    terminal.press("C-c");
-    expect(await terminal.see(/ended with \d+/)).toMatch(/nothing was changed[\s\S]*ended with 130/);
-    terminal.close();
-    terminal = undefined;
-    expect([prompt, everything()]).toEqual([prompt, before]);
+    await comeTo(screen, prompt);
+    screen.press("C-c");
+    expect(await screen.see(/ended with \d+/)).toMatch(/nothing was changed[\s\S]*ended with 130/);
+  } finally {
+    screen.close();
   }
-});
+}
 
 test("the wizard finds server, database and tenants, tries the storages, and shows the command that does the same", async () => {
   terminal = openTerminal(site, ["init", ...OUT()], 250);
   for (const [prompt, , keys] of prompts()) {
-    await terminal.see(prompt);
+    await comeTo(terminal, prompt);
     terminal.press(...keys);
   }
   const screen = await terminal.see(/ended with \d+/);

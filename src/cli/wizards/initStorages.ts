@@ -6,7 +6,7 @@ import { listFlag } from "../flags.js";
 import { countedText } from "../text.js";
 import type { Ask } from "./ask.js";
 import type { Scene } from "./scene.js";
-import { parseStorageSpec } from "./storageSpec.js";
+import { parseStorageSpec, storageSpec } from "./storageSpec.js";
 
 export interface ChosenStorages {
   drafts: StorageDraft[];
@@ -68,9 +68,10 @@ async function take(scene: Scene, chosen: ChosenStorages, draft: StorageDraft, s
   context.output.report.info(
     `Storage ${draft.name}: ${tried.location} passed ${countedText(tried.checks, "check")}`,
   );
-  chosen.drafts.push(draft);
-  chosen.locations.push(`${draft.name} (${draft.kind}): ${tried.location}`);
+  keep(chosen, draft, tried.location);
 }
+
+type Remedy = "again" | "anew" | "leave" | "take";
 
 async function askUntilTaken(
   scene: Scene,
@@ -79,9 +80,9 @@ async function askUntilTaken(
   site: string,
   askOne: () => Promise<StorageDraft>,
 ): Promise<void> {
+  const { report } = scene.context.output;
+  let draft = await askOne();
   for (;;) {
-    const draft = await askOne();
-    const { report } = scene.context.output;
     try {
       report.info(`Trying ${draft.name} for real ...`);
       return await take(scene, chosen, draft, site);
@@ -89,10 +90,30 @@ async function askUntilTaken(
       if (!isJBackupError(error) || error.code === "interrupted" || error.code === "terminated") throw error;
       report.warn(error.message);
       if (error.hint !== undefined) report.info(`Try: ${error.hint}`);
-      const isFirst = chosen.drafts.length === 0;
-      if (!isFirst && !(await ask.yes("Try again? (No: leave it out)", true))) return;
+      const remedy = await ask.select<Remedy>("What now?", [
+        { name: "try it once more", value: "again" },
+        { name: "type its address anew", value: "anew" },
+        ...(chosen.drafts.length === 0 ? [] : [{ name: "leave it out", value: "leave" as const }]),
+        // a race that an S3 service loses now and then is no reason to have one copy less
+        ...(isJBackupError(error, "storage_unavailable")
+          ? [
+              {
+                name: "take it all the same: it may work by the time of the first backup",
+                value: "take" as const,
+              },
+            ]
+          : []),
+      ]);
+      if (remedy === "leave") return;
+      if (remedy === "take") return keep(chosen, draft, storageSpec(draft));
+      if (remedy === "anew") draft = await askOne();
     }
   }
+}
+
+function keep(chosen: ChosenStorages, draft: StorageDraft, location: string): void {
+  chosen.drafts.push(draft);
+  chosen.locations.push(`${draft.name} (${draft.kind}): ${location}`);
 }
 
 const filled = (text: string): string | null => (text.trim() === "" ? "it cannot be empty" : null);
