@@ -330,10 +330,13 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/catalogRebuild.js"),
   },
   {
-    usage: "storages check",
+    usage: "storages check [storage...]",
     summary: "try each storage for real: put, get, range, list, overwrite refused, delete",
-    examples: [["jbackup storages check", "before trusting a bucket"]],
-    exits: [0, 1, 2],
+    examples: [
+      ["jbackup storages check", "before trusting a bucket"],
+      ["jbackup storages check r2", "only this one"],
+    ],
+    exits: [0, 1, 2, 10],
     load: () => import("./commands/storagesCheck.js"),
   },
   ...RECOVERY_COMMANDS,

@@ -60,6 +60,8 @@ export function secretsOf(config: Config): LazySecret[] {
 /** Checked and complete: every key has its value or its default. */
 export interface Config {
   file: string;
+  /** Of everything in the file but its secrets: tells that something was changed. */
+  digest: string;
   /** The folder for catalog, generated keys, journals and locks. */
   home: string;
   site: string;
@@ -76,7 +78,7 @@ export interface Config {
   /** Folders with runbooks of the site's own. */
   runbooks: string[];
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
-  objectives: { rtoMs: number; rpoMs: number };
+  objectives: { rtoMs: number; rpoMs: number; drillEveryMs: number };
   schedule: Settings["schedule"];
   alerts: {
     channels: ChannelConfig[];

@@ -1,7 +1,9 @@
+import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
+import { withoutSecrets } from "./blanked.js";
 import type { Config, IdentityConfig, KeysConfig } from "./config.js";
 import { configForDrill } from "./drill.js";
 import type { Environment } from "./environment.js";
@@ -233,6 +235,9 @@ export async function parseConfig(
   const { pitrWindow, ...perStorage } = settings.retention;
   const config: Config = {
     file,
+    digest: createHash("sha256")
+      .update(JSON.stringify(withoutSecrets(settings)))
+      .digest("hex"),
     home,
     site: await siteOf(settings, url),
     database: { ...settings.database, url },
@@ -257,6 +262,7 @@ export async function parseConfig(
     objectives: {
       rtoMs: milliseconds(settings.objectives.rto),
       rpoMs: milliseconds(settings.objectives.rpo),
+      drillEveryMs: milliseconds(settings.objectives.drillEvery),
     },
     schedule: settings.schedule,
     alerts: alertsOf(settings, context),

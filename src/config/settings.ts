@@ -236,10 +236,11 @@ export const settingsSchema = object({
   configFiles: z.array(text).default([]),
   runbooks: z.array(text).default([]),
   retention: z.looseObject({ pitrWindow: duration.default("30d") }).default({ pitrWindow: "30d" }),
-  objectives: object({ rto: duration.default("1h"), rpo: duration.default("5m") }).default({
-    rto: "1h",
-    rpo: "5m",
-  }),
+  objectives: object({
+    rto: duration.default("1h"),
+    rpo: duration.default("5m"),
+    drillEvery: duration.default("35d"),
+  }).default({ rto: "1h", rpo: "5m", drillEvery: "35d" }),
   schedule: object({
     full: cron.optional(),
     tenant: cron.optional(),

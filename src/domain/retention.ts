@@ -62,7 +62,11 @@ function mondayOf(at: Date): string {
 }
 
 /** Backups are kept or expire among their own kind: a tenant's among this tenant's, dumps among dumps. */
-export const groupOf = ({ kind, method, tenantId }: KeptBackup): string =>
+export const groupOf = ({
+  kind,
+  method,
+  tenantId,
+}: Pick<KeptBackup, "kind" | "method" | "tenantId">): string =>
   [kind, method ?? "", tenantId ?? ""].join(" ");
 
 /** Which backups a storage keeps, each with its reasons, and which may go. Nothing that something kept needs ever goes. */

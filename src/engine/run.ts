@@ -5,6 +5,7 @@ import { deliverAlerts } from "./alerts/deliver.js";
 import { beat } from "./alerts/heartbeat.js";
 import { watchSchedule } from "./alerts/watch.js";
 import { actorOf } from "./audit.js";
+import { noteConfigChange } from "./configChange.js";
 import { completedAfterAll } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
 import type { Site } from "./site.js";
@@ -94,6 +95,7 @@ export async function withRun<Result>(
   const started = beat(site, job, "start");
   let how: "success" | "fail" = "fail";
   try {
+    await noteConfigChange(site);
     const { result, status } = await recordedRun(site, job, work, judge);
     if (status === "succeeded") how = "success";
     return result;

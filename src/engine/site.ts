@@ -94,6 +94,7 @@ export type Clusters = Pick<
   | "findBinDirectories"
   | "unprivilegedOwner"
   | "openPostgres"
+  | "readDumpThrough"
 >;
 
 export type OpenedStorage =

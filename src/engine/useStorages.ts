@@ -9,6 +9,14 @@ export interface UsableStorages {
   lost: Map<string, Error>;
 }
 
+export function requireStorage(site: Site, name: string): void {
+  const names = site.config.storages.map((storage) => storage.name);
+  if (names.includes(name)) return;
+  throw new JBackupError("not_found", `there is no storage "${name}"`, {
+    hint: `storages are ${names.join(", ")}`,
+  });
+}
+
 /** Nearest first: reading from the local disk costs nothing. */
 export const nearestFirst = (storages: Storage[]): Storage[] =>
   storages.toSorted((a, b) => Number(b.kind === "local") - Number(a.kind === "local"));

@@ -24,6 +24,7 @@ export type { LogicalDump } from "./logicalDump.js";
 export type { BaseBackup, StoppedBackup } from "./physical/baseBackup.js";
 export type { ChangedPages } from "./physical/changedPages.js";
 export type { FilePart, SourceFile } from "./physical/sourceFile.js";
+export { readDumpThrough } from "./readDump.js";
 export {
   isRunning,
   type RestoredCluster,

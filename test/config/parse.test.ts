@@ -102,7 +102,11 @@ describe("a configuration file", () => {
     expect(config.minCopies).toBe(2);
     expect(config.retention.pitrWindowMs).toBe(30 * 86_400_000);
     expect(config.retention.perStorage.r2).toEqual({ within: "30d", daily: 30, weekly: 12, monthly: 12 });
-    expect(config.objectives).toEqual({ rtoMs: 3_600_000, rpoMs: 300_000 });
+    expect(config.objectives).toEqual({
+      rtoMs: 3_600_000,
+      rpoMs: 300_000,
+      drillEveryMs: 35 * 86_400_000,
+    });
   });
 
   test("is judged whole: every problem at once, with path, line and what to do", async () => {

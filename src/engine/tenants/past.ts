@@ -3,6 +3,7 @@ import { JBackupError } from "../../domain/errors.js";
 import { parseTarget, targetText } from "../../domain/recoveryTarget.js";
 import type { DumpFacts, Postgres, TableRows } from "../../postgres/postgres.js";
 import { openHiddenFile } from "../../sys/hiddenFile.js";
+import { DUMP_NAME } from "../backup/dumpFacts.js";
 import { chooseBase, isPhysical } from "../bases.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
@@ -88,7 +89,7 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
       const archive = await openHiddenFile(temporaryDirectory(site));
       const side = `past_jbackup_${site.newId().slice(-8)}`;
       try {
-        const entry = backup.entry("database.pgdump");
+        const entry = backup.entry(DUMP_NAME);
         await requireSpace(site, admin, entry.bytes, facts.database.bytes);
         const lost = await steps.checkTarget(admin, facts);
         await steps.createMissingRoles(admin, facts.roles, await globalsOf(backup));
