@@ -4,6 +4,7 @@ import { CONFIG_COMMANDS } from "./treeConfig.js";
 import { KEEPING_COMMANDS } from "./treeKeeping.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
 import { AT, QUEUE, SCHEDULE_COMMANDS } from "./treeSchedule.js";
+import { START_COMMANDS } from "./treeStart.js";
 import { STATUS_COMMANDS } from "./treeStatus.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
@@ -44,6 +45,7 @@ const LIST_OPTIONS: [string, string][] = [
 
 /** Every command of this version. A command's code is loaded when it runs. */
 export const COMMANDS: CommandSpec[] = [
+  ...START_COMMANDS,
   {
     usage: "backup full",
     summary: "back up the whole cluster into all storages",
@@ -314,8 +316,8 @@ export const COMMANDS: CommandSpec[] = [
   },
   {
     usage: "demo",
-    summary: "the whole story on a throwaway PostgreSQL, in less than a minute",
-    examples: [["jbackup demo", "back up, break, restore, prove; leaves nothing behind"]],
+    summary: "the whole story on a throwaway PostgreSQL, in about a minute",
+    examples: [["jbackup demo", "four disasters, brought back and proved; leaves nothing behind"]],
     exits: [0, 1, 4, 16, 130, 143],
     load: () => import("./commands/demo.js"),
   },

@@ -48,10 +48,12 @@ export {
   unprivilegedOwner,
 } from "./scratchCluster.js";
 export type { ServerConfig } from "./serverConfig.js";
+export { findLocalServers, type LocalServer, lookAtServer, type ServerLook } from "./serverLook.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
 export { checkPageChecksums, type Soundness } from "./soundness.js";
 export type { Finding } from "./tenant/audit.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
+export { activeCondition, policySettings } from "./tenant/policySettings.js";
 export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
 export type { TenantPlan, TenantProof, TenantRestored, TenantRestoring } from "./tenant/restore.js";
 export type { TenantReference, TenantTable } from "./tenant/schema.js";

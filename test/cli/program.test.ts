@@ -33,6 +33,7 @@ test("only commands of this version exist", () => {
       "demo",
       "doctor",
       "help",
+      "init",
       "keys kit",
       "keys list",
       "keys new",
@@ -123,7 +124,7 @@ test("jbackup alone shows where to begin", async () => {
   expect(stdout).toMatch(
     /^Examples:\n {2}# see the whole story on a throwaway PostgreSQL\n {2}jbackup demo\n/,
   );
-  expect(stdout).toContain("\nCommands:\n  backup      back up the database\n");
+  expect(stdout).toContain("\n  backup      back up the database\n");
   expect(await jbackup(["--help"])).toEqual({ exitCode, stdout, stderr });
 });
 
