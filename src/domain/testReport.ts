@@ -51,7 +51,7 @@ export interface TestReport {
     walFiles: number;
     serverVersion: string;
   } | null;
-  /** What was read, and where. */
+  /** How many sealed objects were read, and where. */
   storages: { name: string; kind: StorageKind; location: string; objects: number; bytes: number }[];
   objectives: { rtoMs: number; rpoMs: number };
   /** From the start until the database could be used. */
@@ -189,6 +189,12 @@ export function documentOf({ report, signature }: SignedReport): Document {
       { kind: "heading", text: "What was restored" },
       backupBlock(report),
       { kind: "heading", text: "Where it was read" },
+      {
+        kind: "list",
+        items: [
+          "Sealed objects of backups and WAL; each was opened, which proves that it is whole and ours.",
+        ],
+      },
       {
         kind: "table",
         head: ["Storage", "Kind", "Place", "Objects", "Bytes"],

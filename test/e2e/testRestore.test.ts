@@ -190,7 +190,7 @@ test("the newest physical backup comes up with all WAL behind it, is looked at f
   expect(shown.verifications[0]).toMatchObject({
     level: "restore",
     status: "passed",
-    metadata: { missed: [] },
+    metadata: { missed: [], storages: ["one"] },
   });
   expect(await openAlerts()).toEqual([]);
 

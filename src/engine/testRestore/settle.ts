@@ -36,7 +36,7 @@ async function recordEvidence(site: Site, report: TestReport, files: ReportFiles
       missed,
       recoveredTo: recovery?.recoveredTo ?? null,
       checks: checks.map(({ name, status: one }) => ({ name, status: one })),
-      storages: report.storages.filter(({ objects }) => objects > 0).map(({ name }) => name),
+      storages: provedStorages(report),
       report: files.json,
       reportSha256: sha256,
     },
@@ -44,6 +44,12 @@ async function recordEvidence(site: Site, report: TestReport, files: ReportFiles
   if (status === "passed") await markVerified(site, backup.id);
   await recordAudit(site, "backup.test-restore", backup.id, { status, report: files.json, sha256 });
 }
+
+/** Those that fed it, and of which nothing had to be passed over. */
+const provedStorages = ({ storages, remarks }: TestReport): string[] =>
+  storages
+    .filter(({ name, objects }) => objects > 0 && !remarks.some((one) => one.startsWith(`storage ${name}: `)))
+    .map(({ name }) => name);
 
 /** A backup that was restored and looked at is proved; copies that are known to be bad stay to be told of. */
 async function markVerified(site: Site, id: string): Promise<void> {
