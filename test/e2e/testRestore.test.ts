@@ -15,7 +15,7 @@ import { openCatalog } from "../../src/catalog/catalogs.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { query } from "../support/awkward.js";
 import { filesBelow } from "../support/files.js";
-import { killAt, signalAt } from "../support/kill.js";
+import { killAt, runUntil } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
 import {
@@ -256,33 +256,25 @@ test("a test that never ran, one that was killed, one that is too slow: each is 
   const next = await site.run(...TEST);
   expect(next.code, next.stderr).toBe(15);
   expect(existsSync(`/proc/${pid}`)).toBe(false);
-  expect(next.stdout).toMatch(/^ {2}ok {6}rows {7}\d+ rows in \d+ tables\n/m);
+  expect(next.stdout).toMatch(/^ {2}ok {6}rows {26}\d+ rows in \d+ tables\n/m);
   expect(next.stdout).toMatch(/^ {2}back after {2}[\d.]+ s \(objective 0.0 s: MISSED\)\n {2}work lost /m);
   expect(await openAlerts()).toEqual([["DURATION_THRESHOLD", "rto:test-restore"]]);
   const resolved = await site.json(["alerts", "--status", "resolved"]);
   expect(resolved.map(({ fingerprint }: { fingerprint: string }) => fingerprint)).toEqual(
     expect.arrayContaining(["missed:test-restore", "interrupted:test-restore", "failed:test-restore"]),
   );
-
-  const stopped = await signalAt(site, "scratch-up", "SIGTERM", TEST);
-  expect(stopped.code).toBe(143);
 });
 
-test("no backup waits for it, and it waits for none", async () => {
+test("no backup waits for it, it waits for none, and it ends when it is told to", async () => {
   await configured(["testRestore: {tenants: 0}"]);
-  const running = site.start(TEST, { JBACKUP_STOP_AT: "scratch-up" });
-  await expect.poll(() => leftBehind().length, { timeout: 20_000 }).toBe(1);
-  try {
-    await site.json(["backup", "wal"]);
-    await site.json(["backup", "full"]);
-    const second = await site.run(...TEST);
-    expect([second.code, second.stderr]).toEqual([11, expect.stringContaining("another test-restore")]);
-  } finally {
-    const goOn = setInterval(() => process.kill(running.pid, "SIGCONT"), 100);
-    await running.finally(() => clearInterval(goOn));
-  }
-  expect((await running).code).toBe(0);
-  expect(await openAlerts()).toEqual([]);
+  const { pid, ended } = await runUntil(site, "scratch-up", TEST);
+  await site.json(["backup", "wal"]);
+  await site.json(["backup", "full"]);
+  const second = await site.run(...TEST);
+  expect([second.code, second.stderr]).toEqual([11, expect.stringContaining("another test-restore")]);
+  process.kill(pid, "SIGTERM");
+  process.kill(pid, "SIGCONT");
+  expect((await ended).code).toBe(143);
 });
 
 test("damaged copies are passed over, and told; without a good one the test fails", async () => {
@@ -293,7 +285,8 @@ test("damaged copies are passed over, and told; without a good one the test fail
     expect(answer.status).toBe("passed");
     expect(answer.warnings.join("\n")).toContain("storage one:");
     expect(answer.storages.map(({ objects }) => objects > 0)).toEqual([true, true]);
-    expect(await openAlerts()).toContainEqual(["INTEGRITY_FAILURE", expect.stringMatching(/^bad_copy:one:/)]);
+    // what the last test missed is made good: only the copies are to be told of
+    expect(new Set((await openAlerts()).map(([type]) => type))).toEqual(new Set(["INTEGRITY_FAILURE"]));
 
     // nothing good is left: the report says so, and nothing was brought up
     const contents = filesBelow(join(storedAt("two"), "backups/full")).filter((file) =>
