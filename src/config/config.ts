@@ -94,7 +94,14 @@ export interface Config {
     /** Where the start and the end of a job are told, by its name in the schedule. */
     heartbeats: Partial<Record<keyof Settings["schedule"], LazySecret>>;
   };
-  hooks: Settings["hooks"];
+  /** The files that its secrets are taken from. */
+  secretFiles: string[];
+  /** Whether the configuration file itself holds some. */
+  holdsSecrets: boolean;
+  /** Commands of the user's around every backup but those of the WAL. */
+  hooks: Omit<Settings["hooks"], "timeout"> & { timeoutMs: number };
+  /** The variables that secrets come from: they are not handed to programs of the user's. */
+  secretVariables: ReadonlySet<string>;
   /** Things that work but should be looked at. */
   warnings: string[];
 }

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { Assertion } from "../domain/assertion.js";
+import { parseBytes } from "../domain/bytes.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -141,12 +142,14 @@ function keysOf(settings: Settings, home: string, context: SecretContext): KeysC
 
 function storagesOf(settings: Settings, home: string, context: SecretContext): StorageConfig[] {
   if (!settings.storages) return [{ kind: "local", name: "local", path: join(home, "storage") }];
-  return settings.storages.map((storage): StorageConfig => {
+  return settings.storages.map(({ capacity, ...storage }): StorageConfig => {
+    const room = capacity === undefined ? {} : { capacityBytes: parseBytes(capacity) ?? 0 };
     const secret = (source: SecretSource, key: string) =>
       lazySecret(source, `storages ${storage.name}: ${key}`, context);
     if (storage.kind === "local") {
       return {
         ...storage,
+        ...room,
         path: isAbsolute(storage.path) ? storage.path : join(context.directory, storage.path),
       };
     }
@@ -156,7 +159,12 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
         accessKeyId: secret(from.accessKeyId, `${at}accessKeyId`),
         secretAccessKey: secret(from.secretAccessKey, `${at}secretAccessKey`),
       });
-      return { ...rest, ...keys(storage, ""), ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}) };
+      return {
+        ...rest,
+        ...room,
+        ...keys(storage, ""),
+        ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
+      };
     }
     const { cleanup, ...rest } = storage;
     const keys = (from: { keyId: SecretSource; applicationKey: SecretSource }, at: string) => ({
@@ -165,6 +173,7 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
     });
     return {
       ...rest,
+      ...room,
       endpoint: storage.endpoint,
       ...keys(storage, ""),
       ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
@@ -213,6 +222,11 @@ function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] 
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 
+function hooksOf({ hooks }: Settings): Config["hooks"] {
+  const { timeout, ...commands } = hooks;
+  return { ...commands, timeoutMs: milliseconds(timeout) };
+}
+
 /** The database's name makes a usable site name when none is given. */
 async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
   if (settings.site !== undefined) return settings.site;
@@ -236,6 +250,8 @@ export async function parseConfig(
     environment: given.environment,
     directory: dirname(file),
     secretVariables: new Set(),
+    secretFiles: new Set(),
+    holdsSecrets: false,
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
@@ -262,7 +278,7 @@ export async function parseConfig(
     ),
     compression: settings.compression,
     tenants: settings.tenants,
-    configFiles: settings.configFiles,
+    configFiles: settings.configFiles.map((path) => resolve(dirname(file), path)),
     runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),
@@ -287,9 +303,15 @@ export async function parseConfig(
       timeoutMs: milliseconds(settings.testRestore.timeout),
     },
     alerts: alertsOf(settings, context),
-    hooks: settings.hooks,
+    hooks: hooksOf(settings),
+    secretVariables: context.secretVariables,
     warnings: [],
+    secretFiles: [],
+    holdsSecrets: false,
   };
+  // all are known only now
+  config.secretFiles = [...context.secretFiles];
+  config.holdsSecrets = context.holdsSecrets;
   const { drill } = given.environment;
   return drill === undefined ? config : configForDrill(config, drill);
 }

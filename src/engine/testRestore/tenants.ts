@@ -148,6 +148,7 @@ async function restoredAlone(site: Site, { postgres, major }: Tested, from: OwnB
     const graph = await tenantGraph(site, postgres, session);
     const { blockers, proof } = await postgres.tenants.restore({
       session,
+      observe: () => postgres.connect(EMPTY),
       graph,
       facts: from.facts,
       read: from.read,
@@ -158,13 +159,14 @@ async function restoredAlone(site: Site, { postgres, major }: Tested, from: OwnB
       cloning: null,
       erasures: null,
       expectPlan: null,
+      mayOverwrite: false,
       provesOthers: false,
       isDryRun: false,
       signal: site.signal,
       cancel: async () => session.abort(),
       onStaged: () => undefined,
       onWritten: () => undefined,
-      onProved: () => undefined,
+      onProved: async () => undefined,
       onCommitted: () => undefined,
     });
     if (proof === null) return failed(expected, blockers.join("; "));
