@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { openCatalog } from "../../src/catalog/catalogs.js";
+import type { Alert, Backup } from "../../src/domain/backup.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { query } from "../support/awkward.js";
 import { filesBelow } from "../support/files.js";
@@ -293,9 +294,12 @@ test("damaged copies are passed over, and told; without a good one the test fail
       file.endsWith("contents.jbk"),
     );
     for (const file of contents) await flip(file);
+    const status = async () => (await site.json(["list", "--kind", "full", "--limit", "1"]))[0].status;
+    expect(await status()).toBe("verified");
     const hopeless: Answered = await site.json(TEST, [4]);
     expect(failedIn(hopeless)).toEqual(["restore"]);
     expect(hopeless.problems[0]?.problem).toMatch(/^no storage has a good copy of /);
+    expect(await status()).toBe("completed");
     for (const file of contents) await flip(file);
   } finally {
     for (const pack of packs) await flip(pack);
@@ -303,12 +307,25 @@ test("damaged copies are passed over, and told; without a good one the test fail
 });
 
 test("a logical backup comes back on an empty server, to the row, while production and a storage are not even there", async () => {
+  const older = await site.json(["backup", "full", "--logical"]);
   const made = await site.json(["backup", "full", "--logical"]);
   await shop.sql("insert into ticks select generate_series(81, 90)");
   await configured(
-    asserting('{name: as in the snapshot, sql: "select count(*) from ticks", expect: 80}'),
+    [
+      ...asserting('{name: as in the snapshot, sql: "select count(*) from ticks", expect: 80}'),
+      "retention: {one: {last: 1}, two: {last: 1}}",
+    ],
     "postgresql://postgres@/shop?host=/nowhere",
     await programsWithout("pg_amcheck"),
+  );
+  const catalog = await openCatalog(`sqlite:${join(site.home, "catalog.db")}`, { clock: systemClock });
+  const [failed] = await catalog.alerts({ fingerprint: "failed:test-restore" });
+  await catalog.saveAlert({ ...(failed as Alert), status: "acknowledged" });
+  await catalog.close();
+  const cleaned = async () =>
+    (await site.json(["cleanup", "--dry-run"])).keep.find(({ id }: Backup) => id === older.id);
+  expect((await cleaned()).reasons).toContain(
+    "the last test restore failed: older backups may be all that can be restored",
   );
   await rename(storedAt("one"), `${storedAt("one")}-away`);
   let answer: Answered;
@@ -319,6 +336,7 @@ test("a logical backup comes back on an empty server, to the row, while producti
     await rename(`${storedAt("one")}-away`, storedAt("one"));
   }
   expect(answer).toMatchObject({ status: "passed", backupId: made.id, method: "logical" });
+  expect(await cleaned()).toBeUndefined();
   expect(answer.storages.map(({ name, objects }) => [name, objects > 3])).toEqual([
     ["one", false],
     ["two", true],

@@ -1,23 +1,30 @@
+import type { AlertStatus } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { groupOf, type KeptBackup } from "../../domain/retention.js";
 import type { Site } from "../site.js";
+import { TEST_FAILED } from "../testRestore/job.js";
 import type { Survey } from "../verify/survey.js";
 
+const OPEN: AlertStatus[] = ["active", "acknowledged"];
+
 /**
- * While the newest backups of a kind fail, or a damaged page of the cluster is open, nothing of it expires by age: what is
+ * While the newest backups of a kind fail, the last test restore failed, or a damaged page of the cluster is open, nothing of it expires by age: what is
  * old may be all that is good. Without the catalog nothing is known of failures, and nothing expires at all.
  */
 export async function pauses(site: Site, survey: Survey): Promise<(backup: KeptBackup) => string | null> {
   try {
     const failing = await failingGroups(site, survey);
-    const damaged = (
-      await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: ["active", "acknowledged"] })
-    ).some(({ fingerprint }) => fingerprint.startsWith("damaged_page"));
+    const damaged = (await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: OPEN })).some(
+      ({ fingerprint }) => fingerprint.startsWith("damaged_page"),
+    );
+    const untrusted = (await site.catalog.alerts({ fingerprint: TEST_FAILED, status: OPEN })).length > 0;
     return (backup) => {
       if (failing.has(groupOf(backup)))
         return "newer backups of its kind failed: nothing expires until one succeeds";
       if (damaged && backup.kind === "full")
         return "the cluster has damaged pages: older backups may hold them whole";
+      if (untrusted && backup.kind === "full")
+        return "the last test restore failed: older backups may be all that can be restored";
       return null;
     };
   } catch (error) {

@@ -65,7 +65,14 @@ export async function writeReports(
   const stem = `test-restore-${name}-${compactTime(new Date(startedAt))}`;
   const write = async (path: string): Promise<string> => {
     const form = FORMS[extname(path)] as (signed: SignedReport) => string;
-    await writeFileAtomic(path, form(signed), { overwrite: true, mode: 0o600 });
+    try {
+      await writeFileAtomic(path, form(signed), { overwrite: true, mode: 0o600 });
+    } catch (error) {
+      throw new JBackupError("failed", `the report cannot be written: ${reasonOf(error)}`, {
+        hint: `make room in ${dirname(path)}, and see who may write there; then run the test again`,
+        cause: error,
+      });
+    }
     return path;
   };
   const inHome = (extension: string): Promise<string> =>
