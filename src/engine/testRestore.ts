@@ -8,6 +8,7 @@ import { checkAssertions } from "./testRestore/assertions.js";
 import { testDump } from "./testRestore/fromDump.js";
 import { testFiles } from "./testRestore/fromFiles.js";
 import { TEST_RESTORE_JOB } from "./testRestore/job.js";
+import { isNewest } from "./testRestore/newest.js";
 import { failed, isFinding, noted, Protocol, passed } from "./testRestore/protocol.js";
 import { countReadings } from "./testRestore/readings.js";
 import { type ReportFiles, requireWritable, signReport, writeReports } from "./testRestore/report.js";
@@ -42,10 +43,10 @@ export async function testRestore(site: Site, request: TestRestoreRequest): Prom
     async (run) => {
       await run.settleKilled();
       try {
-        const report = await testBackup(site, run, request);
+        const { report, found } = await testBackup(site, run, request);
         const signed = await signReport(site, report);
         const files = await writeReports(site, signed, copy);
-        await settle(site, report, files);
+        await settle(site, report, { files, isNewest: await isNewest(site, found) });
         return { ...signed, files };
       } catch (error) {
         await tellUntested(site, error, request.reference !== null);
@@ -56,16 +57,19 @@ export async function testRestore(site: Site, request: TestRestoreRequest): Prom
   );
 }
 
-async function testBackup(plain: Site, run: RunContext, request: TestRestoreRequest): Promise<TestReport> {
+async function testBackup(
+  plain: Site,
+  run: RunContext,
+  request: TestRestoreRequest,
+): Promise<{ report: TestReport; found: FoundBackup }> {
   const readings = countReadings(plain);
   const { site } = readings;
-  const { reference } = request;
   const tenants =
     site.config.tenants === undefined ? 0 : (request.tenants ?? site.config.testRestore.tenants);
   const protocol = new Protocol(site, plannedChecks(site, tenants));
   const startedMs = site.clock.monotonicMs();
-  const found = await protocol.step("find the backup", () => findFull(site, reference ?? "latest"));
-  const testing: Testing = { site, run, reference, tenants, found, protocol, startedMs };
+  const found = await protocol.step("find the backup", () => findFull(site, request.reference ?? "latest"));
+  const testing: Testing = { site, run, tenants, found, protocol, startedMs };
   const seen: Seen = { recovery: null, rtoMs: null, tables: [], rowsRecorded: "not" };
   try {
     await bringUp(testing, (tested, wal) => look(testing, seen, tested, wal));
@@ -76,7 +80,7 @@ async function testBackup(plain: Site, run: RunContext, request: TestRestoreRequ
   } finally {
     site.report.progressEnd();
   }
-  return reportOf(testing, seen, readings);
+  return { report: await reportOf(testing, seen, readings), found };
 }
 
 /** Whatever breaks before the server answers breaks the restore; behind that, there is only its end. */
@@ -126,12 +130,12 @@ function bringUp(
 /** The clock stops when the database answers; what is looked at afterwards is no part of a recovery. */
 async function look(testing: Testing, seen: Seen, tested: Tested, wal: WalFinding | null): Promise<void> {
   const { site, protocol, tenants, run, found } = testing;
-  await protocol.check(RESTORE, "the backup is brought up on an empty server", async () => {
+  const up = await protocol.check(RESTORE, "the backup is brought up on an empty server", async () => {
     await (await tested.postgres.connect()).close();
     return passed("a server that answers", `PostgreSQL ${tested.recovery.serverVersion} answers`);
   });
   seen.recovery = tested.recovery;
-  seen.rtoMs = Math.round(site.clock.monotonicMs() - testing.startedMs);
+  if (up.status === "passed") seen.rtoMs = Math.round(site.clock.monotonicMs() - testing.startedMs);
   seen.rowsRecorded = tested.recorded.how;
   if (wal !== null)
     await protocol.check("wal", "the WAL from the backup to the newest moment", async () =>

@@ -12,10 +12,16 @@ import type { ReportFiles } from "./report.js";
 /** Nothing was tested: what is stored may be as good as ever. */
 const UNTESTED = `untested:${TEST_RESTORE_JOB}`;
 
+export interface Settling {
+  files: ReportFiles;
+  /** An older backup that can be restored does not make up for a newer one that cannot. */
+  isNewest: boolean;
+}
+
 /** What was seen goes into the records, and what is wrong to people. */
-export async function settle(site: Site, report: TestReport, files: ReportFiles): Promise<void> {
-  await recordEvidence(site, report, files);
-  await tellResult(site, report, files);
+export async function settle(site: Site, report: TestReport, settling: Settling): Promise<void> {
+  await recordEvidence(site, report, settling.files);
+  await tellResult(site, report, settling);
   await tellObjectives(site, report);
 }
 
@@ -77,12 +83,12 @@ async function known(site: Site, id: string): Promise<Backup[]> {
 export const problemsOf = ({ checks }: TestReport): string[] =>
   checks.filter(({ status }) => status === "failed").map(({ name, seen }) => `${name}: ${seen}`);
 
-async function tellResult(site: Site, report: TestReport, files: ReportFiles): Promise<void> {
+async function tellResult(site: Site, report: TestReport, { files, isNewest }: Settling): Promise<void> {
   const { label, id } = report.backup;
   for (const fingerprint of [`interrupted:${TEST_RESTORE_JOB}`, UNTESTED])
     await resolveAlert(site, fingerprint, `a test restore of ${label} came to its end`);
   if (report.status === "passed") {
-    await resolveAlert(site, TEST_FAILED, `the test restore of ${label} passed`);
+    if (isNewest) await resolveAlert(site, TEST_FAILED, `the test restore of ${label} passed`);
     return;
   }
   const problems = problemsOf(report);

@@ -2,15 +2,13 @@ import { missedOf, statusOf, type TestReport } from "../../domain/testReport.js"
 import type { FoundBackup } from "../findBackup.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
+import { unjudgedFor } from "./newest.js";
 import type { Protocol } from "./protocol.js";
 import type { Readings } from "./readings.js";
-import { unjudgedFor } from "./unjudged.js";
 
 export interface Testing {
   site: Site;
   run: RunContext;
-  /** As it was asked for; null: the newest. */
-  reference: string | null;
   tenants: number;
   found: FoundBackup;
   protocol: Protocol;
@@ -30,7 +28,7 @@ export async function reportOf(testing: Testing, seen: Seen, readings: Readings)
     rtoMs: seen.rtoMs,
     rpoMs: recoveredTo === null ? null : Math.max(0, Date.parse(startedAt) - Date.parse(recoveredTo)),
   };
-  const unjudged = await unjudgedFor(site, found, testing.reference);
+  const unjudged = await unjudgedFor(site, found);
   const objectives = { rtoMs, rpoMs: objective };
   return {
     kind: "test-restore",
