@@ -153,8 +153,8 @@ export function ended(
   return { state: { ...rest, retryAtMs: monotonicMs + pauseMs }, how: "failed" };
 }
 
-/** Done; done in part, which the next run makes up for. */
-const DONE = new Set([0, 3]);
+/** Done; done in part, which the next run makes up for; done, with an objective missed, which the job itself tells of. */
+const DONE = new Set([0, 3, 15]);
 
 /** Failures of the moment, another run's lock, a full disk; and a process that was killed. */
 export const isWorthAnotherTry = (exitCode: number | null): boolean =>

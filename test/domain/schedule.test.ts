@@ -110,6 +110,11 @@ describe("a job of the daemon", () => {
     expect(ended(state, code, { monotonicMs: 0, pauseMs: 1 }).how).toBe("given-up");
   });
 
+  test.each([0, 3, 15])("is done after exit %i: what is missing is told by the job itself", (code) => {
+    const state = { ...freshState(0), isRunning: true, attempt: 1 };
+    expect(ended(state, code, { monotonicMs: 0, pauseMs: 1 }).how).toBe("succeeded");
+  });
+
   test("that was killed by a signal is tried again", () => {
     const state = { ...freshState(0), isRunning: true, attempt: 1 };
     expect(ended(state, null, { monotonicMs: 0, pauseMs: 1 }).how).toBe("failed");
