@@ -105,6 +105,29 @@ describe("from a new site to one in trouble", () => {
     expect(proved.storages[0].usedBytes).toBe(bytesBelow(join(site.folder, "one")));
   });
 
+  test("a storage that fills up is told after the next run, and so is the room made", async () => {
+    const text = readFileSync(site.configFile, "utf8");
+    writeFileSync(site.configFile, text.replace("200MB", "1MB"));
+    await site.json(["backup", "wal"]);
+    const full = await status();
+    expect(full.alerts).toMatchObject([
+      {
+        type: "STORAGE_CAPACITY",
+        severity: "critical",
+        message: expect.stringMatching(/^storage two is 100 % full/),
+      },
+    ]);
+    expect(codesOf(full)[0]).toBe("filling:two");
+    expect(full.next.command).toBe("jbackup cleanup --dry-run");
+    writeFileSync(site.configFile, text);
+    await site.json(["backup", "wal"]);
+    expect((await status()).alerts).toEqual([]);
+    expect((await site.json(["alerts", "--status", "resolved"]))[0]).toMatchObject({
+      type: "STORAGE_CAPACITY",
+      note: "storage two has room again",
+    });
+  });
+
   test("a storage that vanished is named, and the rest is still told", async () => {
     renameSync(join(site.folder, "two"), join(site.folder, "elsewhere"));
     const ran = await checked();
