@@ -126,7 +126,7 @@ function storageTable(
       paint: (text, { copies }) =>
         copies.damaged > 0 ? paint.red(text) : copies.missing > 0 ? paint.yellow(text) : text,
     },
-    { title: "NEWEST", value: ({ lastFullAt }) => age(lastFullAt, now), rank: 1 },
+    { title: "LAST FULL", value: ({ lastFullAt }) => age(lastFullAt, now), rank: 1 },
     { title: "VERIFIED", value: ({ verifiedAt }) => age(verifiedAt, now), rank: 2 },
     { title: "TESTED", value: ({ testRestoredAt }) => age(testRestoredAt, now), rank: 4 },
     { title: "USED", value: ({ usedBytes }) => bytesText(usedBytes), align: "right", rank: 1 },
@@ -141,7 +141,7 @@ function storageTable(
       rank: 5,
     },
     {
-      title: "FULL",
+      title: "FILLED",
       value: fullText,
       rank: 3,
       paint: (text, one) =>
