@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { Assertion } from "../domain/assertion.js";
 import { parseBytes } from "../domain/bytes.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
@@ -78,6 +79,14 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
       problems.push({
         path: ["alerts", "channels", index, "name"],
         message: `the name "${channel.name}" is used twice`,
+      });
+  });
+  const assertions = settings.testRestore.assertions.map(({ name }) => name);
+  assertions.forEach((name, index) => {
+    if (assertions.indexOf(name) !== index)
+      problems.push({
+        path: ["testRestore", "assertions", index, "name"],
+        message: `the name "${name}" is used twice`,
       });
   });
   const keys = settings.keys;
@@ -213,6 +222,11 @@ function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] 
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 
+function hooksOf({ hooks }: Settings): Config["hooks"] {
+  const { timeout, ...commands } = hooks;
+  return { ...commands, timeoutMs: milliseconds(timeout) };
+}
+
 /** The database's name makes a usable site name when none is given. */
 async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
   if (settings.site !== undefined) return settings.site;
@@ -236,6 +250,8 @@ export async function parseConfig(
     environment: given.environment,
     directory: dirname(file),
     secretVariables: new Set(),
+    secretFiles: new Set(),
+    holdsSecrets: false,
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
@@ -262,7 +278,7 @@ export async function parseConfig(
     ),
     compression: settings.compression,
     tenants: settings.tenants,
-    configFiles: settings.configFiles,
+    configFiles: settings.configFiles.map((path) => resolve(dirname(file), path)),
     runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),
@@ -274,10 +290,28 @@ export async function parseConfig(
       drillEveryMs: milliseconds(settings.objectives.drillEvery),
     },
     schedule: settings.schedule,
+    testRestore: {
+      assertions: settings.testRestore.assertions.map(
+        ({ name, database, sql, expect }): Assertion => ({
+          name,
+          database: database ?? null,
+          sql,
+          ...(expect === undefined ? {} : { expect }),
+        }),
+      ),
+      tenants: settings.testRestore.tenants,
+      timeoutMs: milliseconds(settings.testRestore.timeout),
+    },
     alerts: alertsOf(settings, context),
-    hooks: settings.hooks,
+    hooks: hooksOf(settings),
+    secretVariables: context.secretVariables,
     warnings: [],
+    secretFiles: [],
+    holdsSecrets: false,
   };
+  // all are known only now
+  config.secretFiles = [...context.secretFiles];
+  config.holdsSecrets = context.holdsSecrets;
   const { drill } = given.environment;
   return drill === undefined ? config : configForDrill(config, drill);
 }

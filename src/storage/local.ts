@@ -59,7 +59,8 @@ export class LocalStorage implements Storage {
   async put(key: string, body: ObjectBody, options: PutOptions = {}): Promise<void> {
     const deed = this.#deed("put", checkKey(key));
     options.signal?.throwIfAborted();
-    if (!options.replace && (await this.stat(key)) !== undefined) return this.#settle(key, body);
+    const looks = options.replace !== true && options.isFresh !== true; // taking a name that is taken fails anyway
+    if (looks && (await this.stat(key)) !== undefined) return this.#settle(key, body);
     try {
       await this.#requireSameFolder(deed);
       await this.#refuseLinks(deed);
@@ -145,11 +146,12 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async *list(prefix: string): AsyncIterable<ObjectFacts> {
+  async *list(prefix: string, after = ""): AsyncIterable<ObjectFacts> {
     const deed = this.#deed("list", checkPrefix(prefix));
     try {
       await this.#requireRoot(deed);
-      yield* this.#walk("", prefix, (name) => isKeySegment(name));
+      for await (const found of this.#walk("", prefix, (name) => isKeySegment(name)))
+        if (found.key > after) yield found;
     } catch (error) {
       throw failureOf(error, deed);
     }

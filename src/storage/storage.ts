@@ -30,6 +30,8 @@ export interface PutOptions {
   signal?: AbortSignal;
   /** The key was made for this object and nobody can have it: saves the look beforehand. A second try of the same is fine. */
   isFresh?: boolean;
+  /** The caller finds it in a list before he relies on it: saves the look afterwards. */
+  isListedLater?: boolean;
 }
 
 export interface GetOptions {
@@ -70,8 +72,11 @@ export interface Storage {
   /** Size and time, or undefined when there surely is no such object (any doubt is an error). */
   stat(key: string): Promise<ObjectFacts | undefined>;
 
-  /** Every object whose key starts with the prefix, ordered by key. A listing that fails half-way throws: it never just ends. */
-  list(prefix: string): AsyncIterable<ObjectFacts>;
+  /**
+   * Every object whose key starts with the prefix, ordered by key; with `after` only those behind that key. A listing that
+   * fails half-way throws: it never just ends.
+   */
+  list(prefix: string, after?: string): AsyncIterable<ObjectFacts>;
 
   /** Removes the object. No error when it is not there. */
   delete(key: string): Promise<void>;

@@ -27,8 +27,8 @@ export class WrappedStorage implements Storage {
     return this.inner.stat(key);
   }
 
-  list(prefix: string): AsyncIterable<ObjectFacts> {
-    return this.inner.list(prefix);
+  list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
+    return this.inner.list(prefix, after);
   }
 
   delete(key: string): Promise<void> {
