@@ -14,6 +14,7 @@ export {
   newFingerprintKey,
   readMap,
 } from "./fileMap.js";
+export { FileThreads } from "./fileThreads.js";
 export type { SealContext } from "./header.js";
 export {
   checkRecipient,

@@ -29,7 +29,7 @@ import {
 } from "./failures.js";
 import { checkKey, checkPrefix, isKeySegment } from "./key.js";
 import { SITE_MARKER } from "./marker.js";
-import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from "./storage.js";
+import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage, StorageSpace } from "./storage.js";
 
 const CHUNK_BYTES = 1 << 20;
 const ABSENT = new Set(["ENOENT", "ENOTDIR"]);
@@ -220,12 +220,16 @@ export class LocalStorage implements Storage {
     return swept;
   }
 
-  /** Of the nearest directory that exists: a new storage has none of its own yet. */
   async freeBytes(): Promise<number> {
+    return (await this.space()).freeBytes;
+  }
+
+  /** Of the nearest directory that exists: a new storage has none of its own yet. As df has it, what is root's is used. */
+  async space(): Promise<StorageSpace> {
     for (let at = this.#root; ; at = dirname(at)) {
       try {
-        const { bavail, bsize } = await statfs(at);
-        return bavail * bsize;
+        const { bavail, bfree, blocks, bsize } = await statfs(at);
+        return { freeBytes: bavail * bsize, totalBytes: (blocks - bfree + bavail) * bsize };
       } catch (error) {
         if (codeOf(error) !== "ENOENT") throw failureOf(error, this.#deed("reach", ""));
       }

@@ -46,7 +46,7 @@ const CONNECT_MS = 15_000;
 /** The SDK warns on the console about failures that it leaves to its caller. */
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
-async function s3Client(config: S3StorageConfig, idleMs: number): Promise<S3Client> {
+export async function s3Client(config: S3StorageConfig, idleMs: number): Promise<S3Client> {
   const [accessKeyId, secretAccessKey] = await Promise.all([config.accessKeyId(), config.secretAccessKey()]);
   return new S3Client({
     endpoint: config.endpoint,

@@ -39,6 +39,11 @@ export interface GetOptions {
   signal?: AbortSignal;
 }
 
+export interface StorageSpace {
+  freeBytes: number;
+  totalBytes: number;
+}
+
 /**
  * A named place for write-once objects. Keys are relative paths: `a/b/c`, [A-Za-z0-9._-] between slashes.
  *
@@ -81,6 +86,9 @@ export interface Storage {
 
   /** Free bytes where the storage knows it. */
   freeBytes?(): Promise<number | undefined>;
+
+  /** What is free and what can be used in all, where the storage knows it. */
+  space?(): Promise<StorageSpace | undefined>;
 
   close(): Promise<void>;
 }

@@ -60,6 +60,7 @@ beforeEach(async () => {
     "create table orders as select g as id, md5(g::text) as note from generate_series(1, 20000) g",
   );
   site = await makeSite({
+    here: true,
     url: server.url("shop"),
     environment: { SMTP_URL: mail.url, HOOK_URL: `${hook.url}/services/${TOKEN}`, HOOK_SECRET: SIGNING },
   });

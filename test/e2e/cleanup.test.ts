@@ -27,6 +27,7 @@ const policy = (near: string, window = "1s"): string[] => [
 
 async function withPolicy(near: string, window?: string): Promise<TestSite> {
   const made = await makeSite({
+    here: true,
     url: server.url("shop"),
     storages: (folder) =>
       ["near", "far"].map((name) => `- {name: ${name}, kind: local, path: ${folder}/${name}}`),
