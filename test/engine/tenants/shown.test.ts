@@ -54,7 +54,7 @@ test("a few are looked at one by one", async () => {
 });
 
 test("backups of other days may lie in between, as many as there are", async () => {
-  for (let day = 0; day < 35; day++) await stored(8, `${day}-old`);
+  for (let day = 0; day < 45; day++) await stored(8, `${day}-old`);
   const expected = await stored(8);
   storage.stats = 0;
   await requireShown(storage, expected);
