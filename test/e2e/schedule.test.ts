@@ -299,6 +299,31 @@ describe("the daemon", () => {
     expect((await site.json(["schedule", "show"])).requests).toEqual([]);
   });
 
+  test("keeps a follower of the WAL running, whatever becomes of it", async () => {
+    const site = await siteWith(["schedule: {wal: follow}"], "follow");
+    const daemon = await daemonOf(site);
+    const following = async (): Promise<number | null> => {
+      const [run] = await runsOf(site, "backup-wal");
+      return run?.status === "running" ? ((await daemon.health()).follower?.pid ?? null) : null;
+    };
+    await daemon.until("the follower", async () => (await following()) !== null);
+    const first = (await following()) as number;
+    process.kill(first, "SIGKILL");
+    await daemon.until("another one", async () => (await daemon.health()).follower?.restarts === 1);
+    expect((await daemon.health()).code).toBe(503);
+    await daemon.until(
+      "the follower again",
+      async () => (await runsOf(site, "backup-wal")).length === 2 && (await following()) !== null,
+    );
+    expect(await following()).not.toBe(first);
+    expect((await daemon.health()).code).toBe(200);
+    const shown = await site.json(["schedule", "show"]);
+    expect(shown.jobs).toMatchObject([{ name: "wal", cron: "follow", nextRun: null, overdue: false }]);
+    expect(await daemon.stop()).toMatchObject({ code: 143 });
+    const statuses = (await runsOf(site, "backup-wal")).map(({ status }) => status);
+    expect(statuses).toEqual(["succeeded", "interrupted"]);
+  });
+
   test.each([
     ["2026-01-01T00:00:00Z", /--at 2026-01-01T00:00:00Z is in the past: it is .* now/],
     ["2999-01-01 00:00", /--at 2999-01-01 00:00 has no time zone/],

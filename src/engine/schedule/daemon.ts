@@ -27,6 +27,7 @@ import { noteEnd } from "./noteEnd.js";
 import { returnKilledRequests, returnRequest, settleRequest, takeDueRequests } from "./requests.js";
 import { rest } from "./rest.js";
 import { openSharedJobs, type SharedJobs } from "./sharedJobs.js";
+import { stamped } from "./stamped.js";
 
 const PAUSE_MS = 5 * 60_000;
 const WATCH_EVERY_MS = 5 * 60_000;
@@ -43,8 +44,9 @@ export interface DaemonWish {
 export const SCHEDULE_LOCK = "schedule";
 
 /** Runs every job when it is due, each in a process of its own, until it is told to stop. */
-export async function runDaemon(site: Site, wish: DaemonWish): Promise<void> {
-  const release = await lockOnHost(site, SCHEDULE_LOCK);
+export async function runDaemon(opened: Site, wish: DaemonWish): Promise<void> {
+  const release = await lockOnHost(opened, SCHEDULE_LOCK);
+  const site = { ...opened, report: stamped(opened) };
   const daemon = new Daemon(site);
   const stopHealth = wish.health === null ? null : await serveHealth(site, wish.health, daemon.state);
   try {
