@@ -6,7 +6,9 @@ import { type Config, drillUrl, type Environment, loadConfig } from "./config/co
 import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
 import { Secret } from "./domain/secret.js";
-import type { DemoResult } from "./engine/demo/demo.js";
+import type { StorageDraft } from "./domain/siteDraft.js";
+import type { DemoResult, Proof } from "./engine/demo/demo.js";
+import type { SetUp } from "./engine/setUp.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
 import { ownProgram, runAgain, runShell, startAside } from "./sys/aside.js";
@@ -209,8 +211,42 @@ export async function migrateCatalog(request: {
   }
 }
 
+/** What setting up a site works with, before there is a configuration. */
+export async function openSetUp(wish: {
+  environment: Environment;
+  signal: AbortSignal;
+  onSecret(text: string): void;
+}): Promise<SetUp> {
+  const [format, storage, postgres, setUp] = await Promise.all([
+    import("./format/format.js"),
+    import("./storage/storages.js"),
+    import("./postgres/postgres.js"),
+    import("./engine/setUp.js"),
+  ]);
+  return setUp.openSetUp({
+    ...wish,
+    clock: systemClock,
+    format,
+    storage,
+    postgres,
+    recoverScript: RECOVER_SCRIPT,
+    openStorage: (draft) =>
+      storage.openStorage(configOfDraft(draft), { clock: systemClock, retry: { ...RETRY, budgetMs: 4_000 } }),
+  });
+}
+
+function configOfDraft(draft: StorageDraft): StorageConfig {
+  if (draft.kind === "local") return draft;
+  const { credentials, ...rest } = draft;
+  const [id, secret] = [async () => credentials.id, async () => credentials.secret];
+  return rest.kind === "s3"
+    ? { ...rest, accessKeyId: id, secretAccessKey: secret }
+    : { ...rest, keyId: id, applicationKey: secret };
+}
+
 export interface DemoWish extends Omit<SiteRequest, "configFile"> {
   say(line: string): void;
+  show(proof: Proof): void;
 }
 
 export async function runDemo(wish: DemoWish): Promise<DemoResult> {
@@ -222,7 +258,9 @@ export async function runDemo(wish: DemoWish): Promise<DemoResult> {
   return demo.runDemo({
     clock: systemClock,
     temporaryDirectory: environment.temporaryDirectory,
+    signal: wish.signal,
     say: wish.say,
+    show: wish.show,
     startCluster: () =>
       startThrowawayCluster(environment.temporaryDirectory, {
         path: environment.path,

@@ -27,7 +27,7 @@ export async function openCatalog(url: string, options: OpenOptions): Promise<Ca
   try {
     if (options.migrate === false) await pendingMigrations(database);
     else await migrateTables(database);
-    return new KyselyCatalog(database);
+    return new KyselyCatalog(database, options.clock);
   } catch (error) {
     await database.db.destroy();
     throw database.translate(error);

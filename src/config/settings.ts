@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { parseBytes } from "../domain/bytes.js";
 import { parseCron } from "../domain/cron.js";
 import { FOLLOW } from "../domain/schedule.js";
 import { nearest } from "../domain/similar.js";
@@ -86,16 +87,21 @@ const url = text
   // it is shown in errors and by config show
   .refine((value) => !/^https?:\/\/[^/]*@/.test(value), "an address must not hold a user or a password");
 
+const capacity = text
+  .refine((value) => parseBytes(value) !== null, "expected a size such as 500GB or 2TiB")
+  .optional();
+
 const storage = z.discriminatedUnion(
   "kind",
   [
-    object({ kind: z.literal("local"), name, path: text }),
+    object({ kind: z.literal("local"), name, path: text, capacity }),
     object({
       kind: z.literal("s3"),
       name,
       endpoint: url,
       bucket: text,
       prefix: keyPrefix.default(""),
+      capacity,
       region: text.default("auto"),
       accessKeyId: secret,
       secretAccessKey: secret,
@@ -107,6 +113,7 @@ const storage = z.discriminatedUnion(
       endpoint: url.optional(),
       bucket: text,
       prefix: keyPrefix.default(""),
+      capacity,
       keyId: secret,
       applicationKey: secret,
       cleanup: object({ keyId: secret, applicationKey: secret }).optional(),
@@ -161,6 +168,22 @@ const heartbeats = {
   cleanup: heartbeat,
   testRestore: heartbeat,
 };
+/** Comments may go first. Whatever else a query would do is refused by the server, which reads it through a cursor. */
+const isQuery = (sql: string): boolean =>
+  /^(\s|--[^\n]*(\n|$)|\/\*.*?\*\/)*\(*\s*(select|with|values|table)\b/is.test(sql);
+
+const assertion = object({
+  name: text,
+  database: text.optional(),
+  sql: text.refine(isQuery, "expected one query: it begins with select, with, values or table"),
+  expect: z
+    .union(
+      [z.string(), z.number(), z.boolean(), z.null()],
+      "expected one value: a text, a number, true, false or null",
+    )
+    .optional(),
+});
+const TEST_RESTORE = { assertions: [], tenants: 1, timeout: "5m" };
 const channelBase = { name, atLeast: severity.default("warning") };
 const channel = z.discriminatedUnion(
   "kind",
@@ -252,10 +275,11 @@ export const settingsSchema = object({
   configFiles: z.array(text).default([]),
   runbooks: z.array(text).default([]),
   retention: z.looseObject({ pitrWindow: duration.default("30d") }).default({ pitrWindow: "30d" }),
-  objectives: object({ rto: duration.default("1h"), rpo: duration.default("5m") }).default({
-    rto: "1h",
-    rpo: "5m",
-  }),
+  objectives: object({
+    rto: duration.default("1h"),
+    rpo: duration.default("5m"),
+    drillEvery: duration.default("35d"),
+  }).default({ rto: "1h", rpo: "5m", drillEvery: "35d" }),
   schedule: object({
     full: cron.optional(),
     tenant: cron.optional(),
@@ -265,6 +289,14 @@ export const settingsSchema = object({
     cleanup: cron.optional(),
     testRestore: cron.optional(),
   }).default({}),
+  // what a test restore looks at, beyond what it always does
+  testRestore: object({
+    assertions: z.array(assertion, "expected a list of {name, sql, ...}").default([]),
+    tenants: wholeNumber(0, 1000).default(1),
+    timeout: duration
+      .refine((value) => parseDuration(value) !== 0, "must be longer than nothing")
+      .default("5m"),
+  }).default(TEST_RESTORE),
   alerts: object({
     channels: z.array(channel).default([]),
     reminderEvery: duration.default("24h"),

@@ -3,7 +3,7 @@ import { JBackupError } from "../domain/errors.js";
 import { ratioOf } from "../domain/record.js";
 import type { Archive } from "../format/format.js";
 import type { LogicalDump, TableRows } from "../postgres/postgres.js";
-import { dumpFacts } from "./backup/dumpFacts.js";
+import { DUMP_NAME, dumpFacts } from "./backup/dumpFacts.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, type Flow, storeArchive } from "./backup/storeArchive.js";
 import { withBackupRun } from "./hooks.js";
@@ -50,7 +50,7 @@ async function readDump(site: Site, dump: LogicalDump, archive: Archive, flow: F
     counting = dump.rowCounts(() => undefined);
     counting.catch(() => undefined); // awaited below, once the dump is through
   };
-  const entry = await archive.addEntry("database.pgdump", watched(site, dump, flow, count));
+  const entry = await archive.addEntry(DUMP_NAME, watched(site, dump, flow, count));
   if (entry.bytes === 0 || counting === undefined)
     throw new JBackupError("tool_failed", "pg_dump wrote nothing");
   const tables = await counting;

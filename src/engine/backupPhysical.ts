@@ -217,7 +217,7 @@ function filledFrom(
       systemId: server.systemId,
       walSegmentBytes: base.cluster.walSegmentBytes,
     },
-    detail: { physical },
+    detail: { physical, census: base.cluster.census },
   };
 }
 

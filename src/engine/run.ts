@@ -5,6 +5,7 @@ import { deliverAlerts } from "./alerts/deliver.js";
 import { beat } from "./alerts/heartbeat.js";
 import { watchSchedule } from "./alerts/watch.js";
 import { actorOf } from "./audit.js";
+import { noteConfigChange } from "./configChange.js";
 import { completedAfterAll } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
 import type { Site } from "./site.js";
@@ -31,6 +32,8 @@ const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]
     return [];
   }
 };
+
+const OF_RESTORES = ["restore", "test-restore"];
 
 /** We hold the locks, so whatever else still says that it is running was killed. */
 async function markInterrupted(
@@ -71,7 +74,7 @@ async function markInterrupted(
       site.report.warn(`a restore into ${restore.target} was interrupted by a crash or a kill; run it again`);
     }
     await raiseAlert(site, {
-      type: job === "restore" ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
+      type: OF_RESTORES.includes(job) ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
       severity: "error",
       fingerprint: `interrupted:${job}`,
       message: `the ${job} that started at ${run.startedAt} on ${run.host} was interrupted`,
@@ -101,6 +104,7 @@ export async function withRun<Result>(
   const started = beat(site, job, "start");
   let how: "success" | "fail" = "fail";
   try {
+    await noteConfigChange(site);
     const { result, status } = await recordedRun(site, job, work, judge, metadata);
     if (status === "succeeded") how = "success";
     return result;

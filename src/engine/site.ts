@@ -48,7 +48,7 @@ export interface Site {
   readonly format: Format;
   readonly storage: Pick<
     typeof Storages,
-    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage"
+    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage" | "probeRights" | "removeProbes"
   >;
   /** Work shared with other hosts; null where the catalog is a file of this one. Opened when it is first used, or again when that failed. */
   queue(): Promise<JobQueue | null>;
@@ -97,12 +97,15 @@ export type Clusters = Pick<
   | "startRestored"
   | "markScratchCluster"
   | "sweepScratchClusters"
+  | "startScratchCluster"
+  | "checkPageChecksums"
   | "startServer"
   | "stopServer"
   | "isRunning"
   | "findBinDirectories"
   | "unprivilegedOwner"
   | "openPostgres"
+  | "readDumpThrough"
 >;
 
 export type OpenedStorage =

@@ -56,6 +56,45 @@ export function runShell(script: string, wish: ProgramWish): Promise<EndedProgra
   return ended(child, wish);
 }
 
+export interface SmallProgram {
+  path: string;
+  signal: AbortSignal;
+  input?: string;
+  timeoutMs?: number;
+}
+
+const SMALL_MS = 30_000;
+
+/** A small program of the host, found on the path, that says something and ends. Null where there is none of this name. */
+export async function runProgram(
+  file: string,
+  args: string[],
+  { path, signal, input, timeoutMs = SMALL_MS }: SmallProgram,
+): Promise<EndedProgram | null> {
+  const child = spawn(file, args, {
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { PATH: path, LC_ALL: "C.UTF-8" },
+    cwd: "/",
+    detached: true,
+  });
+  child.stdin.on("error", () => undefined); // it ended without reading: its code tells
+  child.stdin.end(input ?? "");
+  const nothing = (): void => undefined;
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  try {
+    return await ended(child, {
+      variables: {},
+      directory: "/",
+      signal: limited,
+      onStart: nothing,
+      onErrorLine: nothing,
+    });
+  } catch (error) {
+    if (["ENOENT", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
+    throw error;
+  }
+}
+
 function ended(child: ChildProcess, { signal, onStart, onErrorLine }: ProgramWish): Promise<EndedProgram> {
   return new Promise((resolve, reject) => {
     let [stdout, stderr, line] = ["", "", ""];

@@ -27,6 +27,7 @@ const policy = (near: string, window = "1s"): string[] => [
 
 async function withPolicy(near: string, window?: string): Promise<TestSite> {
   const made = await makeSite({
+    here: true,
     url: server.url("shop"),
     storages: (folder) =>
       ["near", "far"].map((name) => `- {name: ${name}, kind: local, path: ${folder}/${name}}`),
@@ -152,6 +153,7 @@ test("a pin holds a backup until it is taken off, also when the catalog is lost"
   for (const name of readdirSync(site.home).filter((file) => file.startsWith("catalog")))
     rmSync(join(site.home, name));
   await site.json(["catalog", "rebuild"]);
+  expect((await site.run("show", first.id)).stdout).toContain('pinned    "audit 2026", until ');
   const held = await site.json(["cleanup", "--confirm", "test"]);
   expect(held.remove).toEqual([]);
   expect(
@@ -184,6 +186,9 @@ test("a changed policy is a dry run once", async () => {
   expect(isIn("near", first)).toBe(true);
   expect((await site.json(["cleanup", "--confirm", "test"])).removed.backups).toBe(1);
   expect(isIn("near", first)).toBe(false);
+  const entries: { action: string; subject: string }[] = await site.json(["audit", "show"]);
+  const changes = entries.filter(({ action }) => action === "config.change");
+  expect(changes).toMatchObject([{ subject: site.configFile }]);
 });
 
 test("a storage that lists nothing is left alone, and said", async () => {

@@ -9,6 +9,8 @@ export interface FaultProxy {
   answerNext(count: number, answer: Answer): void;
   /** Requests seen, first lines only. */
   requests: string[];
+  /** At which byte each GET began: 0, or the start of its range. */
+  readsFrom: number[];
   stop(): Promise<void>;
 }
 
@@ -40,6 +42,7 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
 
 class ScriptedProxy implements FaultProxy {
   readonly requests: string[] = [];
+  readonly readsFrom: number[] = [];
   endpoint = "";
   readonly #target: URL;
   readonly #server: Server;
@@ -95,12 +98,18 @@ class ScriptedProxy implements FaultProxy {
     client.once("data", (data) => {
       const first = data as Buffer;
       client.pause();
-      this.requests.push(requestLineOf(first) ?? "");
+      this.#note(requestLineOf(first) ?? "", first);
       const answer = this.#answerTo(first);
       if (answer !== undefined) return void this.#answerBy(client, first, answer);
       if (fault.kind === "delay") setTimeout(() => this.#connect(client, first, fault), fault.ms);
       else this.#connect(client, first, fault);
     });
+  }
+
+  #note(line: string, chunk: Buffer): void {
+    this.requests.push(line);
+    if (line.startsWith("GET"))
+      this.readsFrom.push(Number(chunk.toString("latin1").match(/^range: bytes=(\d+)-/im)?.[1] ?? 0));
   }
 
   #answerTo(chunk: Buffer): Answer | undefined {
@@ -144,7 +153,7 @@ class ScriptedProxy implements FaultProxy {
     up(first);
     const forward = (chunk: Buffer): void => {
       const line = requestLineOf(chunk);
-      if (line !== undefined) this.requests.push(line);
+      if (line !== undefined) this.#note(line, chunk);
       const answer = line === undefined ? undefined : this.#answerTo(chunk);
       if (answer === undefined) {
         up(chunk);

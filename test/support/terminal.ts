@@ -14,7 +14,7 @@ export interface Terminal {
 const LIMIT_MS = 60_000;
 
 /** The real command on a real terminal, which tmux provides; a server of its own, so that nobody else's is touched. */
-export function openTerminal(site: TestSite, args: string[], columns = 100): Terminal {
+export function openTerminal(site: Pick<TestSite, "environment">, args: string[], columns = 100): Terminal {
   const socket = `jbackup-${randomBytes(6).toString("hex")}`;
   const tmux = (...words: string[]): string =>
     execFileSync("tmux", ["-L", socket, ...words], { encoding: "utf8" });

@@ -7,6 +7,7 @@ import { type CommandRun, withSite } from "../context.js";
 import { countFlag, isSet, listFlag, textFlag } from "../flags.js";
 import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
+import { withConfig } from "./backupConfig.js";
 
 /** Small enough that a worker that dies costs little, large enough that a snapshot is worth taking. */
 const BATCH = 50;
@@ -43,12 +44,14 @@ export const run: CommandRun = (context, _args, options) => {
     const isOne = !isAll && new Set(named).size === 1;
     if (isOne && only === undefined) throw failureOf(done);
     const ms = site.clock.monotonicMs() - startedAt;
+    const more = await withConfig(site, options);
+    const text = isOne && only !== undefined ? oneText(only) : allText(done, ms);
     context.output.answer(
-      isOne ? only : done,
-      isOne && only !== undefined ? oneText(only) : allText(done, ms),
+      more.answer(isOne && only !== undefined ? only : done),
+      [text, ...more.lines].join("\n"),
     );
     if (done.status === "failed") return 1;
-    return done.status === "partial" || done.backups.some(isIncomplete) ? 3 : 0;
+    return more.exit(done.status === "partial" || done.backups.some(isIncomplete) ? 3 : 0);
   });
 };
 

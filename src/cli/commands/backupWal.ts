@@ -6,6 +6,7 @@ import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
 import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, durationText } from "../text.js";
+import { withConfig } from "./backupConfig.js";
 
 export const run: CommandRun = (context, _args, options) => {
   const later = laterIn(options, context.clock.now());
@@ -19,9 +20,10 @@ export const run: CommandRun = (context, _args, options) => {
       note: textFlag(options, "note") ?? null,
       follow: isSet(options, "follow"),
     });
+    const more = await withConfig(site, options);
     const missing = backup.copies.filter(({ status }) => status !== "stored").map(({ storage }) => storage);
-    context.output.answer(backup, textOf(backup, missing));
-    return missing.length === 0 ? 0 : 3;
+    context.output.answer(more.answer(backup), [textOf(backup, missing), ...more.lines].join("\n"));
+    return more.exit(missing.length === 0 ? 0 : 3);
   });
 };
 

@@ -16,6 +16,7 @@ export async function watchSchedule(site: Site): Promise<void> {
     for (const job of timedJobs(site.config.schedule)) await watchJob(site, job);
     if (site.config.schedule.wal === FOLLOW) await watchFollower(site);
     await watchRpo(site);
+    await watchDrills(site);
   } catch (error) {
     // without the catalog nothing is known of earlier runs
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
@@ -109,6 +110,35 @@ async function watchRpo(site: Site): Promise<void> {
     fingerprint: "rpo",
     message: `the last WAL was archived ${Math.round(ageMs / 60_000)} minutes ago, and the objective is ${Math.round(rpoMs / 60_000)}`,
     hint: "run jbackup backup wal and look at what it says",
+  });
+}
+
+export const DRILL_OVERDUE = "drill:overdue";
+
+/** A recovery that nobody has practised for too long. A site that is younger than that is still in time. */
+async function watchDrills(site: Site): Promise<void> {
+  const { drillEveryMs } = site.config.objectives;
+  const before = new Date(site.clock.now().getTime() - drillEveryMs).toISOString();
+  const good = (await site.catalog.drills()).filter(({ status, drill }) => drill && status === "succeeded");
+  const last = good
+    .map(({ startedAt }) => startedAt)
+    .sort()
+    .at(-1);
+  const isTimely = last !== undefined && last >= before;
+  if (isTimely || (await site.catalog.backups({ until: before, limit: 1 })).length === 0) {
+    if (isTimely) await resolveAlert(site, DRILL_OVERDUE, "a drill succeeded");
+    return;
+  }
+  const days = Math.round(drillEveryMs / 86_400_000);
+  await raiseAlert(site, {
+    type: "DRILL_OVERDUE",
+    severity: "warning",
+    fingerprint: DRILL_OVERDUE,
+    message:
+      last === undefined
+        ? "no recovery was ever practised here"
+        : `the last drill that succeeded was at ${last}, more than ${days} days ago`,
+    hint: "run jbackup dr run server-lost --drill; it touches nothing but a scratch folder",
   });
 }
 

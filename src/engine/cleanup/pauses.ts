@@ -1,18 +1,15 @@
-import type { Backup } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { groupOf, type KeptBackup } from "../../domain/retention.js";
 import type { Site } from "../site.js";
-
-/** How far back failures are looked for. */
-const LOOK_BACK = 200;
+import type { Survey } from "../verify/survey.js";
 
 /**
  * While the newest backups of a kind fail, or a damaged page of the cluster is open, nothing of it expires by age: what is
  * old may be all that is good. Without the catalog nothing is known of failures, and nothing expires at all.
  */
-export async function pauses(site: Site): Promise<(backup: KeptBackup) => string | null> {
+export async function pauses(site: Site, survey: Survey): Promise<(backup: KeptBackup) => string | null> {
   try {
-    const failing = await failingGroups(site);
+    const failing = await failingGroups(site, survey);
     const damaged = (
       await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: ["active", "acknowledged"] })
     ).some(({ fingerprint }) => fingerprint.startsWith("damaged_page"));
@@ -31,20 +28,16 @@ export async function pauses(site: Site): Promise<(backup: KeptBackup) => string
 }
 
 /** Kinds whose last attempt failed. The locks are held, so one that still says it is running was killed. */
-async function failingGroups(site: Site): Promise<Set<string>> {
-  const recent = await site.catalog.backups({ limit: LOOK_BACK });
-  const last = new Map<string, Backup["status"]>();
-  for (const backup of recent) {
-    const group = groupOf({
-      ...backup,
-      createdAt: new Date(0),
-      endedAt: new Date(0),
-      needs: [],
-      isGood: true,
-    });
-    if (!last.has(group)) last.set(group, backup.status);
+async function failingGroups(site: Site, { backups }: Survey): Promise<Set<string>> {
+  const newest = new Map<string, string>();
+  for (const { manifest } of backups) {
+    const group = groupOf(manifest.body);
+    if (manifest.body.createdAt > (newest.get(group) ?? "")) newest.set(group, manifest.body.createdAt);
   }
+  const failed = await site.catalog.backups({ status: ["failed", "interrupted", "in_progress"] });
   return new Set(
-    [...last].filter(([, status]) => status !== "completed" && status !== "verified").map(([group]) => group),
+    failed
+      .filter((backup) => backup.createdAt > (newest.get(groupOf(backup)) ?? ""))
+      .map((backup) => groupOf(backup)),
   );
 }

@@ -33,7 +33,7 @@ const ORPHAN_MS = 48 * 3_600_000;
 
 export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPlan> {
   const pins = await pinsOf(site, survey.storages);
-  const paused = await pauses(site);
+  const paused = await pauses(site, survey);
   const passedOver = survey.problems
     .filter(({ path }) => path === "")
     .map(({ storage, problem }) => ({ storage, why: problem }));
