@@ -11,8 +11,8 @@ import { hostFacts } from "./configFiles/host.js";
 import { readFilesInto } from "./configFiles/readFiles.js";
 import type { ScanNotes } from "./configFiles/scan.js";
 import { addServer, addText, askServer } from "./configFiles/serverEntries.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
-import { withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages } from "./useStorages.js";
@@ -28,9 +28,10 @@ export const isPartial = ({ metadata }: Backup): boolean => Number(metadata.miss
 /** The host's configuration files and what the server says of itself: enough to set up a bare host. Works without the server, too. */
 export async function backupConfig(site: Site, request: BackupRequest): Promise<Backup> {
   const what = { job: JOB, kind: "config", method: null, note: request.note } as const;
-  const run = withRun(
+  return withBackupRun(
     site,
     JOB,
+    "config",
     async (context) => {
       const keys = await sealingKeys(site);
       const storages = await storagesForWriting(site);
@@ -60,7 +61,6 @@ export async function backupConfig(site: Site, request: BackupRequest): Promise<
     },
     { judge: (done) => (isPartial(done) ? "partial" : "succeeded") },
   );
-  return run;
 }
 
 /** A second host's run must wait while this one is at work; a server that is down stops nobody. */

@@ -9,7 +9,7 @@ import { type RunningDaemon, startDaemon } from "../support/daemon.js";
 import { runUntil } from "../support/kill.js";
 import { useShop } from "../support/shopSite.js";
 import type { TestSite } from "../support/site.js";
-import { SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
+import { openQuery, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
 const TENANTS = 60;
 const shop = useShop({ tenants: TENANTS, rows: 2 });
@@ -85,15 +85,21 @@ test("a tenant that is gone when its turn comes is named, and the others of its 
     tenantId(9_001),
   ]);
   const order = site.start(["backup", "tenant", "--all", "--queue", "--batch", "100", "--json"]);
-  const runs = await worker();
-  // before any worker could take it
+  // before any worker can take it
+  const waiting =
+    "select count(*)::int as n from jbackup_jobs.job where name = 'test/tenants' and state = 'created'";
+  const jobs = await openQuery(shop.server.url("catalog"));
+  try {
+    while ((await jobs.sql(waiting))[0]?.n === 0) await new Promise((resolve) => setTimeout(resolve, 100));
+  } finally {
+    await jobs.close();
+  }
   await shop.sql("delete from app.tenants where id = $1", [tenantId(9_001)]);
+  const runs = await worker();
   const { code, stdout } = await order;
   const answer = JSON.parse(stdout);
-  if (answer.failed.length > 0) {
-    expect(code).toBe(3);
-    expect(answer.failed).toEqual([{ tenantId: tenantId(9_001), error: "it is no tenant any more" }]);
-  }
+  expect(code).toBe(3);
+  expect(answer.failed).toEqual([{ tenantId: tenantId(9_001), error: "it is no tenant any more" }]);
   expect(answer.backups.length).toBeGreaterThan(50);
   await runs.stop();
 });
