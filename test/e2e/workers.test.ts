@@ -87,10 +87,10 @@ test("a tenant that is gone when its turn comes is named, and the others of its 
   const order = site.start(["backup", "tenant", "--all", "--queue", "--batch", "100", "--json"]);
   // before any worker can take it
   const waiting =
-    "select count(*)::int as n from jbackup_jobs.job where name = 'test/tenants' and state = 'created'";
+    "select count(*)::text as n from jbackup_jobs.job where name = 'test/tenants' and state = 'created'";
   const jobs = await openQuery(shop.server.url("catalog"));
   try {
-    while ((await jobs.sql(waiting))[0]?.n === 0) await new Promise((resolve) => setTimeout(resolve, 100));
+    while ((await jobs.sql(waiting))[0]?.n === "0") await new Promise((resolve) => setTimeout(resolve, 100));
   } finally {
     await jobs.close();
   }
