@@ -88,7 +88,8 @@ export const schedule: Check = {
 async function runnersHere(site: Site): Promise<string[]> {
   const { path } = site.environment;
   const { signal } = site;
-  const [timers, crontab, cronFiles] = await Promise.all([
+  const [isDaemon, timers, crontab, cronFiles] = await Promise.all([
+    isDaemonRunning(site),
     runProgram("systemctl", ["list-units", "--all", "--plain", "--no-legend", "jbackup*"], {
       path,
       signal,
@@ -101,7 +102,7 @@ async function runnersHere(site: Site): Promise<string[]> {
     .split("\n")
     .some((line) => !line.trimStart().startsWith("#") && line.includes("jbackup"));
   return [
-    ...((await isDaemonRunning(site)) ? ["the daemon"] : []),
+    ...(isDaemon ? ["jbackup schedule run"] : []),
     ...(timers?.code === 0 && timers.stdout.includes("jbackup") ? ["systemd"] : []),
     ...(isInCrontab || cronFiles.some((name) => name.includes("jbackup")) ? ["cron"] : []),
   ];
