@@ -96,6 +96,8 @@ describe("systemd", () => {
       join(units, "jbackup-shop-prod-2-full.timer"),
       "# made by jbackup schedule install for the site shop-prod-2\n",
     );
+    const catalog = `catalog: {url: "sqlite:${join(site.folder, "elsewhere/catalog.db")}"}\n`;
+    await site.configure(readFileSync(site.configFile, "utf8") + catalog);
     const done = await site.json(["schedule", "install", "systemd", "--dir", units]);
     expect(done.files).toHaveLength(9);
     expect(done.commands.at(-1)).toMatch(/enable --now .*jbackup-shop-prod-wal.service/);
@@ -111,7 +113,9 @@ describe("systemd", () => {
       "PrivateTmp=false",
     ])
       expect(service.split("\n")).toContain(line);
-    expect(service).toContain(`ReadWritePaths=-${site.home} -${join(site.folder, "local")}`);
+    expect(service).toContain(
+      `ReadWritePaths=-${site.home} -${join(site.folder, "local")} -${join(site.folder, "elsewhere")} -/tmp`,
+    );
     expect(readFileSync(join(units, "jbackup-shop-prod-full.timer"), "utf8")).toContain("Persistent=true");
     // a condition on the month's day or the week's is two lines
     expect(readFileSync(join(units, "jbackup-shop-prod-verify.timer"), "utf8")).toContain(
