@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
+import type { JobQueue } from "./catalog/catalogs.js";
 import { type Config, drillUrl, type Environment, loadConfig } from "./config/config.js";
 import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
@@ -10,7 +11,7 @@ import type { DemoResult, Proof } from "./engine/demo/demo.js";
 import type { SetUp } from "./engine/setUp.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
-import { runAgain, runShell, startAside } from "./sys/aside.js";
+import { ownProgram, runAgain, runShell, startAside } from "./sys/aside.js";
 import { systemClock } from "./sys/clock.js";
 import { uuid7 } from "./sys/ids.js";
 
@@ -34,7 +35,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   const { environment, report, signal, onSecret, version } = request;
   const config = await loadConfig({ environment, file: request.configFile, onSecret });
   for (const warning of config.warnings) report.warn(warning);
-  const [format, storages, { withJournal, openCatalog, locationOf }] = await Promise.all([
+  const [format, storages, { withJournal, openCatalog, openJobQueue, locationOf }] = await Promise.all([
     import("./format/format.js"),
     import("./storage/storages.js"),
     import("./catalog/catalogs.js"),
@@ -43,6 +44,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   let opened: Promise<OpenedStorage[]> | undefined;
   let deleting: Promise<OpenedStorage[]> | undefined;
   let server: Promise<Postgres> | undefined;
+  let queue: Promise<JobQueue | null> | undefined;
   const catalog: Catalog = withJournal(
     () => openCatalog(catalogUrl.reveal(), { clock: systemClock }),
     join(config.home, "journal"),
@@ -80,9 +82,27 @@ export async function openSite(request: SiteRequest): Promise<Site> {
       server ??= openServer(config, environment, signal, onSecret);
       return server;
     },
+    queue: () => {
+      queue ??= openJobQueue(catalogUrl.reveal(), config.site).catch((error: unknown) => {
+        queue = undefined;
+        throw error;
+      });
+      return queue;
+    },
+    reopen: () => openSite(request),
     clusters: () => import("./postgres/postgres.js"),
     openChannel: async (channel) => (await import("./alerts/alerts.js")).openChannel(channel),
     ping: async (url, limit) => (await import("./alerts/alerts.js")).ping(url, limit),
+    program: ownProgram(),
+    everyFewSeconds: async (work) => {
+      const { schedule } = await import("node-cron");
+      const task = schedule("*/2 * * * * *", work, {
+        timezone: "UTC",
+        noOverlap: true,
+        suppressMissedWarning: true,
+      });
+      return async () => task.destroy();
+    },
     aside: startAside,
     again: runAgain,
     shell: runShell,
@@ -95,6 +115,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     },
     close: async () => {
       await catalog.close();
+      await (await queue?.catch(() => null))?.close();
       for (const some of [opened, deleting])
         for (const entry of (await some?.catch(() => [])) ?? []) await entry.storage?.close();
     },

@@ -23,6 +23,8 @@ export interface Environment {
   stopAt: string | undefined;
   /** How long a storage may stand still before it is given up; a minute unless told otherwise. */
   storageIdleMs: number | undefined;
+  /** How long after a failed run the daemon tries again; five minutes unless told otherwise. */
+  retryPauseMs: number | undefined;
 }
 
 const set = (value: string | undefined): boolean => value !== undefined && value !== "";
@@ -54,5 +56,6 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     drill: variables.JBACKUP_DRILL || undefined,
     stopAt: variables.JBACKUP_STOP_AT || undefined,
     storageIdleMs: Number(variables.JBACKUP_STORAGE_IDLE_MS) || undefined,
+    retryPauseMs: Number(variables.JBACKUP_RETRY_PAUSE_MS) || undefined,
   };
 }

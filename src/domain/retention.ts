@@ -24,6 +24,8 @@ export interface KeptBackup {
   needs: string[];
   /** All of it is there, as far as is known: one that is not counts for nothing. */
   isGood: boolean;
+  /** Made for a restore: of a past, or of a state that was about to be replaced. It must not take the place of a tenant's own backup. */
+  isAside?: boolean;
 }
 
 export interface RetentionQuestion {
@@ -76,11 +78,13 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
   const because = (id: string, reason: string): void => void keep.set(id, [...(keep.get(id) ?? []), reason]);
   if (policy === null)
     for (const { id } of backups) because(id, "no policy for this storage: everything is kept");
+  const own = new Set(backups.filter(({ isGood, isAside }) => isGood && !isAside).map(groupOf));
   for (const group of groupsOf(backups)) {
     const good = group.filter(({ isGood }) => isGood);
     keepByPolicy(good, question, because);
     const [newest] = good;
-    if (newest) because(newest.id, "the newest good one of its kind");
+    if (newest && (!newest.isAside || !own.has(groupOf(newest))))
+      because(newest.id, "the newest good one of its kind");
     for (const bad of group) {
       if (bad.isGood) continue;
       // it may still be mended from another storage; once a newer good one is there, that no longer matters
@@ -106,7 +110,10 @@ type Because = (id: string, reason: string) => void;
 /** Newest first in each. */
 function groupsOf(backups: KeptBackup[]): KeptBackup[][] {
   const groups = new Map<string, KeptBackup[]>();
-  for (const backup of backups) groups.set(groupOf(backup), [...(groups.get(groupOf(backup)) ?? []), backup]);
+  for (const backup of backups) {
+    const group = `${groupOf(backup)}${backup.isAside ? " aside" : ""}`;
+    groups.set(group, [...(groups.get(group) ?? []), backup]);
+  }
   return [...groups.values()].map((group) =>
     group.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1)),
   );

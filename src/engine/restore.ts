@@ -64,7 +64,10 @@ async function prepare(
   const { body } = found.manifest;
   if (body.kind !== "full")
     throw new JBackupError("usage", `${body.label} is no full backup`, {
-      hint: "choose one with jbackup list --kind full",
+      hint:
+        body.kind === "config"
+          ? "add --config-files to bring configuration files back"
+          : "choose one with jbackup list --kind full",
     });
   const name = request.intoDatabase ?? postgres.database;
   const exists = await postgres.restoring.exists(admin, name);

@@ -88,6 +88,28 @@ test("the history is searched by what is typed, and what would be overwritten mu
   );
 });
 
+test("what was shown is what is done: rows that change before the answer are shown again", async () => {
+  const id = ids[0] as string;
+  const priced = (): Promise<unknown> =>
+    shop.sql("select price::text from app.items where tenant_id = $1 order by id", [id]);
+  const before = await priced();
+  await shop.site.json(["backup", "tenant", "--tenant", id]);
+  await shop.sql(`update app.items set price = 77 where tenant_id = '${id}' and sku = 'SKU-1'`);
+  terminal = openTerminal(shop.site, ["restore", "--tenant", id, "--reason", "seen"]);
+  const first = await terminal.see(/Type \S+ to overwrite it:/);
+  const planOf = (screen: string): string | undefined =>
+    [...screen.matchAll(/\(plan ([0-9a-f]{32})\)/g)].at(-1)?.[1];
+  await shop.sql(`update app.items set price = 78 where tenant_id = '${id}' and sku = 'SKU-2'`);
+  terminal.press(id, "Enter");
+  const second = await terminal.see(/were changed meanwhile[\s\S]*Type \S+ to overwrite it:\s*$/);
+  expect(planOf(first)).toBeDefined();
+  expect(planOf(second)).not.toBe(planOf(first));
+  expect(await priced()).not.toEqual(before);
+  terminal.press(id, "Enter");
+  await terminal.see(/ended with 0/);
+  expect(await priced()).toEqual(before);
+});
+
 test("without a terminal it says which flags to give", async () => {
   const ran = await shop.site.run("restore");
   expect(ran.code).toBe(2);

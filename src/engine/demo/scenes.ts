@@ -138,7 +138,7 @@ export async function deletedTenant(stage: Stage): Promise<Scene> {
         ...{ withShared: false, triggers: "off", prove: "counters", expectPlan: null, intoDatabase: null },
         savesFirst: true,
       },
-      NOTHING_TO_CONFIRM,
+      async () => ({ isSeen: false, mayOverwrite: [tenant] }),
     );
     say(`Brought back to ${moment}, in the live database, in ${seconds(restored.durationMs)}.`);
     return inShop(site, async (shop) => ({

@@ -40,6 +40,11 @@ async function checkOne(
 ): Promise<void> {
   if (isPhysical(body)) return checkMap(await openChain(site, found));
   const backup = await openBackup(site, found);
+  // what is attached to the list of a small backup is no pack, and is read by itself
+  if (body.kind === "config") {
+    for await (const { content } of backup.readAll(backup.contents.entries)) for await (const _ of content);
+    return;
+  }
   for (const entry of backup.contents.entries)
     if (entry.name === DUMP_NAME) await checkDump(site, backup, entry);
     else for await (const _ of backup.read(entry));

@@ -1,0 +1,113 @@
+import type { Run } from "../../domain/backup.js";
+import { type Cron, nextRun, parseCron } from "../../domain/cron.js";
+import type { JobFacts } from "../../domain/health.js";
+import { firstSeen, missedSlot } from "../alerts/watch.js";
+import type { Site } from "../site.js";
+
+export interface JobStatus {
+  name: string;
+  /** Of the last start; null where it never ran. */
+  lastRun: {
+    at: string;
+    finishedAt: string | null;
+    status: Run["status"];
+    error: string | null;
+    host: string;
+  } | null;
+  lastGoodAt: string | null;
+  schedule: string | null;
+  nextAt: string | null;
+  /** When it should have run and did not. */
+  missedAt: string | null;
+  command: string;
+}
+
+/** What a line of the schedule runs: the job in the records, and the command for a person. */
+const JOBS: [name: keyof Site["config"]["schedule"], job: string, command: string][] = [
+  ["full", "backup-full", "jbackup backup full"],
+  ["tenant", "backup-tenant", "jbackup backup tenant --all"],
+  ["wal", "backup-wal", "jbackup backup wal"],
+  ["config", "backup-config", "jbackup backup config"],
+  ["verify", "verify", "jbackup verify --all"],
+  ["cleanup", "cleanup", "jbackup cleanup"],
+  ["testRestore", "test-restore", "jbackup verify --level restore"],
+];
+
+const GOOD: Run["status"][] = ["succeeded", "partial"];
+
+/** Every job that is scheduled, or that ever ran. */
+export async function jobsInCatalog(site: Site): Promise<JobStatus[]> {
+  const since = await firstSeen(site);
+  const jobs: JobStatus[] = [];
+  for (const [name, job, command] of JOBS) {
+    const [last] = await site.catalog.runs({ job, limit: 1 });
+    if (last === undefined && site.config.schedule[name] === undefined) continue;
+    const [good] =
+      last !== undefined && GOOD.includes(last.status)
+        ? [last]
+        : await site.catalog.runs({ job, status: GOOD, limit: 1 });
+    // a follower began long ago and is at work all the time
+    const isAtWork = last?.status === "running";
+    const done = isAtWork ? last : good;
+    jobs.push({
+      name,
+      command,
+      lastRun: last ? lastRunOf(last) : null,
+      lastGoodAt: good?.finishedAt ?? null,
+      ...timesOf(site, name, done, since, name === "wal" && isAtWork),
+    });
+  }
+  return jobs;
+}
+
+const lastRunOf = ({ startedAt, finishedAt, status, error, host }: Run): JobStatus["lastRun"] => ({
+  at: startedAt,
+  finishedAt,
+  status,
+  error,
+  host,
+});
+
+/** Without a catalog: by the manifests alone, which tell of successes only. */
+export function jobsInStorages(site: Site, newest: ReadonlyMap<string, Date>): JobStatus[] {
+  return JOBS.flatMap(([name, , command]) => {
+    const at = newest.get(name)?.toISOString() ?? null;
+    const isKept = ["full", "wal", "config"].includes(name);
+    if (at === null && (site.config.schedule[name] === undefined || !isKept)) return [];
+    const done = at === null ? undefined : { startedAt: at };
+    return [
+      { name, command, lastRun: null, lastGoodAt: at, ...timesOf(site, name, done, new Date(0), false) },
+    ];
+  });
+}
+
+function timesOf(
+  site: Site,
+  name: keyof Site["config"]["schedule"],
+  done: Pick<Run, "startedAt"> | undefined,
+  since: Date,
+  isFollowed: boolean,
+): Pick<JobStatus, "schedule" | "nextAt" | "missedAt"> {
+  const schedule = site.config.schedule[name] ?? null;
+  const cron = schedule === null ? null : cronOf(schedule);
+  const now = site.clock.now();
+  if (cron === null) return { schedule, nextAt: null, missedAt: null };
+  const missed = isFollowed ? null : missedSlot(cron, done, since, now);
+  return { schedule, nextAt: nextRun(cron, now).toISOString(), missedAt: missed?.toISOString() ?? null };
+}
+
+/** Null for what is no time of day, such as a follower that is kept running. */
+function cronOf(text: string): Cron | null {
+  const parsed = parseCron(text);
+  return parsed.ok ? parsed.cron : null;
+}
+
+export const jobFacts = (jobs: JobStatus[]): JobFacts[] =>
+  jobs.map(({ name, command, lastRun, missedAt }) => ({
+    name,
+    command,
+    missedAt,
+    lastFailed:
+      // what a person ended is no failure, and what a crash ended has an alert of its own
+      lastRun?.status === "failed" ? (lastRun.error ?? "no reason is recorded") : null,
+  }));

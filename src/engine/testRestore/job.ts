@@ -1,0 +1,1 @@
+export const TEST_RESTORE_JOB = "test-restore";
