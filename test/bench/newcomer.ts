@@ -1,8 +1,8 @@
-import "./sources.js";
+import "./sources.ts";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 
 const { query } = await import("../support/awkward.js");
 const { ROOT, runIn } = await import("../support/docs.js");
@@ -23,9 +23,12 @@ try {
     ["install and build", clone, runIn("README.md", "setup")],
     ["back up and bring back", clone, runIn("README.md", "run")],
   ];
+  // with npm's own settings of this machine, but nothing that it has installed or fetched before
+  const path = (process.env.PATH ?? "").split(delimiter).filter((part) => !part.startsWith(ROOT));
   const environment = {
-    PATH: `${join(prefix, "bin")}:${process.env.PATH}`,
-    HOME: folder,
+    ...process.env,
+    PATH: [join(prefix, "bin"), ...path].join(delimiter),
+    JBACKUP_HOME: join(folder, "home"),
     npm_config_prefix: prefix,
     npm_config_cache: join(folder, "npm"),
     PGHOST: server.directory,
