@@ -17,6 +17,7 @@ beforeAll(async () => {
     "create table orders (id int primary key, note text); insert into orders select g, 'n' || g from generate_series(1, 100) g; create table empty ()",
   );
   site = await makeSite({
+    here: true,
     url: server.url("shop"),
     storages: (folder) => [
       `- {name: one, kind: local, path: ${join(folder, "one")}}`,
