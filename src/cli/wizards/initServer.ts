@@ -94,7 +94,7 @@ async function openedAs(
   scene: Scene,
   server: LocalServer,
 ): Promise<{ looked: LookedAt; user: string | null }> {
-  const { user: self } = scene.context.environment;
+  const { systemUser: self } = scene.context.environment;
   let refusal: unknown;
   for (const user of self === "postgres" ? [null] : [null, "postgres"]) {
     try {
