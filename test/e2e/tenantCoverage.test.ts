@@ -111,6 +111,7 @@ test("everything that may surprise is shown", async () => {
     ["app.items", "trigger", "warning"],
   ];
   const other = await makeSite({
+    here: true,
     url: shop.server.url("shop"),
     more: SHOP_TENANTS.map((line) => line.replace("app.audit_log", "app.audit_log, app.logins, app.seen")),
   });
@@ -208,6 +209,7 @@ describe("what nobody may guess", () => {
 
   test("a name in the configuration that no table has is told, with what was meant", async () => {
     const other = await makeSite({
+      here: true,
       url: shop.server.url("shop"),
       more: SHOP_TENANTS.map((line) => line.replace("app.audit_log", "app.audit_log, app.adit_log")),
     });
@@ -227,7 +229,7 @@ test.each([
   [["tenants: {table: app.tenants, idColumn: nr}"], /tenants\.idColumn names nr/],
   [[], /the configuration names no tenants/],
 ])("a configuration without a usable table of tenants is refused", async (more, message) => {
-  const other = await makeSite({ url: shop.server.url("shop"), more });
+  const other = await makeSite({ here: true, url: shop.server.url("shop"), more });
   try {
     const ran = await other.run("tenants", "list", "--json");
     const { error } = JSON.parse(ran.stdout);

@@ -177,6 +177,7 @@ describe("a role", () => {
       `grant usage on schema app to keeper; grant all on all tables in schema app to keeper; grant all on all sequences in schema app to keeper`,
     );
     const own = await makeSite({
+      here: true,
       url: shop.server.url("shop").replace("postgres@", "keeper@"),
       more: SHOP_TENANTS.map((line) =>
         line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),

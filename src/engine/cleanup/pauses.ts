@@ -3,27 +3,36 @@ import { groupOf, type KeptBackup } from "../../domain/retention.js";
 import type { Site } from "../site.js";
 import type { Survey } from "../verify/survey.js";
 
+export interface Pauses {
+  paused(backup: KeptBackup): string | null;
+  isFailing(backup: KeptBackup): boolean;
+}
+
 /**
- * While the newest backups of a kind fail, or a damaged page of the cluster is open, nothing of it expires by age: what is
- * old may be all that is good. Without the catalog nothing is known of failures, and nothing expires at all.
+ * While the newest backups of a kind fail nothing more of it expires by age, and while a damaged page of the cluster is open
+ * no full backup goes at all: what is old may be all that is good. Without the catalog nothing is known of failures, and
+ * nothing is removed.
  */
-export async function pauses(site: Site, survey: Survey): Promise<(backup: KeptBackup) => string | null> {
+export async function pauses(site: Site, survey: Survey): Promise<Pauses> {
   try {
     const failing = await failingGroups(site, survey);
     const damaged = (
       await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: ["active", "acknowledged"] })
     ).some(({ fingerprint }) => fingerprint.startsWith("damaged_page"));
-    return (backup) => {
-      if (failing.has(groupOf(backup)))
-        return "newer backups of its kind failed: nothing expires until one succeeds";
-      if (damaged && backup.kind === "full")
-        return "the cluster has damaged pages: older backups may hold them whole";
-      return null;
+    return {
+      isFailing: (backup) => failing.has(groupOf(backup)),
+      paused: ({ kind }) =>
+        damaged && kind === "full"
+          ? "the cluster has damaged pages: older backups may hold them whole"
+          : null,
     };
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(`the catalog cannot be read (${error.message}): nothing expires`);
-    return () => "the catalog cannot be read, so failures of newer backups are not known";
+    return {
+      isFailing: () => false,
+      paused: () => "the catalog cannot be read, so failures of newer backups are not known",
+    };
   }
 }
 

@@ -5,6 +5,7 @@ import { type Age, finding, type JobFacts, judgeAge, judgeSchedule } from "../..
 import { SCHEDULED, timedJobs } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
+import { isDaemonRunning } from "../schedule/show.js";
 import type { Site } from "../site.js";
 import { ageOf, type Check, type Diagnosed } from "./check.js";
 
@@ -76,7 +77,8 @@ export const schedule: Check = {
 async function runnersHere(site: Site): Promise<string[]> {
   const { path } = site.environment;
   const { signal } = site;
-  const [timers, crontab, cronFiles] = await Promise.all([
+  const [isDaemon, timers, crontab, cronFiles] = await Promise.all([
+    isDaemonRunning(site),
     runProgram("systemctl", ["list-units", "--all", "--plain", "--no-legend", "jbackup*"], {
       path,
       signal,
@@ -89,6 +91,7 @@ async function runnersHere(site: Site): Promise<string[]> {
     .split("\n")
     .some((line) => !line.trimStart().startsWith("#") && line.includes("jbackup"));
   return [
+    ...(isDaemon ? ["jbackup schedule run"] : []),
     ...(timers?.code === 0 && timers.stdout.includes("jbackup") ? ["systemd"] : []),
     ...(isInCrontab || cronFiles.some((name) => name.includes("jbackup")) ? ["cron"] : []),
   ];
