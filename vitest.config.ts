@@ -16,7 +16,12 @@ const alone = [
   "test/contract/catalogSpeed.real.test.ts",
   "test/cli/main.real.test.ts",
 ];
-const servers = { testTimeout: 180_000, hookTimeout: 180_000 };
+const servers = {
+  // what was built is loaded as the program loads it
+  server: { deps: { external: [/\/dist\//] } },
+  testTimeout: 180_000,
+  hookTimeout: 180_000,
+};
 
 // unit: pure and fast, no servers. real: starts PostgreSQL, Swift and friends. alone: likewise, one file at a time.
 export default defineConfig({

@@ -15,10 +15,11 @@ const ECHO_MS = 500;
 const IDLE_MS = 100;
 
 /** The heavy half of the program is loaded by the command that needs it. */
-const openers: Openers = {
+export const openers: Openers = {
   openSite: async (request) => (await import("./wire.js")).openSite(request),
   findConfigFile: async (request) => (await import("./config/load.js")).findConfigFile(request),
   createKeys: async (request) => (await import("./wire.js")).createKeys(request),
+  openSetUp: async (request) => (await import("./wire.js")).openSetUp(request),
   migrateCatalog: async (request) => (await import("./wire.js")).migrateCatalog(request),
   runDemo: async (request) => (await import("./wire.js")).runDemo(request),
 };

@@ -1,3 +1,4 @@
+import type { Assertion } from "../domain/assertion.js";
 import type { ChannelConfig, Compression, LazySecret, StorageConfig } from "../domain/config.js";
 import type { RetentionPolicy, Settings } from "./settings.js";
 
@@ -60,6 +61,8 @@ export function secretsOf(config: Config): LazySecret[] {
 /** Checked and complete: every key has its value or its default. */
 export interface Config {
   file: string;
+  /** Of everything in the file but its secrets: tells that something was changed. */
+  digest: string;
   /** The folder for catalog, generated keys, journals and locks. */
   home: string;
   site: string;
@@ -76,15 +79,29 @@ export interface Config {
   /** Folders with runbooks of the site's own. */
   runbooks: string[];
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
-  objectives: { rtoMs: number; rpoMs: number };
+  objectives: { rtoMs: number; rpoMs: number; drillEveryMs: number };
   schedule: Settings["schedule"];
+  testRestore: {
+    assertions: Assertion[];
+    /** How many tenants are taken out and compared. */
+    tenants: number;
+    /** How long one assertion may take. */
+    timeoutMs: number;
+  };
   alerts: {
     channels: ChannelConfig[];
     reminderEveryMs: number;
     /** Where the start and the end of a job are told, by its name in the schedule. */
     heartbeats: Partial<Record<keyof Settings["schedule"], LazySecret>>;
   };
-  hooks: Settings["hooks"];
+  /** The files that its secrets are taken from. */
+  secretFiles: string[];
+  /** Whether the configuration file itself holds some. */
+  holdsSecrets: boolean;
+  /** Commands of the user's around every backup but those of the WAL. */
+  hooks: Omit<Settings["hooks"], "timeout"> & { timeoutMs: number };
+  /** The variables that secrets come from: they are not handed to programs of the user's. */
+  secretVariables: ReadonlySet<string>;
   /** Things that work but should be looked at. */
   warnings: string[];
 }

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { isPlain, SECRET_KEYS } from "./blanked.js";
 import { type LoadRequest, readConfigText } from "./load.js";
 import { parseSettings } from "./parse.js";
 
@@ -8,23 +9,6 @@ export interface DescribedValue {
   /** `line 12` of the file, or `default`. */
   origin: string;
 }
-
-const SECRET_KEYS = new Set([
-  "url",
-  "secret",
-  "accessKeyId",
-  "secretAccessKey",
-  "keyId",
-  "applicationKey",
-  "signing",
-  "identity",
-  "passphrase",
-  "token",
-  "accountId",
-]);
-
-const isPlain = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** Where a secret comes from may be shown, what it is may not. */
 function shown(key: string, value: unknown): unknown {

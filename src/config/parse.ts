@@ -1,7 +1,11 @@
+import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { Assertion } from "../domain/assertion.js";
+import { parseBytes } from "../domain/bytes.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
+import { withoutSecrets } from "./blanked.js";
 import type { Config, IdentityConfig, KeysConfig } from "./config.js";
 import { configForDrill } from "./drill.js";
 import type { Environment } from "./environment.js";
@@ -77,6 +81,14 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
         message: `the name "${channel.name}" is used twice`,
       });
   });
+  const assertions = settings.testRestore.assertions.map(({ name }) => name);
+  assertions.forEach((name, index) => {
+    if (assertions.indexOf(name) !== index)
+      problems.push({
+        path: ["testRestore", "assertions", index, "name"],
+        message: `the name "${name}" is used twice`,
+      });
+  });
   const keys = settings.keys;
   if (keys?.recipients && !keys.signing)
     problems.push({
@@ -130,12 +142,14 @@ function keysOf(settings: Settings, home: string, context: SecretContext): KeysC
 
 function storagesOf(settings: Settings, home: string, context: SecretContext): StorageConfig[] {
   if (!settings.storages) return [{ kind: "local", name: "local", path: join(home, "storage") }];
-  return settings.storages.map((storage): StorageConfig => {
+  return settings.storages.map(({ capacity, ...storage }): StorageConfig => {
+    const room = capacity === undefined ? {} : { capacityBytes: parseBytes(capacity) ?? 0 };
     const secret = (source: SecretSource, key: string) =>
       lazySecret(source, `storages ${storage.name}: ${key}`, context);
     if (storage.kind === "local") {
       return {
         ...storage,
+        ...room,
         path: isAbsolute(storage.path) ? storage.path : join(context.directory, storage.path),
       };
     }
@@ -145,7 +159,12 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
         accessKeyId: secret(from.accessKeyId, `${at}accessKeyId`),
         secretAccessKey: secret(from.secretAccessKey, `${at}secretAccessKey`),
       });
-      return { ...rest, ...keys(storage, ""), ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}) };
+      return {
+        ...rest,
+        ...room,
+        ...keys(storage, ""),
+        ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
+      };
     }
     const { cleanup, ...rest } = storage;
     const keys = (from: { keyId: SecretSource; applicationKey: SecretSource }, at: string) => ({
@@ -154,6 +173,7 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
     });
     return {
       ...rest,
+      ...room,
       endpoint: storage.endpoint,
       ...keys(storage, ""),
       ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
@@ -202,6 +222,11 @@ function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] 
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
 
+function hooksOf({ hooks }: Settings): Config["hooks"] {
+  const { timeout, ...commands } = hooks;
+  return { ...commands, timeoutMs: milliseconds(timeout) };
+}
+
 /** The database's name makes a usable site name when none is given. */
 async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
   if (settings.site !== undefined) return settings.site;
@@ -225,6 +250,8 @@ export async function parseConfig(
     environment: given.environment,
     directory: dirname(file),
     secretVariables: new Set(),
+    secretFiles: new Set(),
+    holdsSecrets: false,
     onSecret: given.onSecret,
   };
   const storages = storagesOf(settings, home, context);
@@ -233,6 +260,9 @@ export async function parseConfig(
   const { pitrWindow, ...perStorage } = settings.retention;
   const config: Config = {
     file,
+    digest: createHash("sha256")
+      .update(JSON.stringify(withoutSecrets(settings)))
+      .digest("hex"),
     home,
     site: await siteOf(settings, url),
     database: { ...settings.database, url },
@@ -248,7 +278,7 @@ export async function parseConfig(
     ),
     compression: settings.compression,
     tenants: settings.tenants,
-    configFiles: settings.configFiles,
+    configFiles: settings.configFiles.map((path) => resolve(dirname(file), path)),
     runbooks: settings.runbooks.map((folder) => resolve(dirname(file), folder)),
     retention: {
       pitrWindowMs: milliseconds(pitrWindow),
@@ -257,12 +287,31 @@ export async function parseConfig(
     objectives: {
       rtoMs: milliseconds(settings.objectives.rto),
       rpoMs: milliseconds(settings.objectives.rpo),
+      drillEveryMs: milliseconds(settings.objectives.drillEvery),
     },
     schedule: settings.schedule,
+    testRestore: {
+      assertions: settings.testRestore.assertions.map(
+        ({ name, database, sql, expect }): Assertion => ({
+          name,
+          database: database ?? null,
+          sql,
+          ...(expect === undefined ? {} : { expect }),
+        }),
+      ),
+      tenants: settings.testRestore.tenants,
+      timeoutMs: milliseconds(settings.testRestore.timeout),
+    },
     alerts: alertsOf(settings, context),
-    hooks: settings.hooks,
+    hooks: hooksOf(settings),
+    secretVariables: context.secretVariables,
     warnings: [],
+    secretFiles: [],
+    holdsSecrets: false,
   };
+  // all are known only now
+  config.secretFiles = [...context.secretFiles];
+  config.holdsSecrets = context.holdsSecrets;
   const { drill } = given.environment;
   return drill === undefined ? config : configForDrill(config, drill);
 }

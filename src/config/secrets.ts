@@ -13,12 +13,19 @@ export interface SecretContext {
   directory: string;
   /** Variables that hold secrets of this configuration: no program is handed them. */
   secretVariables: Set<string>;
+  /** Files that hold secrets of this configuration. */
+  secretFiles: Set<string>;
+  /** Whether the file itself holds one. */
+  holdsSecrets: boolean;
   /** Told of every secret that is fetched, so that output can blank it. */
   onSecret: (text: string) => void;
 }
 
 const unavailable = (path: string, what: string, hint: string, cause?: unknown): JBackupError =>
   new JBackupError("secret_unavailable", `${path}: ${what}`, { hint, cause });
+
+const pathOf = (file: string, { directory }: SecretContext): string =>
+  isAbsolute(file) ? file : join(directory, file);
 
 async function fetchSecret(source: SecretSource, path: string, context: SecretContext): Promise<string> {
   if ("value" in source) return source.value;
@@ -33,7 +40,7 @@ async function fetchSecret(source: SecretSource, path: string, context: SecretCo
     return value;
   }
   if ("file" in source) {
-    const file = isAbsolute(source.file) ? source.file : join(context.directory, source.file);
+    const file = pathOf(source.file, context);
     const text = await readFile(file, "utf8").catch((error: unknown) => {
       throw unavailable(
         path,
@@ -90,6 +97,9 @@ export function lazySecret(
   isAddress = false,
 ): LazySecret {
   if ("env" in source) context.secretVariables.add(source.env);
+  if ("value" in source && (!isAddress || secretPartsOf(source.value).length > 0))
+    context.holdsSecrets = true;
+  if ("file" in source) context.secretFiles.add(pathOf(source.file, context));
   let fetched: Promise<Secret> | undefined;
   return () => {
     fetched ??= fetchSecret(source, path, context).then((text) => {

@@ -74,11 +74,14 @@ export function pickOne<Found extends { id: string; label: string }>(
   );
 }
 
-export const noSuchBackup = (reference: string): JBackupError =>
+export const noSuchBackup = (reference: string, kind: "full" | "config" = "full"): JBackupError =>
   new JBackupError(
     "not_found",
-    reference === "latest" ? "there is no backup yet" : `there is no backup "${reference}"`,
+    reference === "latest"
+      ? `there is no ${kind === "full" ? "" : "config "}backup yet`
+      : `there is no backup "${reference}"`,
     {
-      hint: reference === "latest" ? "make one with jbackup backup full" : "jbackup list shows what there is",
+      hint:
+        reference === "latest" ? `make one with jbackup backup ${kind}` : "jbackup list shows what there is",
     },
   );

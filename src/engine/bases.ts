@@ -46,7 +46,10 @@ export async function findPhysical(site: Site, reference: string): Promise<Found
   const found = await findBackup(site, reference);
   if (isPhysical(found.manifest.body)) return found;
   throw new JBackupError("usage", `${found.manifest.body.label} is no physical backup`, {
-    hint: "only those come back as files, or at a moment in time: jbackup list --kind full shows the methods",
+    hint:
+      found.manifest.body.kind === "config"
+        ? "add --config-files to bring configuration files back"
+        : "only those come back as files, or at a moment in time: jbackup list --kind full shows the methods",
   });
 }
 

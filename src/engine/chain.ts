@@ -24,15 +24,18 @@ async function fromFile(site: Site): Promise<ChainEnd | null> {
 }
 
 async function fromCatalog(site: Site): Promise<ChainEnd | null> {
-  const backups = await site.catalog
-    .backups({ kind: "full", status: ["completed", "verified"], limit: 1 })
-    .catch((error: unknown) => {
-      if (isJBackupError(error, "catalog_unavailable")) return []; // the file alone will do
-      throw error;
-    });
-  const [newest] = backups;
-  const sequence = newest?.metadata.sequence;
-  return newest && typeof sequence === "number" ? { sequence, digest: newest.checksum } : null;
+  const newestOf = async (kind: "full" | "config"): Promise<ChainEnd[]> => {
+    const [newest] = await site.catalog.backups({ kind, status: ["completed", "verified"], limit: 1 });
+    const sequence = newest?.metadata.sequence;
+    return newest && typeof sequence === "number" ? [{ sequence, digest: newest.checksum }] : [];
+  };
+  try {
+    const ends = [...(await newestOf("full")), ...(await newestOf("config"))];
+    return ends.toSorted((a, b) => b.sequence - a.sequence)[0] ?? null;
+  } catch (error) {
+    if (isJBackupError(error, "catalog_unavailable")) return null; // the file alone will do
+    throw error;
+  }
 }
 
 /** The further of what this host and the catalog remember. */

@@ -19,6 +19,9 @@ export interface FoundBackup {
   holders: string[];
 }
 
+/** What `latest` is the latest of. */
+type LatestKind = "full" | "config";
+
 interface Place {
   folder: string;
   id: string;
@@ -48,11 +51,11 @@ interface Known {
 }
 
 /** The catalog's answer; null when it knows nothing, or cannot be asked. */
-async function inCatalog(site: Site, reference: string): Promise<Known | null> {
+async function inCatalog(site: Site, reference: string, kind: LatestKind): Promise<Known | null> {
   try {
     const found =
       reference === "latest"
-        ? (await site.catalog.backups({ kind: "full", status: USABLE, limit: 1 }))[0]
+        ? (await site.catalog.backups({ kind, status: USABLE, limit: 1 }))[0]
         : pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
     if (!found) return null;
     const state = found.status.replace("_", " ");
@@ -86,12 +89,17 @@ export async function idsInStorages(site: Site): Promise<string[]> {
 const isIdPrefix = (reference: string): boolean => /^[0-9a-f][0-9a-f-]{3,35}$/.test(reference);
 
 /** Without the catalog: what the storages themselves hold. */
-async function inStorages(site: Site, storages: Storage[], reference: string): Promise<Place> {
+async function inStorages(
+  site: Site,
+  storages: Storage[],
+  reference: string,
+  kind: LatestKind,
+): Promise<Place> {
   const places = new Map<string, Place>();
   const unlisted: JBackupError[] = [];
   for (const storage of storages) {
     try {
-      for await (const { key } of storage.list(reference === "latest" ? "backups/full/" : "backups/")) {
+      for await (const { key } of storage.list(reference === "latest" ? `backups/${kind}/` : "backups/")) {
         const place = parseManifestKey(key);
         if (place === null) continue;
         const holders = [...(places.get(place.id)?.holders ?? []), storage.name];
@@ -104,12 +112,12 @@ async function inStorages(site: Site, storages: Storage[], reference: string): P
       unlisted.push(error);
     }
   }
-  if (places.size === 0) throw unlisted[0] ?? noSuchBackup(reference);
+  if (places.size === 0) throw unlisted[0] ?? noSuchBackup(reference, kind);
   const newestFirst = [...places.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
   if (reference === "latest") {
     const [newest] = newestFirst;
     if (newest) return newest;
-    throw noSuchBackup(reference);
+    throw noSuchBackup(reference, kind);
   }
   const signers = await trustedSigners(site);
   const candidates = newestFirst.filter((place) => !isIdPrefix(reference) || place.id.startsWith(reference));
@@ -198,10 +206,14 @@ async function alertLostManifest(site: Site, storage: string, backupId: string):
 }
 
 /** From what a person types to a manifest that is believed. Needs no catalog. */
-export async function findBackup(site: Site, reference: string): Promise<FoundBackup> {
-  const known = await inCatalog(site, reference);
+export async function findBackup(
+  site: Site,
+  reference: string,
+  kind: LatestKind = "full",
+): Promise<FoundBackup> {
+  const known = await inCatalog(site, reference, kind);
   const { usable } = await storagesForReading(site);
-  const place = known?.place ?? (await inStorages(site, usable, reference));
+  const place = known?.place ?? (await inStorages(site, usable, reference, kind));
   const signers = await trustedSigners(site);
   try {
     const holders = place.holders ?? [];

@@ -11,17 +11,15 @@ import { lostFingerprint, nearestFirst, storagesForReading } from "./useStorages
 /** How far back a backup run looks for copies to complete: older gaps are verify's business. */
 const LOOK_BACK = 20;
 
+export type HealedKind = "full" | "tenant" | "config";
+
 const missingIn = (backup: Backup): Copy[] => backup.copies.filter(({ status }) => status === "missing");
 
 /**
  * Copies that a storage missed while it was away, brought in from the storages that have them.
  * `away` names the storages that are known not to work right now.
  */
-export async function healMissing(
-  site: Site,
-  away: string[],
-  kind: "full" | "tenant" = "full",
-): Promise<void> {
+export async function healMissing(site: Site, away: string[], kind: HealedKind = "full"): Promise<void> {
   const backups = await newest(site, kind).catch((error: unknown) => {
     if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
     throw error;
@@ -44,11 +42,21 @@ export async function healMissing(
     }
   }
   for (const name of new Set(lacking.flatMap((backup) => missingIn(backup).map(({ storage }) => storage))))
-    if (!stillMissing.has(name))
+    if (!stillMissing.has(name) && !(await lacksOtherKinds(site, name, kind)))
       await resolveAlert(site, lostFingerprint(name), `storage ${name} has every copy again`);
 }
 
-const newest = (site: Site, kind: "full" | "tenant"): Promise<Backup[]> =>
+/** The alert is about a storage, whatever kind of backup it misses. */
+async function lacksOtherKinds(site: Site, storage: string, healed: HealedKind): Promise<boolean> {
+  for (const kind of ["full", "config"] as const) {
+    if (kind === healed) continue;
+    const backups = await newest(site, kind);
+    if (backups.some((backup) => missingIn(backup).some((copy) => copy.storage === storage))) return true;
+  }
+  return false;
+}
+
+const newest = (site: Site, kind: HealedKind): Promise<Backup[]> =>
   kind === "tenant"
     ? site.catalog.lastOfTenants("all")
     : site.catalog.backups({ kind, status: ["completed", "verified"], limit: LOOK_BACK });

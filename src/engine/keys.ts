@@ -202,5 +202,6 @@ export async function recoveryKit(site: Site, file: string): Promise<{ file: str
       cause: error,
     });
   }
+  await recordAudit(site, "keys.kit", site.config.site, {});
   return { file };
 }

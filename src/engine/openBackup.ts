@@ -1,6 +1,6 @@
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Contents, Entry, StoredObject } from "../domain/manifest.js";
-import type { ObjectSource } from "../format/format.js";
+import type { ObjectSource, OpenedEntry } from "../format/format.js";
 import { raiseAlert } from "./alert.js";
 import { type FoundBackup, findNeeded } from "./findBackup.js";
 import { fetchVerified } from "./replicate.js";
@@ -12,6 +12,8 @@ export interface OpenedBackup {
   entry(name: string): Entry;
   /** The opened bytes of an entry, from whichever storage has good copies, object by object. */
   read(entry: Entry): AsyncIterable<Buffer>;
+  /** Many of them in one pass, in the order of the contents: each object is fetched once, however many share it. */
+  readAll(entries: Iterable<Entry>): AsyncIterable<OpenedEntry>;
 }
 
 /** Objects fetched before they are needed. */
@@ -94,6 +96,17 @@ export async function openBackup(site: Site, wanted: FoundBackup): Promise<Opene
           fetchObject,
         ),
       }),
+    readAll: (entries) =>
+      site.format.openEntries(entries, { ...context, dataKey, attached, source: lastKept(fetchObject) }),
+  };
+}
+
+/** Neighbouring entries lie in the same object. */
+function lastKept(fetchObject: (name: string) => Promise<ObjectSource>) {
+  let last: { name: string; source: Promise<ObjectSource> } | undefined;
+  return (name: string): Promise<ObjectSource> => {
+    if (last?.name !== name) last = { name, source: fetchObject(name) };
+    return last.source;
   };
 }
 

@@ -54,8 +54,26 @@ export async function unpinBackup(site: Site, reference: string): Promise<Pin> {
 async function putEverywhere(site: Site, pin: Pin): Promise<void> {
   const { usable } = await storagesForReading(site);
   const body = site.storage.bytesBody([Buffer.from(`${JSON.stringify(pin)}\n`)]);
+  const refusals: unknown[] = [];
   for (const storage of usable)
-    await storage.put(keyOf(pin.backupId), body, { replace: true, signal: site.signal });
+    try {
+      await storage.put(keyOf(pin.backupId), body, { replace: true, signal: site.signal });
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (!(error instanceof JBackupError)) throw error;
+      refusals.push(error);
+      site.report.warn(`storage ${storage.name} does not know of it: ${error.message}`);
+    }
+  if (refusals.length === usable.length) throw refusals[0];
+}
+
+/** A catalog that was lost knows of no pin until it is told again. */
+export async function bringPinsBack(site: Site, storages: Storage[]): Promise<void> {
+  const known = await inCatalog(site);
+  for (const [id, pin] of await pinsIn(site, storages)) {
+    const there = known.get(id);
+    if (there === undefined || saidAt(pin) > saidAt(there)) await site.catalog.savePin(pin);
+  }
 }
 
 /** Why each pinned backup is held, from catalog and storages together: either is enough, unless a later word took it off. */

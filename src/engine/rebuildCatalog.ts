@@ -1,15 +1,16 @@
 import type { Backup, Copy } from "../domain/backup.js";
-import { JBackupError, reasonOf } from "../domain/errors.js";
+import { reasonOf } from "../domain/errors.js";
 import type { Manifest } from "../domain/manifest.js";
 import { recordOf } from "../domain/record.js";
 import { parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
 import { readManifest } from "./findBackup.js";
+import { bringPinsBack } from "./pins.js";
 import { manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
-import { storagesForReading } from "./useStorages.js";
+import { requireStorage, storagesForReading } from "./useStorages.js";
 
 export interface RebuildReport {
   storages: string[];
@@ -27,11 +28,7 @@ interface Sighting {
 }
 
 async function chosenStorages(site: Site, from: string | null): Promise<Storage[]> {
-  if (from !== null && !site.config.storages.some(({ name }) => name === from)) {
-    throw new JBackupError("not_found", `there is no storage "${from}"`, {
-      hint: `storages are ${site.config.storages.map(({ name }) => name).join(", ")}`,
-    });
-  }
+  if (from !== null) requireStorage(site, from);
   const away =
     from === null ? [] : site.config.storages.map(({ name }) => name).filter((name) => name !== from);
   return (await storagesForReading(site, away)).usable;
@@ -65,6 +62,7 @@ export async function rebuildCatalog(site: Site, request: { from: string | null 
   const seen = [...sightings.values()];
   const looked = [...storages, ...(await lookElsewhere(site, seen, storages))];
   const added = await addUnknown(site, seen, looked);
+  await bringPinsBack(site, storages);
   return { storages: storages.map(({ name }) => name), found: sightings.size, added, refused };
 }
 

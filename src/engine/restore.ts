@@ -45,7 +45,12 @@ export async function restore(
       return recorded(
         site,
         run,
-        { plan: planned.plan, mode: request.mode, reason: request.reason, targetTime: planned.targetTime },
+        {
+          plan: planned.plan,
+          mode: planned.plan.mode,
+          reason: request.reason,
+          targetTime: planned.targetTime,
+        },
         () => planned.carryOut(),
       );
     });
@@ -64,7 +69,10 @@ async function prepare(
   const { body } = found.manifest;
   if (body.kind !== "full")
     throw new JBackupError("usage", `${body.label} is no full backup`, {
-      hint: "choose one with jbackup list --kind full",
+      hint:
+        body.kind === "config"
+          ? "add --config-files to bring configuration files back"
+          : "choose one with jbackup list --kind full",
     });
   const name = request.intoDatabase ?? postgres.database;
   const exists = await postgres.restoring.exists(admin, name);

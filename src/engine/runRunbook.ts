@@ -7,6 +7,7 @@ import { filledAction, type Runbook, type Step } from "../domain/runbook.js";
 import { movesFrom, undoOrder } from "../domain/runbookRun.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
+import { DRILL_OVERDUE } from "./alerts/watch.js";
 import { actorOf, recordAudit } from "./audit.js";
 import { drillGround, realGround } from "./dr/ground.js";
 import { createJournal, knownRuns, openJournal, type RunJournal } from "./dr/journal.js";
@@ -326,9 +327,5 @@ async function tellOutcome(
     await raiseAlert(site, { ...trouble, severity: "error", fingerprint: objectiveOf(runbook), message });
   } else await resolveAlert(site, objectiveOf(runbook), `${what} met the objectives`);
   if (!drill) return;
-  for (const alert of await site.catalog.alerts({
-    type: "DRILL_OVERDUE",
-    status: ["active", "acknowledged"],
-  }))
-    await resolveAlert(site, alert.fingerprint, `drill ${id} succeeded`);
+  await resolveAlert(site, DRILL_OVERDUE, `drill ${id} succeeded`);
 }

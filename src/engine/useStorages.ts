@@ -1,3 +1,4 @@
+import type { BackupKind } from "../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
@@ -7,6 +8,14 @@ import type { OpenedStorage, Site } from "./site.js";
 export interface UsableStorages {
   usable: Storage[];
   lost: Map<string, Error>;
+}
+
+export function requireStorage(site: Site, name: string): void {
+  const names = site.config.storages.map((storage) => storage.name);
+  if (names.includes(name)) return;
+  throw new JBackupError("not_found", `there is no storage "${name}"`, {
+    hint: `storages are ${names.join(", ")}`,
+  });
 }
 
 /** Nearest first: reading from the local disk costs nothing. */
@@ -91,11 +100,15 @@ export async function storagesForReading(
 const HOUR_MS = 3_600_000;
 
 /** What killed runs left half-done: under the job's locks, whatever is unfinished below its folder is nobody's. */
-export async function sweepStorages(site: Site, storages: Storage[]): Promise<void> {
+export async function sweepStorages(
+  site: Site,
+  storages: Storage[],
+  folder = "backups/full/",
+): Promise<void> {
   await Promise.all(
     storages.map(async (storage) => {
       // WAL is archived all the time, by others as well: only what is old is surely nobody's
-      const swept = (await storage.sweep("backups/full/", 0)) + (await storage.sweep("wal/", HOUR_MS));
+      const swept = (await storage.sweep(folder, 0)) + (await storage.sweep("wal/", HOUR_MS));
       if (swept > 0)
         site.report.info(`storage ${storage.name}: removed ${swept} unfinished uploads of a killed run`);
     }),
@@ -108,10 +121,11 @@ const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(2)} GB`;
 export async function storagesWithoutRoom(
   site: Site,
   storages: Storage[],
-  databaseBytes: number,
+  expectedBytes: number,
+  kind: BackupKind = "full",
 ): Promise<Map<string, Error>> {
   const known = await site.catalog
-    .backups({ kind: "full", status: ["completed", "verified"], limit: 1 })
+    .backups({ kind, status: ["completed", "verified"], limit: 1 })
     .catch((error: unknown) => {
       if (isJBackupError(error, "catalog_unavailable")) return []; // nothing to estimate from
       throw error;
@@ -127,9 +141,9 @@ export async function storagesWithoutRoom(
         storage.name,
         new JBackupError("storage_full", message, { hint: `make room in ${storage.location}` }),
       );
-    } else if (expected === undefined && free < databaseBytes) {
+    } else if (expected === undefined && free < expectedBytes) {
       site.report.warn(
-        `storage ${storage.name} has ${gigabytes(free)} free for a database of ${gigabytes(databaseBytes)}`,
+        `storage ${storage.name} has ${gigabytes(free)} free for ${kind === "full" ? "a database" : "files"} of ${gigabytes(expectedBytes)}`,
       );
     }
   }

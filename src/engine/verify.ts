@@ -1,14 +1,18 @@
 import type { VerificationLevel } from "../domain/backup.js";
+import { CLEANUP_JOB } from "./cleanup.js";
 import { findBackup } from "./findBackup.js";
+import { lockOnHost } from "./lock.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
+import { noteMeasures } from "./status/measure.js";
 import { storagesForReading } from "./useStorages.js";
 import { checkContents } from "./verify/contents.js";
 import { healProblems } from "./verify/healing.js";
 import { checkObjects } from "./verify/objects.js";
 import type { Problem } from "./verify/problem.js";
 import { recordFindings } from "./verify/recordFindings.js";
+import { withoutRemoved } from "./verify/removedMeanwhile.js";
 import { type Share, shareOf } from "./verify/share.js";
 import { type Survey, surveyStorages } from "./verify/survey.js";
 import { checkWal } from "./verify/wal.js";
@@ -51,6 +55,16 @@ export const verify = (site: Site, request: VerifyRequest): Promise<VerifyReport
 
 async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunContext): Promise<VerifyReport> {
   await run.settleKilled();
+  // what is mended must not be what a cleanup takes away just then
+  const release = request.heal ? await lockOnHost(site, CLEANUP_JOB) : () => undefined;
+  try {
+    return await lookAndMend(site, request);
+  } finally {
+    release();
+  }
+}
+
+async function lookAndMend(site: Site, request: VerifyRequest): Promise<VerifyReport> {
   const startedMs = site.clock.monotonicMs();
   const only = request.all ? null : await idOf(site, request.reference ?? "latest");
   const survey = await look(site, request, only);
@@ -60,7 +74,12 @@ async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunConte
   });
   const wal = request.all ? await checkWal(site, survey, request) : null;
   const contents = request.level === "content" ? await checkContents(site, survey, found.problems) : [];
-  const problems = [...survey.problems, ...found.problems, ...(wal?.problems ?? []), ...contents];
+  const problems = await withoutRemoved(site, [
+    ...survey.problems,
+    ...found.problems,
+    ...(wal?.problems ?? []),
+    ...contents,
+  ]);
   site.step("verified");
   const healed = request.heal ? await healProblems(site, survey, problems) : [];
   const left = problems.filter((problem) => !healed.includes(problem));
@@ -73,6 +92,8 @@ async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunConte
     healed,
     durationMs: site.clock.monotonicMs() - startedMs,
   });
+  // what was put back since is not in the listing
+  if (request.all && healed.length === 0) await noteMeasures(site, survey.listed);
   return {
     level: request.level,
     checked: found.objects + (wal?.objects ?? 0),

@@ -1,19 +1,25 @@
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Secret } from "../domain/secret.js";
+import type { ServerCheckup } from "../domain/serverDiagnosis.js";
+import { askReadOnly } from "./askReadOnly.js";
+import { readCheckup } from "./checkup.js";
 import { addressOf, connect, type Session, type Target } from "./connection.js";
+import { copySchema } from "./copySchema.js";
 import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
 import { createMissingRoles } from "./missingRoles.js";
 import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
+import { openServerConfig, type ServerConfig } from "./serverConfig.js";
 import * as restoring from "./sideDatabase.js";
+import { amcheck, type Soundness } from "./soundness.js";
 import { auditTenants } from "./tenant/audit.js";
 import * as tenantReading from "./tenant/readTenants.js";
 import { restoreTenantRows } from "./tenant/restore.js";
 import { readTenantSchema } from "./tenant/schema.js";
 import { openTenantSnapshot } from "./tenant/snapshot.js";
-import type { ToolEnvironment } from "./tools.js";
+import { findBinDirectories, type ToolEnvironment } from "./tools.js";
 import { walHealth } from "./walHealth.js";
 import { openWalReceiver, type WalReceiver } from "./walReceiver.js";
 import * as walServer from "./walServer.js";
@@ -24,6 +30,7 @@ export type { LogicalDump } from "./logicalDump.js";
 export type { BaseBackup, StoppedBackup } from "./physical/baseBackup.js";
 export type { ChangedPages } from "./physical/changedPages.js";
 export type { FilePart, SourceFile } from "./physical/sourceFile.js";
+export { readDumpThrough } from "./readDump.js";
 export {
   isRunning,
   type RestoredCluster,
@@ -34,13 +41,19 @@ export {
 } from "./restoredCluster.js";
 export {
   markScratchCluster,
+  type ScratchCluster,
+  startScratchCluster,
   startThrowawayCluster,
   sweepScratchClusters,
   unprivilegedOwner,
 } from "./scratchCluster.js";
+export type { ServerConfig } from "./serverConfig.js";
+export { findLocalServers, type LocalServer, lookAtServer, type ServerLook } from "./serverLook.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
+export { checkPageChecksums, type Soundness } from "./soundness.js";
 export type { Finding } from "./tenant/audit.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
+export { activeCondition, policySettings } from "./tenant/policySettings.js";
 export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
 export type { TenantPlan, TenantProof, TenantRestored, TenantRestoring } from "./tenant/restore.js";
 export type { TenantReference, TenantTable } from "./tenant/schema.js";
@@ -71,11 +84,21 @@ export interface Postgres {
   /** A session on a maintenance database, never on the one that is worked on. */
   admin(): Promise<Session>;
   openDump(): Promise<LogicalDump>;
+  /** What must be true of the server and of our role on it; nothing is changed. */
+  checkup(ownSlot: string): Promise<ServerCheckup>;
+  /** The major versions of a program that this host has, newest first. */
+  programs(name: string): Promise<number[]>;
+  /** How the server is set up, beside what is in its databases. */
+  openConfig(): Promise<ServerConfig>;
   /** Begins a backup of the cluster's files. */
   openBaseBackup(label: string): Promise<BaseBackup>;
   readonly wal: WalSteps;
   readonly restoring: RestoreSteps;
   readonly tenants: TenantSteps;
+  /** Looks into every database of the server with pg_amcheck, which it may install there: only for servers of our own. */
+  amcheck(major: number): Promise<Soundness>;
+  /** A query of the operator's, which cannot write and must not take long. */
+  ask: typeof askReadOnly;
 }
 
 /** What telling tenants apart asks of the server. */
@@ -125,6 +148,7 @@ export interface RestoreSteps {
   load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<void>;
   count(database: string): ReturnType<typeof restoring.countTarget>;
   analyze(database: string): Promise<void>;
+  copySchema(wish: { admin: Session; from: string; to: string; major: number }): Promise<void>;
 }
 
 export function openPostgres(given: PostgresSettings): Postgres {
@@ -147,6 +171,22 @@ export function openPostgres(given: PostgresSettings): Postgres {
     connect: (name) => connect(name === undefined ? target : { ...target, database: name }, given.user),
     admin,
     openDump: () => openLogicalDump(settings),
+    checkup: async (ownSlot) => {
+      const session = await connect(target, given.user);
+      try {
+        const place = await walServer.walServer(session, given.dataDirectory).catch((error: unknown) => {
+          if (isJBackupError(error)) return null; // a right that is missing is told by the checkup itself
+          throw error;
+        });
+        const health = await walHealth(session, ownSlot, place?.walDirectory ?? null);
+        return await readCheckup(session, ownSlot, health, given.nowMs);
+      } finally {
+        await session.close();
+      }
+    },
+    programs: async (name) =>
+      (await findBinDirectories(name, given.environment, given.binDirectory)).map(({ major }) => major),
+    openConfig: () => openServerConfig(settings),
     openBaseBackup: (label) =>
       openBaseBackup({
         label,
@@ -191,6 +231,9 @@ export function openPostgres(given: PostgresSettings): Postgres {
       load: (run, facts, spacesMissing) => runRestore(run, facts, settings, spacesMissing),
       count: (name) => restoring.countTarget(settings, name),
       analyze: (name) => restoring.analyzeTarget(settings, name),
+      copySchema: (wish) => copySchema(settings, wish),
     },
+    amcheck: (major) => amcheck(settings, major),
+    ask: askReadOnly,
   };
 }

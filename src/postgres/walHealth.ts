@@ -1,4 +1,5 @@
 import { statfs } from "node:fs/promises";
+import { isJBackupError } from "../domain/errors.js";
 import type { Session } from "./connection.js";
 
 export interface WalHealth {
@@ -26,13 +27,12 @@ export async function walHealth(
      select s.slot_name as name, s.active::text as active, s.wal_status as status,
             (here.lsn - s.restart_lsn)::bigint::text as lag,
             (select setting::bigint * 1024 * 1024 from pg_settings where name = 'max_slot_wal_keep_size' and setting::bigint >= 0)::text as most,
-            current_setting('archive_mode') as mode,
-            case when pg_has_role(current_user, 'pg_monitor', 'member') then (select sum(size) from pg_ls_waldir()) end::text as bytes
+            current_setting('archive_mode') as mode
        from here left join pg_replication_slots s on s.slot_name = $1`,
     [slot],
   );
   const lagBytes = Number(row?.lag ?? 0);
-  const bytes = Number(row?.bytes ?? 0);
+  const bytes = await walBytes(session);
   const most = row?.most === null || row?.most === undefined ? null : Number(row.most);
   const free = walDirectory === null ? null : await freeBytes(walDirectory);
   const limitBytes = most ?? (free === null ? null : bytes + free);
@@ -48,6 +48,19 @@ export async function walHealth(
       filledPercent: limitBytes === null || limitBytes === 0 ? null : Math.round((used / limitBytes) * 100),
     },
   };
+}
+
+/** The right to look is checked before anything of a statement runs, so this one stands alone; 0 for those who have it not. */
+async function walBytes(session: Session): Promise<number> {
+  try {
+    const [row] = await session.rows<{ bytes: string | null }>(
+      "select sum(size)::text as bytes from pg_ls_waldir()",
+    );
+    return Number(row?.bytes ?? 0);
+  } catch (error) {
+    if (isJBackupError(error, "postgres_denied")) return 0;
+    throw error;
+  }
 }
 
 async function freeBytes(directory: string): Promise<number> {

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 
+/** What this program is started with, absolute; words follow. */
+export const ownProgram = (): string[] => [process.execPath, ...process.execArgv, process.argv[1] ?? ""];
+
 /** Starts this program once more with other words. It is on its own: it lives on when this process ends, and nobody hears from it. */
 export function startAside(args: string[]): void {
   const child = spawn(process.execPath, [...process.execArgv, process.argv[1] ?? "", ...args], {
@@ -51,6 +54,45 @@ export function runShell(script: string, wish: ProgramWish): Promise<EndedProgra
     detached: true,
   });
   return ended(child, wish);
+}
+
+export interface SmallProgram {
+  path: string;
+  signal: AbortSignal;
+  input?: string;
+  timeoutMs?: number;
+}
+
+const SMALL_MS = 30_000;
+
+/** A small program of the host, found on the path, that says something and ends. Null where there is none of this name. */
+export async function runProgram(
+  file: string,
+  args: string[],
+  { path, signal, input, timeoutMs = SMALL_MS }: SmallProgram,
+): Promise<EndedProgram | null> {
+  const child = spawn(file, args, {
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { PATH: path, LC_ALL: "C.UTF-8" },
+    cwd: "/",
+    detached: true,
+  });
+  child.stdin.on("error", () => undefined); // it ended without reading: its code tells
+  child.stdin.end(input ?? "");
+  const nothing = (): void => undefined;
+  const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  try {
+    return await ended(child, {
+      variables: {},
+      directory: "/",
+      signal: limited,
+      onStart: nothing,
+      onErrorLine: nothing,
+    });
+  } catch (error) {
+    if (["ENOENT", "EACCES"].includes((error as NodeJS.ErrnoException).code ?? "")) return null;
+    throw error;
+  }
 }
 
 function ended(child: ChildProcess, { signal, onStart, onErrorLine }: ProgramWish): Promise<EndedProgram> {

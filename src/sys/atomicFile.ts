@@ -15,7 +15,7 @@ type Content = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8A
 const TEMPORARY = /^~jbackup-[0-9a-f]{16}\.tmp$/;
 
 /** `~` is no letter of an object key, so that a temporary file can never be taken for an object. */
-const temporaryName = (): string => `~jbackup-${randomBytes(8).toString("hex")}.tmp`;
+export const temporaryName = (): string => `~jbackup-${randomBytes(8).toString("hex")}.tmp`;
 
 export const isTemporaryName = (name: string): boolean => TEMPORARY.test(name);
 

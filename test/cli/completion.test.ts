@@ -20,7 +20,7 @@ describe("bash", () => {
     [["keys", "r"], ["rotate"]],
     [
       ["backup", ""],
-      ["full", "tenant", "wal", "--config", "--json", "--quiet", "--verbose", "--no-input"],
+      ["full", "tenant", "wal", "config", "--config", "--json", "--quiet", "--verbose", "--no-input"],
     ],
     [
       ["list", "--s"],

@@ -27,6 +27,7 @@ const policy = (near: string, window = "1s"): string[] => [
 
 async function withPolicy(near: string, window?: string): Promise<TestSite> {
   const made = await makeSite({
+    here: true,
     url: server.url("shop"),
     storages: (folder) =>
       ["near", "far"].map((name) => `- {name: ${name}, kind: local, path: ${folder}/${name}}`),
@@ -152,6 +153,7 @@ test("a pin holds a backup until it is taken off, also when the catalog is lost"
   for (const name of readdirSync(site.home).filter((file) => file.startsWith("catalog")))
     rmSync(join(site.home, name));
   await site.json(["catalog", "rebuild"]);
+  expect((await site.run("show", first.id)).stdout).toContain('pinned    "audit 2026", until ');
   const held = await site.json(["cleanup", "--confirm", "test"]);
   expect(held.remove).toEqual([]);
   expect(
@@ -184,6 +186,9 @@ test("a changed policy is a dry run once", async () => {
   expect(isIn("near", first)).toBe(true);
   expect((await site.json(["cleanup", "--confirm", "test"])).removed.backups).toBe(1);
   expect(isIn("near", first)).toBe(false);
+  const entries: { action: string; subject: string }[] = await site.json(["audit", "show"]);
+  const changes = entries.filter(({ action }) => action === "config.change");
+  expect(changes).toMatchObject([{ subject: site.configFile }]);
 });
 
 test("a storage that lists nothing is left alone, and said", async () => {
@@ -232,14 +237,24 @@ test("what a killed cleanup left is swept when it is old enough, though another 
   expect((await site.json(["verify", "--all"])).problems).toEqual([]);
 });
 
-test("while newer backups fail, nothing expires", async () => {
-  site = await withPolicy("{last: 1}");
-  await backedUp("--logical");
-  await backedUp("--logical");
+test("while newer backups fail, nothing more expires by age; what was in excess before still goes", async () => {
+  site = await withPolicy("{within: 2s}");
+  const first = await backedUp("--logical");
+  await delay(2500);
+  const second = await backedUp("--logical");
+  const third = await backedUp("--logical");
   await killAt(site, "dumping", ["backup", "full", "--logical"]);
+  await delay(2500);
   const ran = await site.json(["cleanup", "--confirm", "test"]);
-  expect(ran.remove).toEqual([]);
-  expect(JSON.stringify(ran.keep)).toContain("newer backups of its kind failed");
+  expect(ran.remove.map(({ id }: Made) => id)).toEqual([first.id]);
+  expect(JSON.stringify(ran.keep.filter(({ id }: Made) => id === second.id))).toContain(
+    "newer backups of its kind failed",
+  );
+  expect([first, second, third].map((made) => isIn("near", made))).toEqual([false, true, true]);
+  await backedUp("--logical");
+  await delay(2500);
+  await site.json(["cleanup", "--confirm", "test"]);
+  expect([second, third].map((made) => isIn("near", made))).toEqual([false, false]);
 });
 
 test.each(CLEANUP_STEPS)(

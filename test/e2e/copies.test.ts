@@ -57,7 +57,7 @@ async function withSite(
   work: (site: TestSite) => Promise<void>,
 ): Promise<void> {
   const environment = { S3_SECRET: swift.secretAccessKey, B2_ID: b2.keyId, B2_KEY: b2.applicationKey };
-  const site = await makeSite({ url: server.url("shop"), environment, ...options });
+  const site = await makeSite({ here: true, url: server.url("shop"), environment, ...options });
   try {
     await work(site);
   } finally {

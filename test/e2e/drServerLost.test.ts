@@ -1,5 +1,5 @@
-import { cpSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, readFileSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
@@ -30,6 +30,7 @@ beforeAll(async () => {
   ownTemporary(site, folder);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
+  await site.json(["backup", "config"]);
   await query(server.url("shop"), "insert into orders select g, 'late' from generate_series(5001, 5100) g");
   await site.json(["backup", "wal"]);
   before = await contentOf(server.url("shop"));
@@ -46,7 +47,7 @@ afterAll(async () => {
 test("a drill brings the server up beside the living one, measures it, and leaves nothing", async () => {
   const answer = await site.json(["dr", "run", "server-lost", "--drill"]);
   expect(answer).toMatchObject({ runbook: "server-lost", drill: true, status: "succeeded" });
-  const report = expectWholeReport(answer, ["switch", "protect"]);
+  const report = expectWholeReport(answer, ["install", "switch", "protect"]);
   expect(report.rtoMs).toBeLessThan(120_000);
   expect(report.rpoMs).toBeLessThan(120_000);
   expect(leftovers(site)).toEqual([]);
@@ -80,5 +81,8 @@ test("on a bare host the runbook brings everything back to the last archived com
   const answer = JSON.parse(ran.stdout);
   const report = expectWholeReport(answer);
   expect(report.rtoMs).toBeGreaterThan(600_000);
+  const config = join(dirname(answer.report), "config");
+  expect(readFileSync(join(config, "install-plan.md"), "utf8")).toContain("postgresql-");
+  expect(readFileSync(join(config, "files", site.configFile), "utf8")).toContain("site: shop");
   expect(await contentOf(server.url("shop"))).toEqual(before);
 });

@@ -28,6 +28,7 @@ beforeEach(async () => {
 
 async function withSite(catalog: string | null, work: (site: TestSite) => Promise<void>): Promise<void> {
   const site = await makeSite({
+    here: true,
     url: server.url("shop"),
     more: catalog === null ? [] : [`catalog: {url: "${catalog}"}`],
   });

@@ -63,7 +63,7 @@ const useKeys = (recipients: string[], identities: string[]): Promise<void> =>
   );
 
 beforeEach(async () => {
-  site = await makeSite({ url: server.url("shop") });
+  site = await makeSite({ here: true, url: server.url("shop") });
   daily = await newKeys("daily");
   escrow = await newKeys("escrow");
   await useKeys([daily.recipient, escrow.recipient], [daily.identity]);

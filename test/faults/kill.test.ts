@@ -26,6 +26,7 @@ beforeAll(async () => {
   await query(server.url("shop"), SHOP);
   original = await contentOf(server.url("shop"));
   site = await makeSite({
+    here: true,
     url: server.url("shop"),
     storages: (folder) =>
       ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${join(folder, name)}}`),

@@ -22,7 +22,7 @@ beforeAll(async () => {
     "create table orders as select g as id, md5(g::text) || md5((g + 1)::text) as note from generate_series(1, 200000) g",
     "create table customers as select g as id, 'customer ' || g as name from generate_series(1, 500) g",
   );
-  site = await makeSite({ url: server.url("shop"), more: ["compression: {codec: none}"] });
+  site = await makeSite({ here: true, url: server.url("shop"), more: ["compression: {codec: none}"] });
   await site.json(BACKUP);
 });
 
@@ -132,7 +132,7 @@ const SPOILT: [what: string, program: string, script: string, message: RegExp][]
 describe("a client program that", () => {
   test.each(SPOILT)("%s is never success", async (_what, program, script, message) => {
     const folder = await wrapPrograms(server.binDirectory, { [program]: script });
-    const spoilt = await makeSite({ url: server.url("shop") });
+    const spoilt = await makeSite({ here: true, url: server.url("shop") });
     try {
       await usePrograms(spoilt, folder);
       const { error } = await spoilt.json(BACKUP, [1]);
@@ -146,11 +146,33 @@ describe("a client program that", () => {
     }
   });
 
+  test("stops half-way and says nothing is found by reading what it wrote", async () => {
+    const folder = await wrapPrograms(server.binDirectory, {
+      pg_dump: `"$REAL" "$@" | head -c 6000000; exit 0`,
+    });
+    const spoilt = await makeSite({ here: true, url: server.url("shop") });
+    try {
+      await usePrograms(spoilt, folder);
+      const { id } = await spoilt.json(BACKUP);
+      expect((await spoilt.json(["verify", "--level", "sealed"])).problems).toEqual([]);
+      const { problems } = await spoilt.json(["verify", "--level", "content"], [4]);
+      expect(problems).toMatchObject([
+        {
+          backupId: id,
+          problem: expect.stringMatching(/^the dump in it is not whole: pg_restore ended with/),
+        },
+      ]);
+    } finally {
+      await spoilt.remove();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test("restores only in part never gets to name the result", async () => {
     const folder = await wrapPrograms(server.binDirectory, {
       pg_restore: `case "$*" in *--dbname*) exec "$REAL" --exclude-schema=nothing "$@" --table=customers;; *) exec "$REAL" "$@";; esac`,
     });
-    const spoilt = await makeSite({ url: server.url("shop") });
+    const spoilt = await makeSite({ here: true, url: server.url("shop") });
     try {
       await usePrograms(spoilt, folder);
       await spoilt.json(BACKUP);
@@ -175,7 +197,7 @@ test("a role from which row-level security hides rows is refused before the dump
     "alter table notes enable row level security; create policy mine on notes using (tenant = current_setting('app.tenant', true))",
     "grant select on notes to reader",
   );
-  const limited = await makeSite({ url: server.url("guarded", "reader") });
+  const limited = await makeSite({ here: true, url: server.url("guarded", "reader") });
   try {
     const { error } = await limited.json(BACKUP, [1]);
     expect(error).toEqual({
@@ -212,7 +234,7 @@ describe("while the snapshot is taken", () => {
         server.url("books"),
         "create table ledger as select g as id, g * 2 as amount from generate_series(1, 5000) g; create table other as select 1 as one",
       );
-      const books = await makeSite({ url: server.url("books") });
+      const books = await makeSite({ here: true, url: server.url("books") });
       try {
         const stopped = await runUntil(books, "snapshot-taken", [...BACKUP, "--json"]);
         const client = new pg.Client(server.url("books"));
@@ -245,7 +267,7 @@ test("a server that lacks an extension of the backup is refused first", async ()
     server.url("extended"),
     "set allow_system_table_mods = on; update pg_extension set extname = 'no_such_extension' where extname = 'pg_trgm'",
   );
-  const extended = await makeSite({ url: server.url("extended") });
+  const extended = await makeSite({ here: true, url: server.url("extended") });
   try {
     const backup = await extended.json(BACKUP);
     const { error } = await extended.json(

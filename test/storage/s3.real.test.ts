@@ -139,9 +139,13 @@ describe("an S3 storage that is", () => {
       const storage = await whole();
       await storage.put(`${folder}a`, bytesBody([content]));
       proxy.behave({ kind, direction: "down", afterBytes: MIB, times: 2 });
-      proxy.requests.length = 0;
       expect(content.equals(await read(storage, `${folder}a`))).toBe(true);
-      expect(proxy.requests.filter((line) => line.startsWith("GET")).length).toBe(3);
+      // a busy machine may make it ask once more, but never again for what it has
+      const [first, second = 0, third = 0, ...more] = proxy.readsFrom;
+      expect(first).toBe(0);
+      expect(second).toBeGreaterThan(MIB / 2);
+      expect(third).toBeGreaterThan(second + MIB / 2);
+      for (const again of more) expect(again).toBeGreaterThanOrEqual(third);
     },
   );
 

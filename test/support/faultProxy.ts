@@ -7,8 +7,11 @@ export interface FaultProxy {
   behave(fault: Fault): void;
   /** Answers the next requests (those that match, if told which) by itself. */
   answerNext(count: number, answer: Answer): void;
+  forgetAnswers(): void;
   /** Requests seen, first lines only. */
   requests: string[];
+  /** At which byte each GET began: 0, or the start of its range. */
+  readsFrom: number[];
   stop(): Promise<void>;
 }
 
@@ -40,6 +43,7 @@ export async function startFaultProxy(target: string): Promise<FaultProxy> {
 
 class ScriptedProxy implements FaultProxy {
   readonly requests: string[] = [];
+  readonly readsFrom: number[] = [];
   endpoint = "";
   readonly #target: URL;
   readonly #server: Server;
@@ -72,6 +76,10 @@ class ScriptedProxy implements FaultProxy {
     this.#closeAll();
   }
 
+  forgetAnswers(): void {
+    this.#answers = [];
+  }
+
   async stop(): Promise<void> {
     this.#closeAll();
     await new Promise((resolve) => this.#server.close(resolve));
@@ -95,12 +103,18 @@ class ScriptedProxy implements FaultProxy {
     client.once("data", (data) => {
       const first = data as Buffer;
       client.pause();
-      this.requests.push(requestLineOf(first) ?? "");
+      this.#note(requestLineOf(first) ?? "", first);
       const answer = this.#answerTo(first);
       if (answer !== undefined) return void this.#answerBy(client, first, answer);
       if (fault.kind === "delay") setTimeout(() => this.#connect(client, first, fault), fault.ms);
       else this.#connect(client, first, fault);
     });
+  }
+
+  #note(line: string, chunk: Buffer): void {
+    this.requests.push(line);
+    if (line.startsWith("GET"))
+      this.readsFrom.push(Number(chunk.toString("latin1").match(/^range: bytes=(\d+)-/im)?.[1] ?? 0));
   }
 
   #answerTo(chunk: Buffer): Answer | undefined {
@@ -144,7 +158,7 @@ class ScriptedProxy implements FaultProxy {
     up(first);
     const forward = (chunk: Buffer): void => {
       const line = requestLineOf(chunk);
-      if (line !== undefined) this.requests.push(line);
+      if (line !== undefined) this.#note(line, chunk);
       const answer = line === undefined ? undefined : this.#answerTo(chunk);
       if (answer === undefined) {
         up(chunk);

@@ -6,12 +6,13 @@ import type { TestSite } from "./site.js";
 /** A test's site opened in this process, for what no command shows. Warnings are kept. */
 export async function openTestSite(
   site: Pick<TestSite, "configFile" | "home">,
+  variables: Record<string, string> = {},
 ): Promise<Site & { warnings: string[] }> {
   const warnings: string[] = [];
   const quiet = (): void => undefined;
   const opened = await openSite({
     configFile: site.configFile,
-    environment: { ...readEnvironment(), jbackupHome: site.home },
+    environment: { ...readEnvironment({ ...process.env, ...variables }), jbackupHome: site.home },
     report: { info: quiet, warn: (text) => warnings.push(text), progress: quiet, progressEnd: quiet },
     signal: new AbortController().signal,
     onSecret: quiet,

@@ -5,7 +5,9 @@ import { backupPhysical } from "../../engine/backupPhysical.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
+import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
+import { withConfig } from "./backupConfig.js";
 
 export const run: CommandRun = (context, _args, options) => {
   const isLogical = isSet(options, "logical");
@@ -18,11 +20,14 @@ export const run: CommandRun = (context, _args, options) => {
     throw new JBackupError("usage", "--fresh works with physical backups only", {
       hint: "leave it out: a logical backup is always whole",
     });
+  const later = laterIn(options, context.clock.now());
+  if (later !== null) return storeForLater(context, "backup full", options, later);
   return withSite(context, async (site) => {
     const note = textFlag(options, "note") ?? null;
     const backup = isLogical
       ? await backupLogical(site, { note })
       : await backupPhysical(site, { note, fresh });
+    const more = await withConfig(site, options);
     const missing = backup.copies.filter(({ status }) => status !== "stored").map(({ storage }) => storage);
     const lines = [
       `${backup.label} ${missing.length === 0 ? "is complete" : "is stored, but not everywhere"}`,
@@ -34,10 +39,11 @@ export const run: CommandRun = (context, _args, options) => {
       missing.length === 0
         ? `Next: jbackup show ${backup.label}`
         : `Next: jbackup storages check, for ${missing.join(", ")}; the next backup fills the gap`,
+      ...more.lines,
     ];
-    context.output.answer(backup, lines.join("\n"));
+    context.output.answer(more.answer(backup), lines.join("\n"));
     if (Number(backup.metadata.damagedPages ?? 0) > 0) return 4;
-    return missing.length === 0 ? 0 : 3;
+    return more.exit(missing.length === 0 ? 0 : 3);
   });
 };
 

@@ -4,6 +4,7 @@ import type { Restore } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import { planRestore, type RestorePlan, type RestoreRequest, restore } from "../../engine/restore.js";
 import { type ClusterRequest, planCluster, restoreCluster } from "../../engine/restoreCluster.js";
+import { isConfigBackup } from "../../engine/restoreConfig.js";
 import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandRun, type Options, withSite } from "../context.js";
@@ -173,7 +174,7 @@ async function showPlan(
   args: string[],
   options: Options,
   columns: number,
-): Promise<{ text: string; overwrites: string | null; rawBytes: number }> {
+): Promise<{ text: string; overwrites: string | null; rawBytes: number; planHashes?: string[] }> {
   const looking = { ...options, dryRun: true };
   if (listFlag(options, "tenant").length > 0)
     return (await import("./restoreTenant.js")).showPlan(site, args, looking, columns);
@@ -203,6 +204,16 @@ export const run: CommandRun = async (context, args, options) => {
 const carryOut: CommandRun = async (context, args, options) => {
   if (listFlag(options, "tenant").length > 0)
     return (await import("./restoreTenant.js")).run(context, args, options);
+  const reference = args[0] ?? "latest";
+  if (textFlag(options, "config")?.startsWith("--"))
+    throw usage(
+      `--config names jbackup's own configuration file, and ${textFlag(options, "config")} is none`,
+      "to bring configuration files back: jbackup restore --config-files --into-dir DIRECTORY",
+    );
+  if (isSet(options, "configFiles") || reference.startsWith("config"))
+    return (await import("./restoreConfig.js")).run(context, args, options);
+  if (listFlag(options, "paths").length > 0)
+    throw usage("--paths works with configuration files only", "add --config-files, or leave it out");
   const stray = [
     "asTenant",
     "expectPlan",
@@ -219,6 +230,10 @@ const carryOut: CommandRun = async (context, args, options) => {
     );
   const action = actionOf(args, options);
   return withSite(context, async (site) => {
+    // an id does not show of what kind the backup is
+    const isId = /^[0-9a-f][0-9a-f-]{3,}$/.test(reference);
+    if (isId && (await isConfigBackup(site, reference)))
+      return (await import("./restoreConfig.js")).restoreConfigHere(context, site, args, options);
     if (isSet(options, "dryRun")) {
       const plan = await action.plan(site);
       context.output.answer(plan, planText(plan));

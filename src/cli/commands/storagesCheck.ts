@@ -4,9 +4,9 @@ import { type CommandRun, withSite } from "../context.js";
 import { tableText } from "../table.js";
 import { durationText } from "../text.js";
 
-export const run: CommandRun = (context) =>
+export const run: CommandRun = (context, names) =>
   withSite(context, async (site) => {
-    const checked = await checkStorages(site);
+    const checked = await checkStorages(site, names);
     const { paint, columns } = context.output;
     const text = checked.flatMap(({ storage, kind, location, ok, checks }) => [
       `${paint.bold(storage)} (${kind}) ${location}: ${ok ? paint.green("ok") : paint.red("failed")}`,

@@ -73,6 +73,7 @@ export async function testChannels(site: Site, only: string | null): Promise<Cha
       const took = (): number => Math.round(site.clock.monotonicMs() - startedMs);
       try {
         await (await site.openChannel(config)).send(message, site.signal);
+        await recordAudit(site, "alerts.test", config.name, {});
         return { channel: config.name, ok: true, error: null, durationMs: took() };
       } catch (error) {
         if (!(error instanceof JBackupError) || error.code === "bug") throw error;

@@ -1,21 +1,10 @@
 import type { Backup, Run } from "../../domain/backup.js";
-import { type Cron, parseCron, previousRun } from "../../domain/cron.js";
+import { type Cron, previousRun } from "../../domain/cron.js";
 import { comparedText, deviationOf } from "../../domain/deviation.js";
 import { isJBackupError } from "../../domain/errors.js";
+import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED, type TimedJob } from "../../domain/schedule.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
-
-/** The runs that a line of the schedule means, by the jobs that there are. */
-export const JOB_OF = {
-  full: "backup-full",
-  tenant: "backup-tenant",
-  wal: "backup-wal",
-  verify: "verify",
-  cleanup: "cleanup",
-} as const;
-
-type Scheduled = keyof typeof JOB_OF;
-const SCHEDULED = Object.keys(JOB_OF) as Scheduled[];
 
 /** How late a run may begin. */
 const GRACE_MS = 15 * 60_000;
@@ -24,27 +13,24 @@ const HISTORY = 10;
 /** What nobody tells because it did not happen: runs that are missing, WAL that does not come. */
 export async function watchSchedule(site: Site): Promise<void> {
   try {
-    for (const name of SCHEDULED) {
-      const text = site.config.schedule[name];
-      if (text !== undefined) await watchJob(site, name, text);
-    }
+    for (const job of jobsWithRuns(site.config.schedule)) await watchJob(site, job);
+    if (site.config.schedule.wal === FOLLOW) await watchFollower(site);
     await watchRpo(site);
+    await watchDrills(site);
   } catch (error) {
     // without the catalog nothing is known of earlier runs
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
   }
 }
 
-async function watchJob(site: Site, name: Scheduled, text: string): Promise<void> {
-  const parsed = parseCron(text);
-  if (!parsed.ok) return; // refused when the configuration was read
-  const job = JOB_OF[name];
+async function watchJob(site: Site, { name, cron }: TimedJob): Promise<void> {
+  const { job, words } = SCHEDULED[name];
   const fingerprint = `missed:${job}`;
   const now = site.clock.now();
   const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
   // a follower began long ago and is at work all the time
   const isFollowed = name === "wal" && done?.status === "running";
-  const missed = isFollowed ? null : missedSlot(parsed.cron, done, await firstSeen(site), now);
+  const missed = isFollowed ? null : missedSlot(cron, done, await firstSeen(site), now);
   if (missed === null) {
     await resolveAlert(site, fingerprint, `${job} ran again`);
     return;
@@ -54,23 +40,36 @@ async function watchJob(site: Site, name: Scheduled, text: string): Promise<void
     severity: name === "full" || name === "wal" ? "critical" : "error",
     fingerprint,
     message: `${job} should have run at ${missed.toISOString()} and did not${done ? `; it last did at ${done.startedAt}` : ""}`,
-    hint: `see whether cron, the timer or the daemon runs, then run it by hand: jbackup ${commandOf(name)}`,
+    hint: `see whether cron, the timer or the daemon runs, then run it by hand: jbackup ${words.join(" ")}`,
   });
 }
 
-const commandOf = (name: Scheduled): string =>
-  ({
-    full: "backup full",
-    tenant: "backup tenant --all",
-    wal: "backup wal",
-    verify: "verify --all --share 7/day",
-    cleanup: "cleanup",
-  })[name];
+/** A follower that is not there: cron, a service or the daemon should have begun it again long ago. */
+async function watchFollower(site: Site): Promise<void> {
+  const { job } = SCHEDULED.wal;
+  const fingerprint = `missed:${job}`;
+  const [running] = await site.catalog.runs({ job, status: ["running"], limit: 1 });
+  const [last] = await site.catalog.runs({ job, limit: 1 });
+  const endedAt = last?.finishedAt ?? null;
+  const isMissed =
+    running === undefined && endedAt !== null && site.clock.now().getTime() - Date.parse(endedAt) > GRACE_MS;
+  if (!isMissed) {
+    await resolveAlert(site, fingerprint, "the WAL is followed again");
+    return;
+  }
+  await raiseAlert(site, {
+    type: "STALE_BACKUP",
+    severity: "critical",
+    fingerprint,
+    message: `nobody follows the WAL since ${endedAt}`,
+    hint: `see whether the service or the daemon runs, then begin it by hand: jbackup ${FOLLOW_WORDS.join(" ")}`,
+  });
+}
 
 const OLDEST_LOOK = 1_000;
 
 /** Since when this site is known to be at work: what should have run before that was nobody's to run. */
-async function firstSeen(site: Site): Promise<Date> {
+export async function firstSeen(site: Site): Promise<Date> {
   const oldest = (await site.catalog.runs({ limit: OLDEST_LOOK })).at(-1);
   return oldest === undefined ? site.clock.now() : new Date(oldest.startedAt);
 }
@@ -91,8 +90,12 @@ export function missedSlot(
 
 /** How much would be lost now, by the last WAL that arrived. Only where WAL is archived at all. */
 async function watchRpo(site: Site): Promise<void> {
-  const [last] = await site.catalog.runs({ job: JOB_OF.wal, status: ["succeeded", "partial"], limit: 1 });
-  const running = await site.catalog.runs({ job: JOB_OF.wal, status: ["running"], limit: 1 });
+  const [last] = await site.catalog.runs({
+    job: SCHEDULED.wal.job,
+    status: ["succeeded", "partial"],
+    limit: 1,
+  });
+  const running = await site.catalog.runs({ job: SCHEDULED.wal.job, status: ["running"], limit: 1 });
   if (last?.finishedAt == null || running.length > 0) return;
   const ageMs = site.clock.now().getTime() - Date.parse(last.finishedAt);
   const { rpoMs } = site.config.objectives;
@@ -107,6 +110,35 @@ async function watchRpo(site: Site): Promise<void> {
     fingerprint: "rpo",
     message: `the last WAL was archived ${Math.round(ageMs / 60_000)} minutes ago, and the objective is ${Math.round(rpoMs / 60_000)}`,
     hint: "run jbackup backup wal and look at what it says",
+  });
+}
+
+export const DRILL_OVERDUE = "drill:overdue";
+
+/** A recovery that nobody has practised for too long. A site that is younger than that is still in time. */
+async function watchDrills(site: Site): Promise<void> {
+  const { drillEveryMs } = site.config.objectives;
+  const before = new Date(site.clock.now().getTime() - drillEveryMs).toISOString();
+  const good = (await site.catalog.drills()).filter(({ status, drill }) => drill && status === "succeeded");
+  const last = good
+    .map(({ startedAt }) => startedAt)
+    .sort()
+    .at(-1);
+  const isTimely = last !== undefined && last >= before;
+  if (isTimely || (await site.catalog.backups({ until: before, limit: 1 })).length === 0) {
+    if (isTimely) await resolveAlert(site, DRILL_OVERDUE, "a drill succeeded");
+    return;
+  }
+  const days = Math.round(drillEveryMs / 86_400_000);
+  await raiseAlert(site, {
+    type: "DRILL_OVERDUE",
+    severity: "warning",
+    fingerprint: DRILL_OVERDUE,
+    message:
+      last === undefined
+        ? "no recovery was ever practised here"
+        : `the last drill that succeeded was at ${last}, more than ${days} days ago`,
+    hint: "run jbackup dr run server-lost --drill; it touches nothing but a scratch folder",
   });
 }
 

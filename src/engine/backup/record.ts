@@ -38,10 +38,8 @@ export async function recorded(
     await compareWithUsual(site, done);
     await resolveAlert(site, `failed:${job}`, `backup ${done.label} succeeded`);
     await resolveAlert(site, `interrupted:${job}`, `backup ${done.label} succeeded`);
-    await healMissing(
-      site,
-      done.copies.filter(({ status }) => status === "missing").map(({ storage }) => storage),
-    );
+    const away = done.copies.filter(({ status }) => status === "missing").map(({ storage }) => storage);
+    await healMissing(site, away, what.kind === "config" ? "config" : "full");
     return done;
   } catch (error) {
     const finishedAt = site.clock.now().toISOString();

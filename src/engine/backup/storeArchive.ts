@@ -37,7 +37,12 @@ export async function storeArchive(
   work: ArchiveWork,
 ): Promise<Backup> {
   const folder = folderOf(draft.kind, draft.id, new Date(draft.createdAt), draft.tenantId);
-  for (const [name, error] of await storagesWithoutRoom(site, storages.usable, work.expectedBytes))
+  for (const [name, error] of await storagesWithoutRoom(
+    site,
+    storages.usable,
+    work.expectedBytes,
+    draft.kind,
+  ))
     storages.lost.set(name, error);
   for (const [name, error] of storages.lost)
     site.report.warn(`storage ${name} is out of this backup: ${reasonOf(error)}`);

@@ -1,6 +1,7 @@
 import { planRestore as plan, type RestorePlan, type RestoreRequest } from "../../domain/restorePlan.js";
 import type { DumpFacts, TableRows } from "../../postgres/postgres.js";
 import { openHiddenFile } from "../../sys/hiddenFile.js";
+import { DUMP_NAME } from "../backup/dumpFacts.js";
 import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
 import type { Site } from "../site.js";
@@ -29,7 +30,7 @@ export async function planFromDump(
   const facts = backup.contents.detail.logical as DumpFacts;
   const recordedRows = backup.contents.detail.tables as TableRows[];
   const warnings = await target.postgres.restoring.checkTarget(target.admin, facts);
-  const dumpBytes = backup.entry("database.pgdump").bytes;
+  const dumpBytes = backup.entry(DUMP_NAME).bytes;
   await requireSpace(site, target.admin, dumpBytes, facts.database.bytes);
   const planned = plan(request, {
     backup: {
@@ -102,7 +103,7 @@ export async function globalsOf(backup: OpenedBackup): Promise<string> {
 }
 
 async function* fetched(site: Site, backup: OpenedBackup, { label }: RestorePlan): AsyncGenerator<Buffer> {
-  const entry = backup.entry("database.pgdump");
+  const entry = backup.entry(DUMP_NAME);
   let done = 0;
   for await (const chunk of backup.read(entry)) {
     site.signal.throwIfAborted();

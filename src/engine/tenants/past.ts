@@ -3,6 +3,7 @@ import { JBackupError } from "../../domain/errors.js";
 import { parseTarget, targetText } from "../../domain/recoveryTarget.js";
 import type { DumpFacts, Postgres, TableRows } from "../../postgres/postgres.js";
 import { openHiddenFile } from "../../sys/hiddenFile.js";
+import { DUMP_NAME } from "../backup/dumpFacts.js";
 import { chooseBase, isPhysical } from "../bases.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
@@ -29,6 +30,8 @@ export interface Past {
 export interface Prepared {
   backup: FoundBackup;
   moment: string;
+  /** Whether the same words will mean the same rows tomorrow. */
+  isFixed: boolean;
   /** Brings the past up, lets the work read from it, and takes it away again. */
   visit<Result>(work: (past: Past) => Promise<Result>): Promise<Result>;
 }
@@ -62,6 +65,7 @@ async function fromFiles(site: Site, found: FoundBackup, to: string | null): Pro
   return {
     backup: found,
     moment,
+    isFixed: target?.kind !== "latest",
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();
       return withScratchCluster(site, { chain, binDirectory, recovery }, async (scratch) => {
@@ -80,6 +84,7 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
   return {
     backup: found,
     moment: `the snapshot of ${label}`,
+    isFixed: true,
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();
       const postgres = await site.postgres();
@@ -88,7 +93,7 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
       const archive = await openHiddenFile(temporaryDirectory(site));
       const side = `past_jbackup_${site.newId().slice(-8)}`;
       try {
-        const entry = backup.entry("database.pgdump");
+        const entry = backup.entry(DUMP_NAME);
         await requireSpace(site, admin, entry.bytes, facts.database.bytes);
         const lost = await steps.checkTarget(admin, facts);
         await steps.createMissingRoles(admin, facts.roles, await globalsOf(backup));

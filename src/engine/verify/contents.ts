@@ -1,9 +1,12 @@
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import type { Extent } from "../../domain/fileMap.js";
+import type { Entry } from "../../domain/manifest.js";
+import type { DumpFacts } from "../../postgres/postgres.js";
+import { DUMP_NAME } from "../backup/dumpFacts.js";
 import { isPhysical } from "../bases.js";
 import { type OpenedChain, openChain } from "../files/chain.js";
 import type { FoundBackup } from "../findBackup.js";
-import { openBackup } from "../openBackup.js";
+import { type OpenedBackup, openBackup } from "../openBackup.js";
 import type { Site } from "../site.js";
 import { type Problem, problemOf } from "./problem.js";
 import type { Survey, SurveyedBackup } from "./survey.js";
@@ -37,7 +40,38 @@ async function checkOne(
 ): Promise<void> {
   if (isPhysical(body)) return checkMap(await openChain(site, found));
   const backup = await openBackup(site, found);
-  for (const entry of backup.contents.entries) for await (const _ of backup.read(entry));
+  // what is attached to the list of a small backup is no pack, and is read by itself
+  if (body.kind === "config") {
+    for await (const { content } of backup.readAll(backup.contents.entries)) for await (const _ of content);
+    return;
+  }
+  for (const entry of backup.contents.entries)
+    if (entry.name === DUMP_NAME) await checkDump(site, backup, entry);
+    else for await (const _ of backup.read(entry));
+}
+
+/** The digest of what was stored says that it is what pg_dump wrote; only pg_restore can tell whether pg_dump wrote it all. */
+async function checkDump(site: Site, backup: OpenedBackup, entry: Entry): Promise<void> {
+  const { clientMajor } = backup.contents.detail.logical as DumpFacts;
+  const { readDumpThrough } = await site.clusters();
+  const settings = {
+    environment: { path: site.environment.path, home: site.environment.home },
+    binDirectory: site.config.database.binDirectory,
+    signal: site.signal,
+  };
+  try {
+    await readDumpThrough(backup.read(entry), clientMajor, settings);
+  } catch (error) {
+    if (isJBackupError(error, "environment", "version_mismatch")) {
+      site.report.warn(`the dump is only read, not understood: ${error.message}`);
+      for await (const _ of backup.read(entry));
+      return;
+    }
+    if (!isJBackupError(error, "tool_failed")) throw error;
+    throw new JBackupError("object_corrupt", `the dump in it is not whole: ${error.message}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Files are covered from their first to their last byte, by packs that some manifest lists. */

@@ -5,6 +5,7 @@ import { parseManifestKey } from "../../domain/reference.js";
 import type { ObjectFacts, Storage } from "../../storage/storage.js";
 import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
+import { requireStorage } from "../useStorages.js";
 import { type Problem, problemOf } from "./problem.js";
 
 /** A backup, as all storages together tell it. */
@@ -42,7 +43,7 @@ const AT_A_TIME = 8;
 
 /** Lists every storage, reads every manifest in each of them, and compares them with each other and with the catalog. */
 export async function surveyStorages(site: Site, wish: SurveyWish): Promise<Survey> {
-  requireKnown(site, wish.onlyStorage);
+  if (wish.onlyStorage !== null) requireStorage(site, wish.onlyStorage);
   const problems = unreadable(wish);
   const { listed, storages, unlisted } = await listAll(site, wish);
   problems.push(...unlisted);
@@ -74,14 +75,6 @@ const chosen = (storages: Storage[], { onlyStorage }: SurveyWish): Storage[] =>
 
 const mine = (problems: Problem[], { onlyStorage }: SurveyWish): Problem[] =>
   problems.filter(({ storage }) => onlyStorage === null || storage === onlyStorage);
-
-function requireKnown(site: Site, name: string | null): void {
-  const names = site.config.storages.map((storage) => storage.name);
-  if (name !== null && !names.includes(name))
-    throw new JBackupError("not_found", `there is no storage "${name}"`, {
-      hint: `storages are ${names.join(", ")}`,
-    });
-}
 
 const storageProblem = (storage: string, error: unknown): Problem => ({
   backupId: null,

@@ -1,0 +1,14 @@
+import { recordAudit } from "./audit.js";
+import { readMark, writeMark } from "./mark.js";
+import type { Site } from "./site.js";
+
+const MARK = "config";
+
+/** A job that finds another configuration than the last one did on this host writes that down. The first one finds no change. */
+export async function noteConfigChange(site: Site): Promise<void> {
+  const { file, digest } = site.config;
+  const before = await readMark(site, MARK);
+  if (before === digest) return;
+  if (before !== null) await recordAudit(site, "config.change", file, { before, now: digest });
+  await writeMark(site, MARK, digest);
+}

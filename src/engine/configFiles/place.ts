@@ -1,0 +1,185 @@
+import {
+  chmod,
+  constants,
+  copyFile,
+  lchown,
+  link,
+  lstat,
+  lutimes,
+  mkdir,
+  open,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  utimes,
+} from "node:fs/promises";
+import { dirname } from "node:path";
+import type { ConfigRecord } from "../../domain/configBackup.js";
+import { temporaryName, writeWhole } from "../../sys/atomicFile.js";
+import type { Site } from "../site.js";
+import type { Accounts } from "./accounts.js";
+import { writeAcl } from "./acls.js";
+import { ownerHere } from "./difference.js";
+import { type Folder, folderOfPath } from "./folder.js";
+
+export interface PlaceWish {
+  /** Where a path goes: the folder that may be believed, and the rest, on which no link is followed. */
+  placeOf(path: string): { base: string; below: string };
+  accounts: Accounts;
+  /** Where what is replaced is kept; null: nothing is there. */
+  keepIn: string | null;
+  /** Each file survives a power cut from the moment it is in its place; else the caller sees to that for all of them. */
+  isDurable: boolean;
+  /** Told of what could not be brought back of a path. */
+  onLost(what: "owner" | "acl", record: ConfigRecord, why: string): void;
+}
+
+const isRoot = (): boolean => process.getuid?.() === 0;
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
+/** A file whole or not at all: beside its place first, with owner, mode and time, then in it by one rename. */
+export async function placeFile(
+  site: Site,
+  wish: PlaceWish,
+  record: ConfigRecord & { kind: "file" },
+  content: AsyncIterable<Buffer>,
+): Promise<void> {
+  await within(wish, record, async (folder, name) => {
+    const temporary = temporaryName();
+    const file = await open(folder.at(temporary), NEW_FILE, 0o600);
+    try {
+      for await (const chunk of content) await writeWhole(file, chunk);
+      await attribute(site, wish, record, folder, temporary);
+      if (wish.isDurable) await file.sync();
+      await keepOld(wish, record, folder, name);
+      await rename(folder.at(temporary), folder.at(name));
+    } finally {
+      await file.close();
+      await rm(folder.at(temporary), { force: true });
+    }
+    if (wish.isDurable) await folder.sync();
+  });
+}
+
+export async function placeLink(
+  site: Site,
+  wish: PlaceWish,
+  record: ConfigRecord & { kind: "link" },
+): Promise<void> {
+  await within(wish, record, async (folder, name) => {
+    const temporary = temporaryName();
+    await symlink(record.target, folder.at(temporary));
+    try {
+      await attribute(site, wish, record, folder, temporary);
+      await keepOld(wish, record, folder, name);
+      await rename(folder.at(temporary), folder.at(name));
+    } finally {
+      await rm(folder.at(temporary), { force: true });
+    }
+    if (wish.isDurable) await folder.sync();
+  });
+}
+
+/** For its owner's eyes until all that is in it is there; `settle` opens it. */
+export const placeFolder = (wish: PlaceWish, record: ConfigRecord): Promise<void> =>
+  within(wish, record, async (folder, name) => {
+    await folder.make(name);
+    if (wish.isDurable) await folder.sync();
+  });
+
+/** Mode, owner, access list and time of what is there. */
+export const settle = (site: Site, wish: PlaceWish, record: ConfigRecord): Promise<void> =>
+  within(wish, record, async (folder, name) => {
+    const here = await lstat(folder.at(name));
+    const isSame =
+      record.kind === "link"
+        ? here.isSymbolicLink()
+        : record.kind === "dir"
+          ? here.isDirectory()
+          : here.isFile();
+    // chmod follows links: what has become one since it was compared is not touched
+    if (isSame) await attribute(site, wish, record, folder, name);
+    else wish.onLost("owner", record, "it was replaced meanwhile");
+  });
+
+async function within(
+  { placeOf }: PlaceWish,
+  { path }: ConfigRecord,
+  work: (folder: Folder, name: string) => Promise<void>,
+): Promise<void> {
+  const { base, below } = placeOf(path);
+  const { folder, name } = await folderOfPath(base, below);
+  try {
+    await work(folder, name);
+  } finally {
+    await folder.close();
+  }
+}
+
+async function attribute(
+  site: Site,
+  wish: PlaceWish,
+  record: ConfigRecord,
+  folder: Folder,
+  name: string,
+): Promise<void> {
+  const path = folder.at(name);
+  const owner = ownerHere(record, wish.accounts);
+  if (isRoot()) await lchown(path, owner.uid, owner.gid);
+  else await ownAsFarAsAllowed(path, wish, record, owner);
+  // known to the microsecond, which a fraction of seconds may just miss
+  const seconds = (record.mtimeMs + 0.0005) / 1000;
+  if (record.kind === "link") return lutimes(path, seconds, seconds);
+  await chmod(path, record.mode); // after the owner, for a change of that takes bits away
+  if (record.acl !== undefined) {
+    const why = await writeAcl(site, folder.atForOthers(name), record.acl);
+    if (why !== null) wish.onLost("acl", record, why);
+  }
+  await utimes(path, seconds, seconds);
+}
+
+async function ownAsFarAsAllowed(
+  path: string,
+  wish: PlaceWish,
+  record: ConfigRecord,
+  owner: { uid: number; gid: number },
+): Promise<void> {
+  const here = await lstat(path);
+  if (here.uid === owner.uid && here.gid === owner.gid) return;
+  try {
+    await lchown(path, owner.uid, owner.gid); // a group that this user is in
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
+    wish.onLost("owner", record, "only root may give files away");
+  }
+}
+
+/** What stood there goes to the kept folder under its own path, with all that it was. */
+async function keepOld(
+  { keepIn }: PlaceWish,
+  { path }: ConfigRecord,
+  folder: Folder,
+  name: string,
+): Promise<void> {
+  if (keepIn === null) return;
+  const old = folder.at(name);
+  const stat = await lstat(old).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    throw error;
+  });
+  if (stat === null) return;
+  const kept = `${keepIn}${path}`;
+  await mkdir(dirname(kept), { recursive: true, mode: 0o700 });
+  try {
+    await link(old, kept);
+  } catch (error) {
+    // another file system, or a file of somebody else's
+    if (!["EXDEV", "EPERM", "EMLINK", "ENOTSUP"].includes((error as NodeJS.ErrnoException).code ?? ""))
+      throw error;
+    if (stat.isSymbolicLink()) await symlink(await readlink(old), kept);
+    else if (stat.isFile()) await copyFile(old, kept, constants.COPYFILE_EXCL);
+    if (isRoot()) await lchown(kept, stat.uid, stat.gid);
+    if (stat.isFile()) await chmod(kept, stat.mode & 0o7777);
+  }
+}

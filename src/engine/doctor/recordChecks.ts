@@ -1,0 +1,261 @@
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { Backup } from "../../domain/backup.js";
+import { type Age, finding, type JobFacts, judgeAge, judgeSchedule } from "../../domain/diagnosis.js";
+import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED } from "../../domain/schedule.js";
+import { runProgram } from "../../sys/aside.js";
+import { firstSeen, missedSlot } from "../alerts/watch.js";
+import { isDaemonRunning } from "../schedule/show.js";
+import type { Site } from "../site.js";
+import { ageOf, type Check, type Diagnosed } from "./check.js";
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/** It is opened, and with that brought up to date; what waited for it is written. */
+export const catalog: Check = {
+  group: "catalog",
+  name: "catalog",
+  look: async (site) => {
+    await site.catalog.runs({ limit: 1 });
+    const waiting = (await readdir(join(site.config.home, "journal")).catch(() => [])).length; // none yet
+    const chain = await site.catalog.checkAudit();
+    return [
+      finding(
+        "catalog",
+        "catalog",
+        "ok",
+        `the catalog at ${site.catalog.location} answers, and its tables are up to date`,
+      ),
+      ...(waiting === 0
+        ? []
+        : [
+            finding(
+              "catalog",
+              "journal",
+              "warn",
+              "records still wait in the journal to be written into the catalog",
+              "the next command that writes brings them in; jbackup catalog rebuild reads the rest from the storages",
+            ),
+          ]),
+      chain.brokenAt === null
+        ? finding("catalog", "audit", "ok", `the log of who did what is unbroken (${chain.entries} entries)`)
+        : finding(
+            "catalog",
+            "audit",
+            "fail",
+            `the log of who did what was changed at entry ${chain.brokenAt}`,
+            "find out who can write to the catalog: jbackup audit check",
+          ),
+    ];
+  },
+};
+
+export const schedule: Check = {
+  group: "schedule",
+  name: "schedule",
+  look: async (site) => {
+    const since = await firstSeen(site);
+    const now = site.clock.now();
+    const jobs: JobFacts[] = [];
+    for (const { name, cron } of jobsWithRuns(site.config.schedule)) {
+      const { job, words } = SCHEDULED[name];
+      const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
+      const missed = done?.status === "running" ? null : missedSlot(cron, done, since, now);
+      jobs.push({
+        job,
+        command: words.join(" "),
+        missedAt: missed?.toISOString() ?? null,
+        ranAt: done?.startedAt ?? null,
+      });
+    }
+    if (site.config.schedule.wal === FOLLOW) {
+      const { job } = SCHEDULED.wal;
+      const [last] = await site.catalog.runs({ job, limit: 1 });
+      // that it is away is told by its age
+      jobs.push({
+        job,
+        command: FOLLOW_WORDS.join(" "),
+        missedAt: null,
+        ranAt: last?.startedAt ?? null,
+      });
+    }
+    return judgeSchedule(jobs, await runnersHere(site));
+  },
+};
+
+/** Who would start jobs on this host, as far as it shows. */
+async function runnersHere(site: Site): Promise<string[]> {
+  const { path } = site.environment;
+  const { signal } = site;
+  const [isDaemon, timers, crontab, cronFiles] = await Promise.all([
+    isDaemonRunning(site),
+    runProgram("systemctl", ["list-units", "--all", "--plain", "--no-legend", "jbackup*"], {
+      path,
+      signal,
+      timeoutMs: 5_000,
+    }),
+    runProgram("crontab", ["-l"], { path, signal, timeoutMs: 5_000 }),
+    readdir("/etc/cron.d").catch(() => []), // no cron here
+  ]);
+  const isInCrontab = (crontab?.stdout ?? "")
+    .split("\n")
+    .some((line) => !line.trimStart().startsWith("#") && line.includes("jbackup"));
+  return [
+    ...(isDaemon ? ["jbackup schedule run"] : []),
+    ...(timers?.code === 0 && timers.stdout.includes("jbackup") ? ["systemd"] : []),
+    ...(isInCrontab || cronFiles.some((name) => name.includes("jbackup")) ? ["cron"] : []),
+  ];
+}
+
+/** What was done last, and how long ago: nothing protects that was not done lately. */
+export const proof: Check = {
+  group: "proof",
+  name: "proof",
+  look: async (site) => {
+    const age = (
+      name: string,
+      what: string,
+      at: string | null | undefined,
+      days: [warn: number, fail: number | null],
+      never: Age["never"],
+      hint: string,
+    ): Diagnosed => {
+      const [warn, fail] = days;
+      const failAfterMs = fail === null ? null : fail * DAY_MS;
+      return judgeAge({
+        group: "proof",
+        name,
+        what,
+        ageMs: ageOf(site, at),
+        warnAfterMs: warn * DAY_MS,
+        failAfterMs,
+        never,
+        hint,
+      });
+    };
+    const newest = async (kind: Backup["kind"]): Promise<string | undefined> =>
+      (await site.catalog.backups({ kind, status: ["completed", "verified"], limit: 1 }))[0]?.createdAt;
+    const verifiedAt = async (level?: "restore"): Promise<string | undefined> =>
+      (await site.catalog.verifications({ ...(level ? { level } : {}), limit: 1 }))[0]?.checkedAt;
+    const drilled = (await site.catalog.drills()).filter(
+      ({ drill, status }) => drill && status === "succeeded",
+    );
+    const drillDays = site.config.objectives.drillEveryMs / DAY_MS;
+    const isArchiving = (await newest("wal")) !== undefined || site.config.schedule.wal !== undefined;
+    return [
+      age("full", "full backup", await newest("full"), [1.5, 7], "fail", "jbackup backup full"),
+      ...(isArchiving ? [await walAge(site)] : [noWal()]),
+      age(
+        "config",
+        "backup of configuration files",
+        await newest("config"),
+        [7, null],
+        "warn",
+        "jbackup backup config",
+      ),
+      age("verify", "verification", await verifiedAt(), [7, null], "warn", "jbackup verify --all --heal"),
+      age(
+        "test-restore",
+        "test restore",
+        await verifiedAt("restore"),
+        [35, null],
+        "warn",
+        "jbackup verify --level restore",
+      ),
+      age(
+        "drill",
+        "drill",
+        drilled[0]?.startedAt,
+        [drillDays, null],
+        "warn",
+        "jbackup dr run server-lost --drill",
+      ),
+    ];
+  },
+};
+
+const noWal = (): Diagnosed =>
+  finding(
+    "proof",
+    "wal",
+    "warn",
+    "no WAL is archived: whatever came after the last full backup would be lost",
+    'jbackup backup wal, and schedule: {wal: "*/5 * * * *"} in jbackup.yaml',
+  );
+
+async function walAge(site: Site): Promise<Diagnosed> {
+  const runs = await site.catalog.runs({
+    job: SCHEDULED.wal.job,
+    status: ["succeeded", "partial", "running"],
+    limit: 1,
+  });
+  const [last] = runs;
+  if (last?.status === "running") return finding("proof", "wal", "ok", "WAL is being followed");
+  const { rpoMs } = site.config.objectives;
+  return judgeAge({
+    group: "proof",
+    name: "wal",
+    what: "pass over the WAL",
+    ageMs: ageOf(site, last?.finishedAt),
+    warnAfterMs: rpoMs,
+    failAfterMs: Math.max(2 * rpoMs, HOUR_MS),
+    never: "fail",
+    hint: "jbackup backup wal",
+  });
+}
+
+export const alerts: Check = {
+  group: "alerts",
+  name: "alerts",
+  look: async (site) => {
+    const { channels } = site.config.alerts;
+    const audit = await site.catalog.audit(1_000);
+    const untried: string[] = [];
+    for (const { name } of channels) {
+      const isTested = audit.some(({ action, subject }) => action === "alerts.test" && subject === name);
+      const [sent] = isTested
+        ? []
+        : await site.catalog.deliveries({ channel: name, status: ["sent"], limit: 1 });
+      if (!isTested && sent === undefined) untried.push(name);
+    }
+    const open = await site.catalog.alerts({
+      status: ["active"],
+      severity: ["critical", "error"],
+      limit: 100,
+    });
+    return [
+      channels.length === 0
+        ? finding(
+            "alerts",
+            "channels",
+            "warn",
+            "no channel is configured: what goes wrong is written down, and nobody is told",
+            "add one to alerts.channels in jbackup.yaml: kind email, webhook or sms; then jbackup alerts test",
+          )
+        : untried.length === 0
+          ? finding(
+              "alerts",
+              "channels",
+              "ok",
+              `${channels.map(({ name }) => name).join(", ")} delivered messages`,
+            )
+          : finding(
+              "alerts",
+              "channels",
+              "warn",
+              `nothing was ever sent through ${untried.join(", ")}`,
+              "jbackup alerts test",
+            ),
+      open.length === 0
+        ? finding("alerts", "open", "ok", "no error is open")
+        : finding(
+            "alerts",
+            "open",
+            "warn",
+            `${open.length} ${open.length === 1 ? "error is" : "errors are"} open, the newest: ${open[0]?.message}`,
+            "jbackup alerts",
+          ),
+    ];
+  },
+};
