@@ -106,7 +106,7 @@ beforeAll(async () => {
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await write(60);
-  const [sixty] = await query(server.url("shop"), "select pg_current_wal_lsn()::text as lsn");
+  const [sixty] = await query(server.url("shop"), "select pg_current_wal_insert_lsn()::text as lsn");
   lsnOfSixty = sixty?.lsn ?? "";
   await site.json(["backup", "wal"]);
   await write(60);
