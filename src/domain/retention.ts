@@ -38,6 +38,8 @@ export interface RetentionQuestion {
   now: Date;
   /** Why nothing may be removed of a kind just now; null where nothing stands against it. */
   paused(backup: KeptBackup): string | null;
+  /** Kinds whose newest runs failed: their time stands still at the newest good one, so that nothing more expires by age. */
+  isFailing?(backup: KeptBackup): boolean;
 }
 
 export interface RetentionAnswer {
@@ -119,12 +121,17 @@ function groupsOf(backups: KeptBackup[]): KeptBackup[][] {
   );
 }
 
-function keepByPolicy(group: KeptBackup[], { policy, now }: RetentionQuestion, because: Because): void {
+function keepByPolicy(group: KeptBackup[], question: RetentionQuestion, because: Because): void {
+  const { policy, now } = question;
   if (policy === null) return;
   const { withinMs, last } = policy;
+  const [newest] = group;
+  const then = newest && question.isFailing?.(newest) ? newest.createdAt : now;
   if (withinMs !== undefined)
     for (const { id, createdAt } of group)
       if (now.getTime() - createdAt.getTime() <= withinMs) because(id, "younger than the policy's span");
+      else if (then.getTime() - createdAt.getTime() <= withinMs)
+        because(id, "newer backups of its kind failed: nothing more expires until one succeeds");
   for (const { id } of group.slice(0, last ?? 0)) because(id, `one of the last ${last}`);
   for (const [name, periodOf] of PERIODS) {
     const seen = new Set<string>();
@@ -138,13 +145,27 @@ function keepByPolicy(group: KeptBackup[], { policy, now }: RetentionQuestion, b
 }
 
 /** A base for every moment of the window: those in it, and the last one before it. */
-function keepWindow({ backups, pitrWindowMs, now, policy }: RetentionQuestion, because: Because): void {
+function keepWindow(question: RetentionQuestion, because: Because): void {
+  const { backups, pitrWindowMs, policy } = question;
   if (policy === null) return;
-  for (const { id, isBefore } of windowBases(backups, pitrWindowMs, now))
+  for (const { id, isBefore } of windowBases(backups, pitrWindowMs, windowEnd(question)))
     because(
       id,
       isBefore ? "the base for the beginning of the recovery window" : "a base inside the recovery window",
     );
+}
+
+const isBase = ({ kind, method, isGood }: KeptBackup): boolean =>
+  kind === "full" && method === "physical" && isGood;
+
+/** Now, or the newest good base while newer ones fail: the window does not move on without them. */
+export function windowEnd({
+  backups,
+  now,
+  isFailing,
+}: Pick<RetentionQuestion, "backups" | "now" | "isFailing">): Date {
+  const failing = backups.filter((backup) => isBase(backup) && isFailing?.(backup));
+  return failing.length === 0 ? now : new Date(Math.max(...failing.map(({ endedAt }) => endedAt.getTime())));
 }
 
 function windowBases(
@@ -153,9 +174,7 @@ function windowBases(
   now: Date,
 ): { id: string; isBefore: boolean; backup: KeptBackup }[] {
   const from = now.getTime() - pitrWindowMs;
-  const bases = backups
-    .filter(({ kind, method, isGood }) => kind === "full" && method === "physical" && isGood)
-    .toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
+  const bases = backups.filter(isBase).toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
   const inside = bases.filter(({ endedAt }) => endedAt.getTime() > from);
   const before = bases.find(({ endedAt }) => endedAt.getTime() <= from);
   return [

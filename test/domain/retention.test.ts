@@ -163,6 +163,15 @@ describe("retention, whatever happened before", () => {
       }),
     ));
 
+  it("loses nothing to age while newer runs fail, however long that lasts", () =>
+    fc.assert(
+      fc.property(histories, policies, fc.nat({ max: 400 }), (backups, policy, days) => {
+        const isFailing = (): boolean => true;
+        const ask = (now: Date) => [...answer(backups, policy, { now, isFailing }).keep.keys()].sort();
+        expect(ask(new Date(NOW.getTime() + days * DAY))).toEqual(ask(NOW));
+      }),
+    ));
+
   it("cleaned day after day promises the same as cleaned once", () =>
     fc.assert(
       fc.property(

@@ -270,7 +270,7 @@ describe("lists", () => {
     expect(lines[1]).toContain('first "é" 2nd line');
     expect(ran.stdout).not.toMatch(/[ \t]\n/);
     expect((await site.run("restores")).stdout.split("\n")[0]).toMatch(
-      /^WHEN +STATUS +MODE +TARGET +ROWS +TOOK +BY +REASON$/,
+      /^ID +WHEN +STATUS +MODE +TARGET +ROWS +TOOK +BY +REASON$/,
     );
   });
 

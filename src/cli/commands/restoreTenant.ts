@@ -201,7 +201,9 @@ export async function showPlan(
   columns: number,
 ): Promise<{ text: string; overwrites: string | null; rawBytes: number; planHashes: string[] }> {
   const plans = await planTenants(site, requestIn(args, options));
-  const names = plans.flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
+  const names = plans
+    .filter(({ blockers }) => blockers.length === 0)
+    .flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
   return {
     text: plans.map((plan) => planText(plan, columns)).join("\n\n"),
     overwrites: names.length === 0 ? null : names.join(","),

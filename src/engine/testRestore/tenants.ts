@@ -30,7 +30,7 @@ export async function checkTenants(
   protocol: Protocol,
   sample: TenantSample,
 ): Promise<void> {
-  if (site.config.tenants === undefined || sample.tenants === 0) return;
+  if (sample.tenants === 0) return;
   const { postgres } = tested;
   let snapshot: TenantSnapshot | undefined;
   try {

@@ -45,17 +45,19 @@ export async function proveOthers(proving: ProvingOthers): Promise<OthersProof> 
        set local lock_timeout = '20s'; set local row_security = off; set local search_path = ''`,
     );
     const [inside, outside] = await Promise.all([
-      session.rows<Digest>("fetch all from jbackup_others"),
-      observer.rows<Digest>(digests(proving, "outside")),
+      byTable(session.rows<Digest>("fetch all from jbackup_others")),
+      byTable(observer.rows<Digest>(digests(proving, "outside"))),
     ]);
     await session.run("close jbackup_others");
-    const differing = graph.tables.filter((_, nth) => inside[nth]?.digest !== outside[nth]?.digest);
+    if (inside.size !== graph.tables.length || outside.size !== graph.tables.length)
+      throw new JBackupError("bug", "PostgreSQL did not answer for every table");
+    const differing = graph.tables.filter((_, nth) => inside.get(nth) !== outside.get(nth));
     const isForgiven = (table: (typeof differing)[number]): boolean => mayFire && !isOwned(table);
     const wrong = differing.filter((table) => !isForgiven(table)).map(({ table }) => table.shown);
     if (wrong.length > 0) throw proofFailed("rows that are not the tenant's would be changed", wrong);
     return {
       tables: graph.tables.length,
-      rows: inside.reduce((sum, { digest }) => sum + Number(digest.split(" ")[0]), 0),
+      rows: [...inside.values()].reduce((sum, digest) => sum + Number(digest.split(" ")[0]), 0),
       changedByTriggers: differing.map(({ table }) => table.shown),
     };
   } finally {
@@ -64,6 +66,10 @@ export async function proveOthers(proving: ProvingOthers): Promise<OthersProof> 
 }
 
 type Digest = Record<"nth" | "digest", string>;
+
+/** A parallel plan answers in any order. */
+const byTable = async (rows: Promise<Digest[]>): Promise<Map<number, string>> =>
+  new Map((await rows).map(({ nth, digest }) => [Number(nth), digest]));
 
 /** Every row that is not the tenant's, as one number a table: the order of rows does not matter, a changed one does. */
 function digests({ graph, tenantId, addedTo }: ProvingOthers, where: "inside" | "outside"): string {
