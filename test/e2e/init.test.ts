@@ -119,6 +119,19 @@ test("--yes without a terminal ends with a first backup that comes back, and wit
   ]);
   expect(readFileSync(join(inFolder("opened"), "PG_VERSION"), "utf8").trim()).toMatch(/^\d+$/);
 
+  const again = [
+    "init",
+    "--yes",
+    "--out",
+    inFolder("again/jbackup.yaml"),
+    "--database-url",
+    url,
+    "--skip-backup",
+  ];
+  const told = await site.run(...again, "--storage", `disk=${inFolder("disk")}`);
+  expect(told.stderr).toMatch(
+    /^Warning: storage disk holds backups of site shop already, made under other keys/m,
+  );
   await expectRefused(site, ["init", "--yes", "--out", file, "--database-url", url], {
     exit: 14,
     message: `${file} exists already`,
