@@ -84,9 +84,10 @@ function jobTable(jobs: JobStatus[], now: Date, { paint, columns }: ScreenWish):
     { title: "JOB", value: ({ name }) => name, rank: 0 },
     {
       title: "LAST GOOD",
-      value: ({ lastGoodAt }) => ago(lastGoodAt, now),
+      value: ({ lastGoodAt, lastRun }) =>
+        lastGoodAt === null && lastRun?.status === "running" ? "-" : ago(lastGoodAt, now),
       rank: 0,
-      paint: (text, { lastGoodAt }) => (lastGoodAt === null ? paint.yellow(text) : text),
+      paint: (text) => (text === "never" ? paint.yellow(text) : text),
     },
     {
       title: "LAST RUN",
