@@ -162,7 +162,7 @@ const fullText = ({ filledPercent, daysUntilFull, growthBytesPerDay }: StorageSt
   [
     filledPercent === null ? "" : `${filledPercent} %`,
     daysUntilFull === null ? "" : daysUntilFull > 999 ? "> 999 d" : `in ${daysUntilFull} d`,
-    filledPercent === null && growthBytesPerDay !== null
+    filledPercent === null && daysUntilFull === null && growthBytesPerDay !== null
       ? `${bytesText(Math.max(0, growthBytesPerDay))}/d`
       : "",
   ]
