@@ -42,6 +42,7 @@ const NEEDED = {
     program("swift-object-server", "swift-object"),
     program("memcached", "memcached"),
     program("tmux", "tmux"),
+    program("systemd-analyze", "systemd"),
   ],
 };
 

@@ -19,6 +19,7 @@ export const openers: Openers = {
   openSite: async (request) => (await import("./wire.js")).openSite(request),
   findConfigFile: async (request) => (await import("./config/load.js")).findConfigFile(request),
   createKeys: async (request) => (await import("./wire.js")).createKeys(request),
+  openSetUp: async (request) => (await import("./wire.js")).openSetUp(request),
   migrateCatalog: async (request) => (await import("./wire.js")).migrateCatalog(request),
   runDemo: async (request) => (await import("./wire.js")).runDemo(request),
 };

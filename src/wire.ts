@@ -1,14 +1,17 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
+import type { JobQueue } from "./catalog/catalogs.js";
 import { type Config, drillUrl, type Environment, loadConfig } from "./config/config.js";
 import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
 import { Secret } from "./domain/secret.js";
-import type { DemoResult } from "./engine/demo/demo.js";
+import type { StorageDraft } from "./domain/siteDraft.js";
+import type { DemoResult, Proof } from "./engine/demo/demo.js";
+import type { SetUp } from "./engine/setUp.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
 import type { Postgres } from "./postgres/postgres.js";
-import { runAgain, runShell, startAside } from "./sys/aside.js";
+import { ownProgram, runAgain, runShell, startAside } from "./sys/aside.js";
 import { systemClock } from "./sys/clock.js";
 import { uuid7 } from "./sys/ids.js";
 
@@ -32,7 +35,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   const { environment, report, signal, onSecret, version } = request;
   const config = await loadConfig({ environment, file: request.configFile, onSecret });
   for (const warning of config.warnings) report.warn(warning);
-  const [format, storages, { withJournal, openCatalog, locationOf }] = await Promise.all([
+  const [format, storages, { withJournal, openCatalog, openJobQueue, locationOf }] = await Promise.all([
     import("./format/format.js"),
     import("./storage/storages.js"),
     import("./catalog/catalogs.js"),
@@ -41,6 +44,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   let opened: Promise<OpenedStorage[]> | undefined;
   let deleting: Promise<OpenedStorage[]> | undefined;
   let server: Promise<Postgres> | undefined;
+  let queue: Promise<JobQueue | null> | undefined;
   const catalog: Catalog = withJournal(
     () => openCatalog(catalogUrl.reveal(), { clock: systemClock }),
     join(config.home, "journal"),
@@ -78,9 +82,27 @@ export async function openSite(request: SiteRequest): Promise<Site> {
       server ??= openServer(config, environment, signal, onSecret);
       return server;
     },
+    queue: () => {
+      queue ??= openJobQueue(catalogUrl.reveal(), config.site).catch((error: unknown) => {
+        queue = undefined;
+        throw error;
+      });
+      return queue;
+    },
+    reopen: () => openSite(request),
     clusters: () => import("./postgres/postgres.js"),
     openChannel: async (channel) => (await import("./alerts/alerts.js")).openChannel(channel),
     ping: async (url, limit) => (await import("./alerts/alerts.js")).ping(url, limit),
+    program: ownProgram(),
+    everyFewSeconds: async (work) => {
+      const { schedule } = await import("node-cron");
+      const task = schedule("*/2 * * * * *", work, {
+        timezone: "UTC",
+        noOverlap: true,
+        suppressMissedWarning: true,
+      });
+      return async () => task.destroy();
+    },
     aside: startAside,
     again: runAgain,
     shell: runShell,
@@ -93,6 +115,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     },
     close: async () => {
       await catalog.close();
+      await (await queue?.catch(() => null))?.close();
       for (const some of [opened, deleting])
         for (const entry of (await some?.catch(() => [])) ?? []) await entry.storage?.close();
     },
@@ -150,7 +173,7 @@ async function openServer(
   if (password !== null) onSecret(password);
   return openPostgres({
     url,
-    user: environment.user,
+    user: environment.systemUser,
     binDirectory: config.database.binDirectory,
     dataDirectory: config.database.dataDirectory,
     nowMs: () => systemClock.now().getTime(),
@@ -188,8 +211,42 @@ export async function migrateCatalog(request: {
   }
 }
 
+/** What setting up a site works with, before there is a configuration. */
+export async function openSetUp(wish: {
+  environment: Environment;
+  signal: AbortSignal;
+  onSecret(text: string): void;
+}): Promise<SetUp> {
+  const [format, storage, postgres, setUp] = await Promise.all([
+    import("./format/format.js"),
+    import("./storage/storages.js"),
+    import("./postgres/postgres.js"),
+    import("./engine/setUp.js"),
+  ]);
+  return setUp.openSetUp({
+    ...wish,
+    clock: systemClock,
+    format,
+    storage,
+    postgres,
+    recoverScript: RECOVER_SCRIPT,
+    openStorage: (draft) =>
+      storage.openStorage(configOfDraft(draft), { clock: systemClock, retry: { ...RETRY, budgetMs: 4_000 } }),
+  });
+}
+
+function configOfDraft(draft: StorageDraft): StorageConfig {
+  if (draft.kind === "local") return draft;
+  const { credentials, ...rest } = draft;
+  const [id, secret] = [async () => credentials.id, async () => credentials.secret];
+  return rest.kind === "s3"
+    ? { ...rest, accessKeyId: id, secretAccessKey: secret }
+    : { ...rest, keyId: id, applicationKey: secret };
+}
+
 export interface DemoWish extends Omit<SiteRequest, "configFile"> {
   say(line: string): void;
+  show(proof: Proof): void;
 }
 
 export async function runDemo(wish: DemoWish): Promise<DemoResult> {
@@ -201,7 +258,9 @@ export async function runDemo(wish: DemoWish): Promise<DemoResult> {
   return demo.runDemo({
     clock: systemClock,
     temporaryDirectory: environment.temporaryDirectory,
+    signal: wish.signal,
     say: wish.say,
+    show: wish.show,
     startCluster: () =>
       startThrowawayCluster(environment.temporaryDirectory, {
         path: environment.path,

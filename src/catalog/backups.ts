@@ -1,16 +1,18 @@
-import type { Transaction } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { Backup, Copy } from "../domain/backup.js";
 import type { BackupFilter } from "./catalog.js";
 import { backupQuery, beginningWith, named } from "./queries.js";
 import { inChunks, upsert } from "./records.js";
 import { fromRow, isoTime, plainText, toRow } from "./rows.js";
 import { backupLayout, copyLayout, type Tables } from "./tables.js";
+import { UsageTally } from "./usage.js";
 
 /** SQLite takes 32,766 parameters in a statement. */
 const IDS_PER_STATEMENT = 20_000;
 const COPIES_PER_STATEMENT = 2_000;
+const TENANTS_PER_STATEMENT = 5_000;
 
-export async function saveBackups(db: Transaction<Tables>, backups: Backup[]): Promise<void> {
+export async function saveBackups(db: Transaction<Tables>, backups: Backup[], today: string): Promise<void> {
   // One row per id, as a statement may not touch a row twice; in one order for all writers, lest they deadlock.
   const latest = new Map(backups.map((backup) => [backup.id, backup]));
   const ordered = [...latest.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
@@ -19,10 +21,19 @@ export async function saveBackups(db: Transaction<Tables>, backups: Backup[]): P
     backup.copies.map((copy, position) => toRow(copyLayout, { ...copy, backupId: backup.id, position })),
   );
   await upsert(db, "backups", heads);
-  for (const chunk of inChunks(heads, IDS_PER_STATEMENT))
+  // only now is what was there before read: whoever saves one of these at the same moment has waited for us, or we for him
+  const kinds = new Map(heads.map(({ id, kind }) => [id, kind]));
+  const tally = new UsageTally();
+  const count = (copy: Tables["copies"], sign: 1 | -1): void =>
+    tally.add(copy, kinds.get(copy.backup_id) ?? "", sign);
+  for (const chunk of inChunks(heads, IDS_PER_STATEMENT)) {
+    for (const copy of await copyRows(db, chunk.map(idOf))) count(copy, -1);
     await db.deleteFrom("copies").where("backup_id", "in", chunk.map(idOf)).execute();
+  }
   for (const chunk of inChunks(copies, COPIES_PER_STATEMENT))
     await db.insertInto("copies").values(chunk).execute();
+  for (const copy of copies) count(copy, 1);
+  await tally.save(db, today);
 }
 
 const idOf = (row: { id: string }): string => row.id;
@@ -44,22 +55,14 @@ export async function findBackups(db: Transaction<Tables>, filter: BackupFilter)
   });
 }
 
-const USABLE: Backup["status"][] = ["completed", "verified"];
-
 /** Ids are UUIDv7, so the greatest of a tenant is its newest. */
 export async function lastOfTenants(db: Transaction<Tables>, ids: string[] | "all"): Promise<Backup[]> {
+  const tenants = ids === "all" ? await tenantsKnown(db) : [...new Set(ids.map(plainText))];
   const found: Backup[] = [];
-  for (const wanted of ids === "all" ? [null] : inChunks([...new Set(ids)], IDS_PER_STATEMENT)) {
-    let newest = db
-      .selectFrom("backups")
-      .select(({ fn }) => fn.max("id").as("id"))
-      .where("kind", "=", "tenant")
-      .where("status", "in", USABLE)
-      // one that was taken out of an older backup tells of the past
-      .where("parent_id", "is", null)
-      .groupBy("tenant_id");
-    if (wanted !== null) newest = newest.where("tenant_id", "in", wanted.map(plainText));
-    const rows = await db.selectFrom("backups").selectAll().where("id", "in", newest).execute();
+  for (const wanted of inChunks(tenants, TENANTS_PER_STATEMENT)) {
+    const ids = await lastIdsOf(db, wanted);
+    if (ids.length === 0) continue;
+    const rows = await db.selectFrom("backups").selectAll().where("id", "in", ids).execute();
     const copies = await copiesOf(db, rows.map(idOf));
     for (const row of rows) {
       const { verifiedAt: _, ...head } = fromRow(backupLayout, row);
@@ -67,6 +70,64 @@ export async function lastOfTenants(db: Transaction<Tables>, ids: string[] | "al
     }
   }
   return found;
+}
+
+/**
+ * As the index of these backups has it, and so that no index on kinds is taken instead. One that was taken out of an older
+ * backup tells of the past.
+ */
+const IS_TENANTS_OWN = sql<boolean>`kind || '' = 'tenant' and status in ('completed', 'verified') and parent_id is null and tenant_id is not null`;
+
+/** One look into the index for each tenant, however many backups it has. */
+async function lastIdsOf(db: Transaction<Tables>, tenants: string[]): Promise<string[]> {
+  const found = await db
+    .with(
+      "wanted(tenant)",
+      () => sql<{ tenant: string }>`(values ${sql.join(tenants.map((id) => sql`(${id})`))})`,
+    )
+    .selectFrom("wanted")
+    .select((is) =>
+      is
+        .selectFrom("backups")
+        .select("id")
+        .whereRef("tenant_id", "=", "wanted.tenant")
+        .where(IS_TENANTS_OWN)
+        .orderBy("tenant_id", "desc")
+        .orderBy("id", "desc")
+        .limit(1)
+        .as("id"),
+    )
+    .execute();
+  return found.flatMap(({ id }) => id ?? []);
+}
+
+/** The tenants that have backups: from one to the next through the index, past all the backups in between. */
+async function tenantsKnown(db: Transaction<Tables>): Promise<string[]> {
+  const found = await db
+    .withRecursive("known(tenant)", (cte) =>
+      cte
+        .selectFrom("backups")
+        .select((is) => is.fn.min<string | null>("tenant_id").as("tenant"))
+        .where(IS_TENANTS_OWN)
+        .unionAll(
+          cte
+            .selectFrom("known")
+            .select((is) =>
+              is
+                .selectFrom("backups")
+                .select((one) => one.fn.min<string | null>("tenant_id").as("tenant"))
+                .whereRef("tenant_id", ">", "known.tenant")
+                .where(IS_TENANTS_OWN)
+                .as("tenant"),
+            )
+            .where("known.tenant", "is not", null),
+        ),
+    )
+    .selectFrom("known")
+    .select("tenant")
+    .where("tenant", "is not", null)
+    .execute();
+  return found.flatMap(({ tenant }) => tenant ?? []);
 }
 
 async function headsFor(db: Transaction<Tables>, filter: BackupFilter): Promise<Tables["backups"][]> {
@@ -77,6 +138,9 @@ async function headsFor(db: Transaction<Tables>, filter: BackupFilter): Promise<
   const exact = await named(query, reference).execute();
   return exact.length > 0 ? exact : beginningWith(query, reference).execute();
 }
+
+const copyRows = (db: Transaction<Tables>, ids: string[]): Promise<Tables["copies"][]> =>
+  db.selectFrom("copies").selectAll().where("backup_id", "in", ids).execute();
 
 async function copiesOf(db: Transaction<Tables>, ids: string[]): Promise<Map<string, Copy[]>> {
   const found = new Map<string, Copy[]>();

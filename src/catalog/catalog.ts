@@ -17,6 +17,7 @@ import type {
   Verification,
   VerificationLevel,
 } from "../domain/backup.js";
+import type { StorageMeasure, StorageUse } from "../domain/storageUse.js";
 
 export interface BackupFilter {
   kind?: BackupKind;
@@ -59,6 +60,7 @@ export interface RunFilter {
 export interface VerificationFilter {
   backupId?: string;
   level?: VerificationLevel;
+  status?: Verification["status"];
   storage?: string;
   since?: string;
   limit?: number;
@@ -106,17 +108,21 @@ export interface Catalog {
   savePin(pin: Pin): Promise<void>;
   saveDelivery(delivery: Delivery): Promise<void>;
   saveJobRequest(request: JobRequest): Promise<void>;
+  /** What a storage was seen to hold: what is stored and removed from then on counts from there. */
+  saveMeasure(measure: StorageMeasure): Promise<void>;
   /** Each entry is chained to the one before by its hash. The same entry twice is one; another under its id is conflict. */
   appendAudit(entry: AuditEntry): Promise<void>;
 
   backups(filter?: BackupFilter): Promise<Backup[]>;
   /** The newest usable backup of each tenant, of those named or of all. */
   lastOfTenants(ids: string[] | "all"): Promise<Backup[]>;
+  /** What each storage holds, with the days from the given one on at whose end that had changed. */
+  storageUse(sinceDay: string): Promise<StorageUse[]>;
   restores(filter?: RestoreFilter): Promise<Restore[]>;
   verifications(filter?: VerificationFilter): Promise<Verification[]>;
   alerts(filter?: AlertFilter): Promise<Alert[]>;
   runs(filter?: RunFilter): Promise<Run[]>;
-  drills(runbook?: string): Promise<Drill[]>;
+  drills(runbook?: string, limit?: number): Promise<Drill[]>;
   /** Those that hold: not removed, and not past their end at that time. */
   pins(heldAt: string): Promise<Pin[]>;
   deliveries(filter?: DeliveryFilter): Promise<Delivery[]>;

@@ -3,8 +3,10 @@ import { JBackupError } from "../domain/errors.js";
 import type { Clock } from "../sys/clock.js";
 import type { Catalog } from "./catalog.js";
 import type { CatalogDatabase } from "./database.js";
+import type { JobQueue } from "./queue.js";
 
 export { type JournalOptions, withJournal } from "./journal.js";
+export type { FoundWork, JobQueue, TakenWork, Work } from "./queue.js";
 
 export interface OpenOptions {
   clock: Clock;
@@ -25,7 +27,7 @@ export async function openCatalog(url: string, options: OpenOptions): Promise<Ca
   try {
     if (options.migrate === false) await pendingMigrations(database);
     else await migrateTables(database);
-    return new KyselyCatalog(database);
+    return new KyselyCatalog(database, options.clock);
   } catch (error) {
     await database.db.destroy();
     throw database.translate(error);
@@ -57,4 +59,11 @@ function placeOf(url: string): Place {
   throw new JBackupError("config_invalid", `catalog.url has a form that no catalog knows (${scheme})`, {
     hint: "Write it as sqlite:/var/lib/jbackup/catalog.db or postgresql://user@host/database.",
   });
+}
+
+/** The queue that several hosts share, beside a PostgreSQL catalog; null where the catalog is a file of one host. */
+export async function openJobQueue(url: string, site: string): Promise<JobQueue | null> {
+  const place = placeOf(url);
+  if (place.kind === "sqlite") return null;
+  return (await import("./queue.js")).openQueue(place.url, site);
 }

@@ -24,6 +24,7 @@ export type Write =
   | "savePin"
   | "saveDelivery"
   | "saveJobRequest"
+  | "saveMeasure"
   | "appendAudit";
 
 /**
@@ -69,15 +70,17 @@ class JournaledCatalog implements Catalog {
   savePin: Catalog["savePin"] = (pin) => this.#write("savePin", pin);
   saveDelivery: Catalog["saveDelivery"] = (delivery) => this.#write("saveDelivery", delivery);
   saveJobRequest: Catalog["saveJobRequest"] = (request) => this.#write("saveJobRequest", request);
+  saveMeasure: Catalog["saveMeasure"] = (measure) => this.#write("saveMeasure", measure);
   appendAudit: Catalog["appendAudit"] = (entry) => this.#write("appendAudit", entry);
 
   backups: Catalog["backups"] = (filter) => this.#ask((catalog) => catalog.backups(filter));
   lastOfTenants: Catalog["lastOfTenants"] = (ids) => this.#ask((catalog) => catalog.lastOfTenants(ids));
+  storageUse: Catalog["storageUse"] = (since) => this.#ask((catalog) => catalog.storageUse(since));
   restores: Catalog["restores"] = (filter) => this.#ask((catalog) => catalog.restores(filter));
   verifications: Catalog["verifications"] = (filter) => this.#ask((catalog) => catalog.verifications(filter));
   alerts: Catalog["alerts"] = (filter) => this.#ask((catalog) => catalog.alerts(filter));
   runs: Catalog["runs"] = (filter) => this.#ask((catalog) => catalog.runs(filter));
-  drills: Catalog["drills"] = (runbook) => this.#ask((catalog) => catalog.drills(runbook));
+  drills: Catalog["drills"] = (runbook, limit) => this.#ask((catalog) => catalog.drills(runbook, limit));
   pins: Catalog["pins"] = (heldAt) => this.#ask((catalog) => catalog.pins(heldAt));
   deliveries: Catalog["deliveries"] = (filter) => this.#ask((catalog) => catalog.deliveries(filter));
   jobRequests: Catalog["jobRequests"] = (filter) => this.#ask((catalog) => catalog.jobRequests(filter));

@@ -11,6 +11,8 @@ import type {
   Run,
   Verification,
 } from "../domain/backup.js";
+import type { StorageMeasure, StorageUse } from "../domain/storageUse.js";
+import type { Clock } from "../sys/clock.js";
 import { appendToChain, checkChain } from "./audit.js";
 import { findBackups, lastOfTenants, saveBackups } from "./backups.js";
 import type {
@@ -49,13 +51,16 @@ import {
   type Tables,
   verificationLayout,
 } from "./tables.js";
+import { saveMeasure, storageUse } from "./usage.js";
 
 /** The catalog over either database. */
 export class KyselyCatalog implements Catalog {
   readonly #database: CatalogDatabase;
+  readonly #clock: Clock;
 
-  constructor(database: CatalogDatabase) {
+  constructor(database: CatalogDatabase, clock: Clock) {
     this.#database = database;
+    this.#clock = clock;
   }
 
   get location(): string {
@@ -63,7 +68,7 @@ export class KyselyCatalog implements Catalog {
   }
 
   saveBackups(backups: Backup[]): Promise<void> {
-    return this.#write((db) => saveBackups(db, backups));
+    return this.#write((db) => saveBackups(db, backups, this.#today()));
   }
 
   saveRestore(restore: Restore): Promise<void> {
@@ -98,6 +103,10 @@ export class KyselyCatalog implements Catalog {
     return this.#write((db) => upsert(db, "job_requests", [toRow(jobRequestLayout, request)]));
   }
 
+  saveMeasure(measure: StorageMeasure): Promise<void> {
+    return this.#write((db) => saveMeasure(db, measure));
+  }
+
   appendAudit(entry: AuditEntry): Promise<void> {
     return this.#write(async (db) => {
       await this.#database.lockAudit(db);
@@ -111,6 +120,10 @@ export class KyselyCatalog implements Catalog {
 
   lastOfTenants(ids: string[] | "all"): Promise<Backup[]> {
     return this.#guard((db) => reading(db, (transaction) => lastOfTenants(transaction, ids)));
+  }
+
+  storageUse(sinceDay: string): Promise<StorageUse[]> {
+    return this.#guard((db) => reading(db, (transaction) => storageUse(transaction, sinceDay)));
   }
 
   async restores(filter: RestoreFilter = {}): Promise<Restore[]> {
@@ -133,10 +146,11 @@ export class KyselyCatalog implements Catalog {
     return rows.map((row) => fromRow(runLayout, row));
   }
 
-  async drills(runbook?: string): Promise<Drill[]> {
+  async drills(runbook?: string, limit?: number): Promise<Drill[]> {
     const rows = await this.#guard((db) => {
-      const all = db.selectFrom("drills").selectAll().orderBy("started_at", "desc").orderBy("id", "desc");
-      return (runbook === undefined ? all : all.where("runbook", "=", plainText(runbook))).execute();
+      let query = db.selectFrom("drills").selectAll().orderBy("started_at", "desc").orderBy("id", "desc");
+      if (runbook !== undefined) query = query.where("runbook", "=", plainText(runbook));
+      return (limit === undefined ? query : query.limit(limit)).execute();
     });
     return rows.map((row) => fromRow(drillLayout, row));
   }
@@ -186,6 +200,10 @@ export class KyselyCatalog implements Catalog {
 
   close(): Promise<void> {
     return this.#guard((db) => db.destroy());
+  }
+
+  #today(): string {
+    return this.#clock.now().toISOString().slice(0, 10);
   }
 
   #write(work: (db: Transaction<Tables>) => Promise<void>): Promise<void> {

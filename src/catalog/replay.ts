@@ -18,6 +18,7 @@ const WRITES: Record<Write, true> = {
   savePin: true,
   saveDelivery: true,
   saveJobRequest: true,
+  saveMeasure: true,
   appendAudit: true,
 };
 

@@ -11,6 +11,7 @@ import type {
   Run,
   Verification,
 } from "../domain/backup.js";
+import type { StorageDay, StorageTotal } from "../domain/storageUse.js";
 
 type Snake<Text extends string> = Text extends `${infer Letter}${infer Rest}`
   ? `${Letter extends Lowercase<Letter> ? Letter : `_${Lowercase<Letter>}`}${Snake<Rest>}`
@@ -54,6 +55,8 @@ export interface Tables {
   pins: Row<Pin>;
   deliveries: Row<Delivery>;
   job_requests: Row<JobRequest>;
+  storage_usage: Row<StorageTotal>;
+  storage_days: Row<StorageDay & { storage: string }>;
 }
 
 export const backupLayout: Layout<BackupHead> = {

@@ -1,4 +1,5 @@
 import { JBackupError } from "../domain/errors.js";
+import { inShell } from "../domain/shell.js";
 import type { CommandContext } from "./context.js";
 
 export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
@@ -6,8 +7,7 @@ export type Ask = (message: string, signal: AbortSignal) => Promise<string>;
 /** inquirer without a terminal throws as if it had been interrupted, so this is looked at first. */
 export const isTerminal = (): boolean => process.stdin.isTTY === true && process.stderr.isTTY === true;
 
-export const inShell = (name: string): string =>
-  /^[\w./:@%+=,-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+export { inShell };
 
 /** Nothing is overwritten unless its name was given, by --confirm or typed. */
 export async function confirmName(

@@ -1,6 +1,7 @@
 import type { Environment } from "../config/config.js";
 import { type ExitCode, reasonOf } from "../domain/errors.js";
-import type { DemoResult } from "../engine/demo/demo.js";
+import type { DemoResult, Proof } from "../engine/demo/demo.js";
+import type { SetUp } from "../engine/setUp.js";
 import type { Reporter, Site } from "../engine/site.js";
 import type { WalHome } from "../engine/wal/remembered.js";
 import type { Clock } from "../sys/clock.js";
@@ -27,6 +28,12 @@ export interface Openers {
   createKeys(request: {
     directory: string;
   }): Promise<{ directory: string; recipient: string; signer: string }>;
+  /** What sets up a site where there is none. */
+  openSetUp(request: {
+    environment: Environment;
+    signal: AbortSignal;
+    onSecret(text: string): void;
+  }): Promise<SetUp>;
   runDemo(request: {
     environment: Environment;
     report: Reporter;
@@ -34,6 +41,7 @@ export interface Openers {
     onSecret(text: string): void;
     version: string;
     say(line: string): void;
+    show(proof: Proof): void;
   }): Promise<DemoResult>;
 }
 

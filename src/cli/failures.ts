@@ -1,6 +1,6 @@
 import { JBackupError, reasonOf } from "../domain/errors.js";
 
-const NO_ROOM = ["ENOSPC", "EDQUOT"];
+const NO_ROOM = ["ENOSPC", "EDQUOT", "EFBIG"];
 const REFUSED = ["EACCES", "EPERM", "EROFS"];
 const EXHAUSTED = ["EMFILE", "ENFILE", "ENOMEM"];
 
@@ -13,7 +13,15 @@ function fromSystem(error: NodeJS.ErrnoException & { code: string }): JBackupErr
   const reason = error.message.replace(/^[A-Z]+: /, "").replace(/,? \w+( '.*)?$/, "");
   const message = `cannot ${error.syscall ?? "use"} ${path}: ${reason}`;
   if (NO_ROOM.includes(error.code))
-    return new JBackupError("no_space", message, { hint: `make room where ${path} is`, cause: error });
+    return new JBackupError("no_space", message, {
+      hint: `make room where ${path} is, then run it again`,
+      cause: error,
+    });
+  if (error.code === "EIO")
+    return new JBackupError("failed", message, {
+      hint: `the disk under ${path} fails: look into the kernel's log (dmesg), and use another one`,
+      cause: error,
+    });
   if (REFUSED.includes(error.code))
     return new JBackupError("failed", message, {
       hint: `run as a user who may do that, or change the permissions of ${path}`,

@@ -5,6 +5,10 @@ import type { Options } from "./context.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
+/** As people type it: --tenant-sample. */
+export const flagText = (name: string): string =>
+  `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+
 export const textFlag = (options: Options, name: string): string | undefined => {
   const value = options[name];
   return typeof value === "string" ? value : undefined;
@@ -26,7 +30,7 @@ export function choiceFlag<Choice extends string>(
   if (value === undefined || choices.includes(value as Choice)) return value as Choice | undefined;
   const meant = nearest(value, choices);
   throw usage(
-    `--${name} cannot be "${value}"${meant ? `; did you mean "${meant}"?` : ""}`,
+    `${flagText(name)} cannot be "${value}"${meant ? `; did you mean "${meant}"?` : ""}`,
     `choose one of ${choices.join(", ")}`,
   );
 }
@@ -36,7 +40,7 @@ export function countFlag(options: Options, name: string, from: number, to: numb
   if (value === undefined) return undefined;
   const count = Number(value);
   if (Number.isInteger(count) && count >= from && count <= to) return count;
-  throw usage(`--${name} cannot be "${value}"`, `give a whole number from ${from} to ${to}`);
+  throw usage(`${flagText(name)} cannot be "${value}"`, `give a whole number from ${from} to ${to}`);
 }
 
 /** ISO text of the instant that a flag means. */
@@ -47,11 +51,11 @@ export function timeFlag(options: Options, name: string, now: Date): string | un
   if (parsed.ok) return parsed.at.toISOString();
   throw parsed.problem === "no_zone"
     ? usage(
-        `--${name} ${value} has no time zone`,
+        `${flagText(name)} ${value} has no time zone`,
         `write ${value.replace(" ", "T")}Z for UTC, or add an offset such as +01:00`,
       )
     : usage(
-        `--${name} cannot be "${value}"`,
+        `${flagText(name)} cannot be "${value}"`,
         "give a day (2026-11-20), a time with zone (2026-11-20T02:00:00Z), or a span back (7d, 2h)",
       );
 }

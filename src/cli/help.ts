@@ -35,7 +35,7 @@ function examplesText(rows: Rows, places: number): string {
 
 const FIRST_STEPS: Rows = [
   ["jbackup demo", "see the whole story on a throwaway PostgreSQL"],
-  ["jbackup backup full --logical", "back the database up into all storages"],
+  ["jbackup init", "look at your PostgreSQL, write jbackup.yaml, back up"],
   ["jbackup list", "what there is"],
   ['jbackup restore latest --into-db check --reason "test"', "bring it back beside the live one"],
 ];

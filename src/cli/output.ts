@@ -96,6 +96,20 @@ export class Output {
     else this.#write(this.#settings.stdout, `${printable(line)}\n`);
   }
 
+  /** A whole screen of a terminal, over the one before: nothing flickers, and nothing of the old one is left. */
+  draw(text: string): void {
+    const lines = printableInColour(text).split("\n");
+    this.#write(
+      this.#settings.stdout,
+      `\u001b[H${lines.map((line) => `${line}\u001b[K\n`).join("")}\u001b[J`,
+    );
+  }
+
+  /** Whether the answer is read by somebody at a terminal. */
+  get isTerminal(): boolean {
+    return !this.json && this.#settings.stdout.isTTY === true;
+  }
+
   /** What went wrong, and what to do. `aside` is an error that came of it, for --verbose only. */
   fail(error: JBackupError, aside?: unknown): void {
     this.#progress.end();

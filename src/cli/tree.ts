@@ -1,7 +1,11 @@
 import type { ExitCode } from "../domain/errors.js";
 import type { CommandRun } from "./context.js";
 import { CONFIG_COMMANDS } from "./treeConfig.js";
+import { KEEPING_COMMANDS } from "./treeKeeping.js";
 import { RECOVERY_COMMANDS } from "./treeRecovery.js";
+import { AT, QUEUE, SCHEDULE_COMMANDS } from "./treeSchedule.js";
+import { START_COMMANDS } from "./treeStart.js";
+import { STATUS_COMMANDS } from "./treeStatus.js";
 import { TRUST_COMMANDS } from "./treeTrust.js";
 
 export interface CommandSpec {
@@ -29,6 +33,7 @@ export const GROUPS: CommandGroup[] = [
   { name: "catalog", summary: "the index of what was done" },
   { name: "audit", summary: "the log of who did what, chained so that no change goes unseen" },
   { name: "storages", summary: "the places where backups are kept" },
+  { name: "schedule", summary: "what runs by itself, and when" },
   { name: "dr", summary: "the day of the disaster: runbooks and drills" },
   { name: "config", summary: "the configuration file" },
 ];
@@ -40,6 +45,7 @@ const LIST_OPTIONS: [string, string][] = [
 
 /** Every command of this version. A command's code is loaded when it runs. */
 export const COMMANDS: CommandSpec[] = [
+  ...START_COMMANDS,
   {
     usage: "backup full",
     summary: "back up the whole cluster into all storages",
@@ -49,6 +55,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--fresh", "store everything, not only what changed since the last backup"],
       ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup full", "what changed since the last one, sealed, into every storage"],
@@ -65,9 +72,11 @@ export const COMMANDS: CommandSpec[] = [
     options: [
       ["--tenant <id...>", "these tenants, active or not"],
       ["--all", "every active tenant"],
+      ...QUEUE,
       ["--accept-shrunken", "also tenants that are less than half of what they were"],
       ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup tenant --all", "every active tenant, in one snapshot; for cron, every week"],
@@ -87,6 +96,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--follow", "stream until stopped: seconds are lost at most, instead of minutes"],
       ["--with-config", "back up configuration files, too: as jbackup backup config does"],
       ["--note <text>", "a remark that list and show repeat"],
+      AT,
     ],
     examples: [
       ["jbackup backup wal", "everything up to now; for cron, every five minutes"],
@@ -158,7 +168,7 @@ export const COMMANDS: CommandSpec[] = [
       ["--triggers <how>", "with --tenant: off (default) or fire"],
       [
         "--prove <how>",
-        "with --tenant: counters (default), or full: everybody else compared before and after",
+        "with --tenant: counters (default), or full: every row of everybody else compared as well",
       ],
       ["--no-safety-backup", "with --tenant: do not back the tenant up before it is overwritten"],
       ["--expect-plan <hash>", "with --tenant: only if the plan is still that of the dry run"],
@@ -197,6 +207,7 @@ export const COMMANDS: CommandSpec[] = [
     exits: [0, 1, 2, 4, 10, 11, 12, 13, 14, 16, 130, 143],
     load: () => import("./commands/restore.js"),
   },
+  ...STATUS_COMMANDS,
   ...TRUST_COMMANDS,
   {
     usage: "list",
@@ -227,11 +238,14 @@ export const COMMANDS: CommandSpec[] = [
     load: () => import("./commands/show.js"),
   },
   {
-    usage: "restores",
-    summary: "the restores that were made: who, why, what",
+    usage: "restores [restore]",
+    summary: "the restores that were made: who, why, what; or one of them, with its proof",
     options: [["--status <status>", "in_progress, completed, failed or cancelled"], ...LIST_OPTIONS],
-    examples: [["jbackup restores --since 30d", "of the last month"]],
-    exits: [0, 1, 2],
+    examples: [
+      ["jbackup restores --since 30d", "of the last month"],
+      ["jbackup restores 019aa4c2", "one, by the beginning of its id: tables, proof, signature"],
+    ],
+    exits: [0, 1, 2, 4, 10],
     load: () => import("./commands/restores.js"),
   },
   {
@@ -276,79 +290,15 @@ export const COMMANDS: CommandSpec[] = [
   },
   {
     usage: "tenants erase-check",
-    summary: "which backups still hold an erased tenant's data, and until when",
+    summary: "which backups and WAL still hold an erased tenant's data, and until when",
     options: [["--tenant <id...>", "who was erased"]],
     examples: [["jbackup tenants erase-check --tenant 7f3c...", "for the answer to the customer"]],
-    exits: [0, 1, 2],
+    exits: [0, 1, 2, 3],
     load: () => import("./commands/tenantsEraseCheck.js"),
   },
-  {
-    usage: "keys new",
-    summary: "make a key pair and a signing key",
-    options: [["--out <directory>", "folder for the four files (default: jbackup-keys)"]],
-    examples: [
-      ["jbackup keys new --out /etc/jbackup/keys", "private halves are readable by their owner only"],
-    ],
-    exits: [0, 1, 2, 14],
-    load: () => import("./commands/keysNew.js"),
-  },
-  {
-    usage: "keys list",
-    summary: "who can open new backups, and whose signatures are believed",
-    examples: [["jbackup keys list", "recipients and signers"]],
-    exits: [0, 1, 2, 12],
-    load: () => import("./commands/keysList.js"),
-  },
-  {
-    usage: "keys test [backup]",
-    summary: "prove that this host's key opens a backup",
-    examples: [["jbackup keys test", "the newest backup"]],
-    exits: [0, 1, 2, 4, 10, 12],
-    load: () => import("./commands/keysTest.js"),
-  },
-  {
-    usage: "keys rotate",
-    summary: "seal the data keys of all backups for today's recipients",
-    examples: [["jbackup keys rotate", "after changing keys.recipients; objects stay as they are"]],
-    exits: [0, 1, 2, 3, 11, 12, 130, 143],
-    load: () => import("./commands/keysRotate.js"),
-  },
-  {
-    usage: "keys kit",
-    summary: "write the offline recovery kit: print it and lock it away",
-    options: [["--out <file>", "where to (default: jbackup-recovery-kit.txt)"]],
-    examples: [
-      ["jbackup keys kit --out /media/usb/kit.txt", "keys, places, and a script that needs no jbackup"],
-    ],
-    exits: [0, 1, 2, 12, 14],
-    load: () => import("./commands/keysKit.js"),
-  },
-  {
-    usage: "catalog migrate",
-    summary: "bring the catalog's tables up to date",
-    examples: [["jbackup catalog migrate", "also done by itself when a command opens an older catalog"]],
-    exits: [0, 1, 2, 16],
-    load: () => import("./commands/catalogMigrate.js"),
-  },
-  {
-    usage: "catalog rebuild",
-    summary: "read the manifests in the storages back into the catalog",
-    options: [["--from <storage>", "only this storage (default: all)"]],
-    examples: [["jbackup catalog rebuild --from local", "after the catalog was lost"]],
-    exits: [0, 1, 2, 3, 10, 12],
-    load: () => import("./commands/catalogRebuild.js"),
-  },
-  {
-    usage: "storages check [storage...]",
-    summary: "try each storage for real: put, get, range, list, overwrite refused, delete",
-    examples: [
-      ["jbackup storages check", "before trusting a bucket"],
-      ["jbackup storages check r2", "only this one"],
-    ],
-    exits: [0, 1, 2, 10],
-    load: () => import("./commands/storagesCheck.js"),
-  },
+  ...KEEPING_COMMANDS,
   ...RECOVERY_COMMANDS,
+  ...SCHEDULE_COMMANDS,
   {
     usage: "config show",
     summary: "the effective configuration, secrets as ***",
@@ -366,8 +316,8 @@ export const COMMANDS: CommandSpec[] = [
   },
   {
     usage: "demo",
-    summary: "the whole story on a throwaway PostgreSQL, in less than a minute",
-    examples: [["jbackup demo", "back up, break, restore, prove; leaves nothing behind"]],
+    summary: "the whole story on a throwaway PostgreSQL, in about a minute",
+    examples: [["jbackup demo", "four disasters, brought back and proved; leaves nothing behind"]],
     exits: [0, 1, 4, 16, 130, 143],
     load: () => import("./commands/demo.js"),
   },

@@ -9,19 +9,35 @@ export const TRUST_COMMANDS: CommandSpec[] = [
       ["--all", "every backup, and the WAL"],
       [
         "--level <level>",
-        "stored: sizes and digests, no key needed (default); sealed: every frame opens; content: it makes sense",
+        "stored: sizes and digests, no key needed (default); sealed: every frame opens; content: it makes sense; restore: restored on a throwaway server and looked at",
       ],
       ["--heal", "replace what is missing or damaged from a good copy, and read it back"],
       ["--share <share>", "with --all: only today's part; 7/day reads everything within a week"],
       ["--storage <name>", "only in this storage"],
+      [
+        "--tenant-sample <n>",
+        "with --level restore: so many tenants are compared and brought back (default: testRestore.tenants, or 1)",
+      ],
+      [
+        "--report <file>",
+        "with --level restore: write the report here as well, as .html, .json or .txt (it is always kept in $JBACKUP_HOME/reports)",
+      ],
+      [
+        "--check-report <file>",
+        "whether a report (.json or .html) is as it was signed; nothing else is done",
+      ],
     ],
     examples: [
       ["jbackup verify", "the newest full backup, in all storages"],
       ["jbackup verify --all --share 7/day --heal", "for cron, every day: everything within a week"],
       ["jbackup verify full-20261120 --level sealed", "one backup, every frame opened"],
+      [
+        "jbackup verify --level restore --report proof.html",
+        "a test restore: the newest full backup with all WAL, timed, checked, with a report for the auditor",
+      ],
       ["jbackup verify --all --json | jq '.problems'", "for scripts"],
     ],
-    exits: [0, 1, 2, 4, 10, 11, 12, 130, 143],
+    exits: [0, 1, 2, 4, 10, 11, 12, 15, 16, 130, 143],
     load: () => import("./commands/verify.js"),
   },
   {

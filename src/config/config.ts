@@ -1,3 +1,4 @@
+import type { Assertion } from "../domain/assertion.js";
 import type { ChannelConfig, Compression, LazySecret, StorageConfig } from "../domain/config.js";
 import type { RetentionPolicy, Settings } from "./settings.js";
 
@@ -80,17 +81,27 @@ export interface Config {
   retention: { pitrWindowMs: number; perStorage: Record<string, RetentionPolicy> };
   objectives: { rtoMs: number; rpoMs: number; drillEveryMs: number };
   schedule: Settings["schedule"];
+  testRestore: {
+    assertions: Assertion[];
+    /** How many tenants are taken out and compared. */
+    tenants: number;
+    /** How long one assertion may take. */
+    timeoutMs: number;
+  };
   alerts: {
     channels: ChannelConfig[];
     reminderEveryMs: number;
     /** Where the start and the end of a job are told, by its name in the schedule. */
     heartbeats: Partial<Record<keyof Settings["schedule"], LazySecret>>;
   };
-  hooks: Settings["hooks"];
   /** The files that its secrets are taken from. */
   secretFiles: string[];
   /** Whether the configuration file itself holds some. */
   holdsSecrets: boolean;
+  /** Commands of the user's around every backup but those of the WAL. */
+  hooks: Omit<Settings["hooks"], "timeout"> & { timeoutMs: number };
+  /** The variables that secrets come from: they are not handed to programs of the user's. */
+  secretVariables: ReadonlySet<string>;
   /** Things that work but should be looked at. */
   warnings: string[];
 }

@@ -26,7 +26,7 @@ export function configForDrill(config: Config, folder: string): Config {
       url: async () => new Secret(drillUrl((await config.database.url()).reveal(), folder)),
     },
     catalogUrl: async () => new Secret(`sqlite:${join(home, "catalog.db")}`),
-    hooks: { beforeBackup: [], afterBackup: [], onFailure: [] },
+    hooks: { ...config.hooks, beforeBackup: [], afterBackup: [], onFailure: [] },
     // what goes wrong in a drill is told by the drill: nobody is woken by its parts
     alerts: { ...config.alerts, channels: [], heartbeats: {} },
     schedule: {},

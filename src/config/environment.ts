@@ -10,7 +10,10 @@ export interface Environment {
   home: string;
   temporaryDirectory: string;
   host: string;
+  /** Who is at work, for the records: also behind sudo. */
   user: string;
+  /** As whom the process runs: that is who PostgreSQL sees at the other end of its socket. */
+  systemUser: string;
   isRoot: boolean;
   workingDirectory: string;
   /** The folder for catalog, default storage, generated keys, journals and locks. */
@@ -23,6 +26,8 @@ export interface Environment {
   stopAt: string | undefined;
   /** How long a storage may stand still before it is given up; a minute unless told otherwise. */
   storageIdleMs: number | undefined;
+  /** How long after a failed run the daemon tries again; five minutes unless told otherwise. */
+  retryPauseMs: number | undefined;
 }
 
 const set = (value: string | undefined): boolean => value !== undefined && value !== "";
@@ -46,6 +51,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     temporaryDirectory: variables.TMPDIR || "/tmp",
     host: hostname(),
     user: variables.SUDO_USER || userInfo().username,
+    systemUser: userInfo().username,
     isRoot,
     workingDirectory: process.cwd(),
     jbackupHome: variables.JBACKUP_HOME || ownHome,
@@ -54,5 +60,6 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     drill: variables.JBACKUP_DRILL || undefined,
     stopAt: variables.JBACKUP_STOP_AT || undefined,
     storageIdleMs: Number(variables.JBACKUP_STORAGE_IDLE_MS) || undefined,
+    retryPauseMs: Number(variables.JBACKUP_RETRY_PAUSE_MS) || undefined,
   };
 }

@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
 import { dirname, isAbsolute, join, resolve } from "node:path";
+import type { Assertion } from "../domain/assertion.js";
+import { parseBytes } from "../domain/bytes.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
@@ -79,6 +81,14 @@ function crossCheck(settings: Settings): { path: PropertyKey[]; message: string 
         message: `the name "${channel.name}" is used twice`,
       });
   });
+  const assertions = settings.testRestore.assertions.map(({ name }) => name);
+  assertions.forEach((name, index) => {
+    if (assertions.indexOf(name) !== index)
+      problems.push({
+        path: ["testRestore", "assertions", index, "name"],
+        message: `the name "${name}" is used twice`,
+      });
+  });
   const keys = settings.keys;
   if (keys?.recipients && !keys.signing)
     problems.push({
@@ -132,12 +142,14 @@ function keysOf(settings: Settings, home: string, context: SecretContext): KeysC
 
 function storagesOf(settings: Settings, home: string, context: SecretContext): StorageConfig[] {
   if (!settings.storages) return [{ kind: "local", name: "local", path: join(home, "storage") }];
-  return settings.storages.map((storage): StorageConfig => {
+  return settings.storages.map(({ capacity, ...storage }): StorageConfig => {
+    const room = capacity === undefined ? {} : { capacityBytes: parseBytes(capacity) ?? 0 };
     const secret = (source: SecretSource, key: string) =>
       lazySecret(source, `storages ${storage.name}: ${key}`, context);
     if (storage.kind === "local") {
       return {
         ...storage,
+        ...room,
         path: isAbsolute(storage.path) ? storage.path : join(context.directory, storage.path),
       };
     }
@@ -147,7 +159,12 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
         accessKeyId: secret(from.accessKeyId, `${at}accessKeyId`),
         secretAccessKey: secret(from.secretAccessKey, `${at}secretAccessKey`),
       });
-      return { ...rest, ...keys(storage, ""), ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}) };
+      return {
+        ...rest,
+        ...room,
+        ...keys(storage, ""),
+        ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
+      };
     }
     const { cleanup, ...rest } = storage;
     const keys = (from: { keyId: SecretSource; applicationKey: SecretSource }, at: string) => ({
@@ -156,6 +173,7 @@ function storagesOf(settings: Settings, home: string, context: SecretContext): S
     });
     return {
       ...rest,
+      ...room,
       endpoint: storage.endpoint,
       ...keys(storage, ""),
       ...(cleanup ? { cleanup: keys(cleanup, "cleanup.") } : {}),
@@ -203,6 +221,11 @@ function alertsOf(settings: Settings, context: SecretContext): Config["alerts"] 
 }
 
 const milliseconds = (text: string): number => parseDuration(text) ?? 0;
+
+function hooksOf({ hooks }: Settings): Config["hooks"] {
+  const { timeout, ...commands } = hooks;
+  return { ...commands, timeoutMs: milliseconds(timeout) };
+}
 
 /** The database's name makes a usable site name when none is given. */
 async function siteOf(settings: Settings, url: Config["database"]["url"]): Promise<string> {
@@ -267,8 +290,21 @@ export async function parseConfig(
       drillEveryMs: milliseconds(settings.objectives.drillEvery),
     },
     schedule: settings.schedule,
+    testRestore: {
+      assertions: settings.testRestore.assertions.map(
+        ({ name, database, sql, expect }): Assertion => ({
+          name,
+          database: database ?? null,
+          sql,
+          ...(expect === undefined ? {} : { expect }),
+        }),
+      ),
+      tenants: settings.testRestore.tenants,
+      timeoutMs: milliseconds(settings.testRestore.timeout),
+    },
     alerts: alertsOf(settings, context),
-    hooks: settings.hooks,
+    hooks: hooksOf(settings),
+    secretVariables: context.secretVariables,
     warnings: [],
     secretFiles: [],
     holdsSecrets: false,

@@ -1,5 +1,7 @@
 import { z } from "zod";
+import { parseBytes } from "../domain/bytes.js";
 import { parseCron } from "../domain/cron.js";
+import { FOLLOW } from "../domain/schedule.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import type { SecretSource } from "./secrets.js";
@@ -85,16 +87,21 @@ const url = text
   // it is shown in errors and by config show
   .refine((value) => !/^https?:\/\/[^/]*@/.test(value), "an address must not hold a user or a password");
 
+const capacity = text
+  .refine((value) => parseBytes(value) !== null, "expected a size such as 500GB or 2TiB")
+  .optional();
+
 const storage = z.discriminatedUnion(
   "kind",
   [
-    object({ kind: z.literal("local"), name, path: text }),
+    object({ kind: z.literal("local"), name, path: text, capacity }),
     object({
       kind: z.literal("s3"),
       name,
       endpoint: url,
       bucket: text,
       prefix: keyPrefix.default(""),
+      capacity,
       region: text.default("auto"),
       accessKeyId: secret,
       secretAccessKey: secret,
@@ -106,6 +113,7 @@ const storage = z.discriminatedUnion(
       endpoint: url.optional(),
       bucket: text,
       prefix: keyPrefix.default(""),
+      capacity,
       keyId: secret,
       applicationKey: secret,
       cleanup: object({ keyId: secret, applicationKey: secret }).optional(),
@@ -136,6 +144,16 @@ const cron = text.check((context) => {
   const parsed = parseCron(context.value);
   if (!parsed.ok) context.issues.push({ code: "custom", message: parsed.problem, input: context.value });
 });
+/** Or a follower that is kept running. */
+const cronOrFollow = text.check((context) => {
+  const parsed = context.value === FOLLOW ? { ok: true as const } : parseCron(context.value);
+  if (!parsed.ok)
+    context.issues.push({
+      code: "custom",
+      message: `${parsed.problem}, or ${FOLLOW}`,
+      input: context.value,
+    });
+});
 const severity = z.enum(
   ["info", "warning", "error", "critical"],
   "expected info, warning, error or critical",
@@ -150,6 +168,22 @@ const heartbeats = {
   cleanup: heartbeat,
   testRestore: heartbeat,
 };
+/** Comments may go first. Whatever else a query would do is refused by the server, which reads it through a cursor. */
+const isQuery = (sql: string): boolean =>
+  /^(\s|--[^\n]*(\n|$)|\/\*.*?\*\/)*\(*\s*(select|with|values|table)\b/is.test(sql);
+
+const assertion = object({
+  name: text,
+  database: text.optional(),
+  sql: text.refine(isQuery, "expected one query: it begins with select, with, values or table"),
+  expect: z
+    .union(
+      [z.string(), z.number(), z.boolean(), z.null()],
+      "expected one value: a text, a number, true, false or null",
+    )
+    .optional(),
+});
+const TEST_RESTORE = { assertions: [], tenants: 1, timeout: "5m" };
 const channelBase = { name, atLeast: severity.default("warning") };
 const channel = z.discriminatedUnion(
   "kind",
@@ -180,6 +214,11 @@ const channel = z.discriminatedUnion(
   ],
   { error: () => "expected a channel of kind email, webhook or sms" },
 );
+
+/** For the shell, or a program and its arguments, which no shell reads. */
+const hook = z.union([text, z.array(text).min(1)], {
+  error: () => 'expected a command such as "/usr/local/bin/notify done", or [PROGRAM, ARGUMENT]',
+});
 
 export const settingsSchema = object({
   site: name.optional(),
@@ -244,22 +283,32 @@ export const settingsSchema = object({
   schedule: object({
     full: cron.optional(),
     tenant: cron.optional(),
-    wal: cron.optional(),
+    wal: cronOrFollow.optional(),
     config: cron.optional(),
     verify: cron.optional(),
     cleanup: cron.optional(),
     testRestore: cron.optional(),
+    drill: cron.optional(),
   }).default({}),
+  // what a test restore looks at, beyond what it always does
+  testRestore: object({
+    assertions: z.array(assertion, "expected a list of {name, sql, ...}").default([]),
+    tenants: wholeNumber(0, 1000).default(1),
+    timeout: duration
+      .refine((value) => parseDuration(value) !== 0, "must be longer than nothing")
+      .default("5m"),
+  }).default(TEST_RESTORE),
   alerts: object({
     channels: z.array(channel).default([]),
     reminderEvery: duration.default("24h"),
     heartbeats: object(heartbeats).optional(),
   }).default({ channels: [], reminderEvery: "24h" }),
   hooks: object({
-    beforeBackup: z.array(text).default([]),
-    afterBackup: z.array(text).default([]),
-    onFailure: z.array(text).default([]),
-  }).default({ beforeBackup: [], afterBackup: [], onFailure: [] }),
+    beforeBackup: z.array(hook).default([]),
+    afterBackup: z.array(hook).default([]),
+    onFailure: z.array(hook).default([]),
+    timeout: duration.default("10m"),
+  }).default({ beforeBackup: [], afterBackup: [], onFailure: [], timeout: "10m" }),
 });
 
 export const policySchema = policy;

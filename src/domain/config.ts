@@ -15,6 +15,8 @@ export interface LocalStorageConfig {
   kind: "local";
   name: string;
   path: string;
+  /** What may be used there, where that is less than the disk. */
+  capacityBytes?: number;
 }
 
 export interface S3StorageConfig {
@@ -23,6 +25,8 @@ export interface S3StorageConfig {
   endpoint: string;
   bucket: string;
   prefix: string;
+  /** What is paid for: the service itself would take more. */
+  capacityBytes?: number;
   region: string;
   accessKeyId: LazySecret;
   secretAccessKey: LazySecret;
@@ -37,6 +41,7 @@ export interface B2StorageConfig {
   endpoint: string | undefined;
   bucket: string;
   prefix: string;
+  capacityBytes?: number;
   keyId: LazySecret;
   applicationKey: LazySecret;
   cleanup?: { keyId: LazySecret; applicationKey: LazySecret };

@@ -269,8 +269,6 @@ export function judgeSchedule(jobs: readonly JobFacts[], runners: readonly strin
       ),
     ];
   const missed = jobs.filter(({ missedAt }) => missedAt !== null);
-  const never = jobs.filter(({ ranAt }) => ranAt === null);
-  const by = runners.length === 0 ? "" : `, by ${runners.join(" and ")}`;
   const findings = missed.map(({ job, command, missedAt, ranAt }) =>
     finding(
       "schedule",
@@ -283,7 +281,7 @@ export function judgeSchedule(jobs: readonly JobFacts[], runners: readonly strin
     ),
   );
   if (findings.length > 0) return findings;
-  if (never.length === jobs.length && runners.length === 0)
+  if (runners.length === 0)
     return [
       finding(
         "schedule",
@@ -293,7 +291,14 @@ export function judgeSchedule(jobs: readonly JobFacts[], runners: readonly strin
         "jbackup schedule install, or jbackup schedule run as a service",
       ),
     ];
-  return [finding("schedule", "schedule", "ok", `${jobs.length} jobs run as they are scheduled${by}`)];
+  return [
+    finding(
+      "schedule",
+      "schedule",
+      "ok",
+      `${jobs.length} jobs run as they are scheduled, by ${runners.join(" and ")}`,
+    ),
+  ];
 }
 
 export interface ModeFacts {

@@ -1,5 +1,8 @@
+import { type Block, type Document, htmlText, markdownText, spanText } from "./document.js";
 import type { Runbook } from "./runbook.js";
 import { type Evidence, type RunState, stepState } from "./runbookRun.js";
+
+export { spanText } from "./document.js";
 
 /** What is kept of a run for those who ask later: what was done, when, by whom, and what proves it. */
 export interface RecoveryReport {
@@ -117,25 +120,12 @@ export function measure(
   };
 }
 
-export const spanText = (ms: number | null): string => {
-  if (ms === null) return "not measured";
-  const seconds = Math.round(ms / 1_000);
-  if (ms < 60_000) return `${(ms / 1_000).toFixed(1)} s`;
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
-  return `${Math.floor(seconds / 3_600)} h ${Math.floor((seconds % 3_600) / 60)} min`;
-};
-
 const verdict = (report: RecoveryReport, which: "rto" | "rpo"): string => {
   const measured = which === "rto" ? report.rtoMs : report.rpoMs;
   const wanted = which === "rto" ? report.objectives.rtoMs : report.objectives.rpoMs;
   if (measured === null) return "not measured";
   return `${spanText(measured)} (objective ${spanText(wanted)}: ${measured > wanted ? "missed" : "met"})`;
 };
-
-type Block =
-  | { kind: "heading"; text: string }
-  | { kind: "list"; items: string[] }
-  | { kind: "table"; head: string[]; rows: string[][] };
 
 /** The report as blocks, which either form of text is made of. */
 function blocksOf(report: RecoveryReport): Block[] {
@@ -197,33 +187,10 @@ function blocksOf(report: RecoveryReport): Block[] {
 
 const titleOf = ({ title, drill }: RecoveryReport): string => `${drill ? "Drill" : "Recovery"}: ${title}`;
 
-const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+const documentOf = (report: RecoveryReport): Document => ({
+  title: titleOf(report),
+  blocks: blocksOf(report),
+});
 
-export function markdownOf(report: RecoveryReport): string {
-  const blocks = blocksOf(report).map((block) => {
-    if (block.kind === "heading") return `## ${block.text}`;
-    if (block.kind === "list") return block.items.map((item) => `- ${item.replaceAll("\n", " ")}`).join("\n");
-    const line = (cells: string[]): string => `| ${cells.map(cell).join(" | ")} |`;
-    return [line(block.head), line(block.head.map(() => "---")), ...block.rows.map(line)].join("\n");
-  });
-  return `${[`# ${titleOf(report)}`, ...blocks].join("\n\n")}\n`;
-}
-
-const escaped = (text: string): string =>
-  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
-
-const STYLE =
-  "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.3rem .6rem;text-align:left}li{overflow-wrap:anywhere}";
-
-export function htmlOf(report: RecoveryReport): string {
-  const blocks = blocksOf(report).map((block) => {
-    if (block.kind === "heading") return `<h2>${escaped(block.text)}</h2>`;
-    if (block.kind === "list")
-      return `<ul>${block.items.map((item) => `<li>${escaped(item)}</li>`).join("\n")}</ul>`;
-    const row = (cells: string[], tag: "td" | "th"): string =>
-      `<tr>${cells.map((text) => `<${tag}>${escaped(text)}</${tag}>`).join("")}</tr>`;
-    return `<table>${[row(block.head, "th"), ...block.rows.map((cells) => row(cells, "td"))].join("\n")}</table>`;
-  });
-  const title = escaped(titleOf(report));
-  return `<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>${title}</title><style>${STYLE}</style></head>\n<body><h1>${title}</h1>\n${blocks.join("\n")}\n</body></html>\n`;
-}
+export const markdownOf = (report: RecoveryReport): string => markdownText(documentOf(report));
+export const htmlOf = (report: RecoveryReport): string => htmlText(documentOf(report));

@@ -24,6 +24,8 @@ export interface KeptBackup {
   needs: string[];
   /** All of it is there, as far as is known: one that is not counts for nothing. */
   isGood: boolean;
+  /** Made for a restore: of a past, or of a state that was about to be replaced. It must not take the place of a tenant's own backup. */
+  isAside?: boolean;
 }
 
 export interface RetentionQuestion {
@@ -36,6 +38,8 @@ export interface RetentionQuestion {
   now: Date;
   /** Why nothing may be removed of a kind just now; null where nothing stands against it. */
   paused(backup: KeptBackup): string | null;
+  /** Kinds whose newest runs failed: their time stands still at the newest good one, so that nothing more expires by age. */
+  isFailing?(backup: KeptBackup): boolean;
 }
 
 export interface RetentionAnswer {
@@ -76,11 +80,13 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
   const because = (id: string, reason: string): void => void keep.set(id, [...(keep.get(id) ?? []), reason]);
   if (policy === null)
     for (const { id } of backups) because(id, "no policy for this storage: everything is kept");
+  const own = new Set(backups.filter(({ isGood, isAside }) => isGood && !isAside).map(groupOf));
   for (const group of groupsOf(backups)) {
     const good = group.filter(({ isGood }) => isGood);
     keepByPolicy(good, question, because);
     const [newest] = good;
-    if (newest) because(newest.id, "the newest good one of its kind");
+    if (newest && (!newest.isAside || !own.has(groupOf(newest))))
+      because(newest.id, "the newest good one of its kind");
     for (const bad of group) {
       if (bad.isGood) continue;
       // it may still be mended from another storage; once a newer good one is there, that no longer matters
@@ -106,18 +112,26 @@ type Because = (id: string, reason: string) => void;
 /** Newest first in each. */
 function groupsOf(backups: KeptBackup[]): KeptBackup[][] {
   const groups = new Map<string, KeptBackup[]>();
-  for (const backup of backups) groups.set(groupOf(backup), [...(groups.get(groupOf(backup)) ?? []), backup]);
+  for (const backup of backups) {
+    const group = `${groupOf(backup)}${backup.isAside ? " aside" : ""}`;
+    groups.set(group, [...(groups.get(group) ?? []), backup]);
+  }
   return [...groups.values()].map((group) =>
     group.toSorted((a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1)),
   );
 }
 
-function keepByPolicy(group: KeptBackup[], { policy, now }: RetentionQuestion, because: Because): void {
+function keepByPolicy(group: KeptBackup[], question: RetentionQuestion, because: Because): void {
+  const { policy, now } = question;
   if (policy === null) return;
   const { withinMs, last } = policy;
+  const [newest] = group;
+  const then = newest && question.isFailing?.(newest) ? newest.createdAt : now;
   if (withinMs !== undefined)
     for (const { id, createdAt } of group)
       if (now.getTime() - createdAt.getTime() <= withinMs) because(id, "younger than the policy's span");
+      else if (then.getTime() - createdAt.getTime() <= withinMs)
+        because(id, "newer backups of its kind failed: nothing more expires until one succeeds");
   for (const { id } of group.slice(0, last ?? 0)) because(id, `one of the last ${last}`);
   for (const [name, periodOf] of PERIODS) {
     const seen = new Set<string>();
@@ -131,13 +145,27 @@ function keepByPolicy(group: KeptBackup[], { policy, now }: RetentionQuestion, b
 }
 
 /** A base for every moment of the window: those in it, and the last one before it. */
-function keepWindow({ backups, pitrWindowMs, now, policy }: RetentionQuestion, because: Because): void {
+function keepWindow(question: RetentionQuestion, because: Because): void {
+  const { backups, pitrWindowMs, policy } = question;
   if (policy === null) return;
-  for (const { id, isBefore } of windowBases(backups, pitrWindowMs, now))
+  for (const { id, isBefore } of windowBases(backups, pitrWindowMs, windowEnd(question)))
     because(
       id,
       isBefore ? "the base for the beginning of the recovery window" : "a base inside the recovery window",
     );
+}
+
+const isBase = ({ kind, method, isGood }: KeptBackup): boolean =>
+  kind === "full" && method === "physical" && isGood;
+
+/** Now, or the newest good base while newer ones fail: the window does not move on without them. */
+export function windowEnd({
+  backups,
+  now,
+  isFailing,
+}: Pick<RetentionQuestion, "backups" | "now" | "isFailing">): Date {
+  const failing = backups.filter((backup) => isBase(backup) && isFailing?.(backup));
+  return failing.length === 0 ? now : new Date(Math.max(...failing.map(({ endedAt }) => endedAt.getTime())));
 }
 
 function windowBases(
@@ -146,9 +174,7 @@ function windowBases(
   now: Date,
 ): { id: string; isBefore: boolean; backup: KeptBackup }[] {
   const from = now.getTime() - pitrWindowMs;
-  const bases = backups
-    .filter(({ kind, method, isGood }) => kind === "full" && method === "physical" && isGood)
-    .toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
+  const bases = backups.filter(isBase).toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
   const inside = bases.filter(({ endedAt }) => endedAt.getTime() > from);
   const before = bases.find(({ endedAt }) => endedAt.getTime() <= from);
   return [

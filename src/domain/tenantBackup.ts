@@ -3,8 +3,8 @@ export interface TenantFacts {
   id: string;
   /** By tenants.nameColumn. */
   name: string | null;
-  /** Where the rows were read: the live database, or a server of our own that stood at a moment of the past. */
-  source: { kind: "live" } | { kind: "backup"; backupId: string; moment: string };
+  /** Where the rows were read: the live database, or a server of our own that stood at a moment of the past. `rules` stands for the configuration that said whose rows are whose. */
+  source: { kind: "live" } | { kind: "backup"; backupId: string; moment: string; rules?: string };
   /** When and where in the WAL the snapshot was taken. */
   snapshotAt: string;
   lsn: string;

@@ -82,7 +82,8 @@ const BOOKKEEPING =
 
 const namesOf = ({ schema, name, shown }: GraphTable): string[] => [shown, `${schema}.${name}`, name];
 
-const matches = (table: GraphTable, wanted: string): boolean => namesOf(table).includes(wanted);
+/** Whether a name in the configuration means this table. */
+export const matches = (table: GraphTable, wanted: string): boolean => namesOf(table).includes(wanted);
 
 /** Gives every table its class, or null when there is no such root. */
 export function classifyTables<Table extends GraphTable, Key extends Reference>(

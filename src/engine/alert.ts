@@ -37,9 +37,11 @@ export async function raiseAlert(site: Site, trouble: Trouble): Promise<Alert> {
   return alert;
 }
 
-const seenAgain = (open: Alert, { severity, message }: Trouble, now: string): Partial<Alert> => ({
+/** What helps changes with what is wrong. */
+const seenAgain = (open: Alert, { severity, message, hint }: Trouble, now: string): Partial<Alert> => ({
   severity,
   message,
+  hint: hint === undefined ? open.hint : hint,
   lastSeenAt: now,
   occurrences: open.occurrences + 1,
 });

@@ -12,8 +12,9 @@ import { hostFacts } from "./configFiles/host.js";
 import { readFilesInto } from "./configFiles/readFiles.js";
 import type { ScanNotes } from "./configFiles/scan.js";
 import { addServer, addText, askServer } from "./configFiles/serverEntries.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
-import { type RunContext, withRun } from "./run.js";
+import type { RunContext } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages } from "./useStorages.js";
@@ -28,7 +29,7 @@ export const isPartial = ({ metadata }: Backup): boolean => Number(metadata.miss
 
 /** The host's configuration files and what the server says of itself: enough to set up a bare host. Works without the server, too. */
 export const backupConfig = (site: Site, request: BackupRequest): Promise<Backup> =>
-  withRun(site, JOB, (run) => take(site, run, request), {
+  withBackupRun(site, JOB, "config", (run) => take(site, run, request), {
     judge: (done) => (isPartial(done) ? "partial" : "succeeded"),
   });
 

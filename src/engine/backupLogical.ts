@@ -6,8 +6,8 @@ import type { LogicalDump, TableRows } from "../postgres/postgres.js";
 import { DUMP_NAME, dumpFacts } from "./backup/dumpFacts.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, type Flow, storeArchive } from "./backup/storeArchive.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
-import { withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages } from "./useStorages.js";
@@ -15,7 +15,7 @@ import { storagesForWriting, sweepStorages } from "./useStorages.js";
 /** pg_dump, sealed once, in all storages; it exists from the moment its manifest does. */
 export async function backupLogical(site: Site, request: BackupRequest): Promise<Backup> {
   const what = { job: JOB, kind: "full", method: "logical", note: request.note } as const;
-  return withRun(site, JOB, async (run) => {
+  return withBackupRun(site, JOB, "full", async (run) => {
     const keys = await sealingKeys(site);
     const storages = await storagesForWriting(site);
     const postgres = await site.postgres();

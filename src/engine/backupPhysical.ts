@@ -9,13 +9,13 @@ import { raiseAlert, resolveAlert } from "./alert.js";
 import { againIfServerReturns } from "./backup/again.js";
 import { type BackupRequest, JOB, recorded } from "./backup/record.js";
 import { type Filled, storeArchive } from "./backup/storeArchive.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
 import { requireOwnSystem } from "./ownSystem.js";
 import { dropOtherMaps, type MapWriter, writeMap } from "./physical/mapFile.js";
 import { findParent, type Parent, saveState } from "./physical/parent.js";
 import { Sources } from "./physical/sources.js";
 import { type Storing, storeAll, storeFile, type Tally } from "./physical/storeFiles.js";
-import { withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { type SealingKeys, sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages, type UsableStorages } from "./useStorages.js";
@@ -29,7 +29,7 @@ export interface PhysicalRequest extends BackupRequest {
 export async function backupPhysical(site: Site, request: PhysicalRequest): Promise<Backup> {
   const what = { job: JOB, kind: "full", method: "physical", note: request.note } as const;
   collectGarbageAtOnce();
-  return withRun(site, JOB, async (run) => {
+  return withBackupRun(site, JOB, "full", async (run) => {
     const keys = await sealingKeys(site);
     const storages = await storagesForWriting(site);
     const postgres = await site.postgres();
@@ -217,7 +217,7 @@ function filledFrom(
       systemId: server.systemId,
       walSegmentBytes: base.cluster.walSegmentBytes,
     },
-    detail: { physical },
+    detail: { physical, census: base.cluster.census },
   };
 }
 

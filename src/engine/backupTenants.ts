@@ -6,8 +6,9 @@ import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { healMissing } from "./heal.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
-import { type RunContext, withRun } from "./run.js";
+import type { RunContext } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { chooseTenants, type Tenant } from "./tenants/choose.js";
@@ -26,6 +27,8 @@ export interface TenantsRequest {
   note: string | null;
   /** Takes tenants that shrank to less than half since their last backup. */
   acceptShrunken: boolean;
+  /** Others back up other tenants: that these are well says nothing of all. */
+  isPart?: boolean;
 }
 
 /** Where the rows are read. */
@@ -45,7 +48,7 @@ export interface TenantsBackup {
 /** Each tenant its own backup, all of them of one moment. */
 export async function backupTenants(site: Site, request: TenantsRequest): Promise<TenantsBackup> {
   tenantSettings(site);
-  return withRun(site, JOB, async (run) => {
+  return withBackupRun(site, JOB, "tenant", async (run) => {
     const postgres = await site.postgres();
     const admin = await postgres.admin();
     try {
@@ -63,7 +66,7 @@ export async function backupTenants(site: Site, request: TenantsRequest): Promis
 }
 
 /** What a killed run was writing just then. There are too many folders of tenants to look into all of them. */
-async function sweepKilled(site: Site, killed: Backup[]): Promise<void> {
+export async function sweepKilled(site: Site, killed: Backup[]): Promise<void> {
   if (killed.length === 0) return;
   const { usable } = await storagesForReading(site, [], "any");
   for (const { id, createdAt, tenantId } of killed)
@@ -108,7 +111,7 @@ export async function exportTenants(
       site.report.warn(
         "the schema was changed while tenants were read; the backups are of the schema before",
       );
-    return await settle(site, store, tenants);
+    return await settle(site, store, tenants, request.isPart === true);
   } finally {
     await snapshot.close();
     site.report.progressEnd();
@@ -243,7 +246,12 @@ async function storeLarge(reading: Reading, tenant: Tenant, census: Census): Pro
 }
 
 /** What it came to, for people, for alerts, and for the next run. */
-async function settle(site: Site, store: TenantStore, tenants: Tenant[]): Promise<TenantsBackup> {
+async function settle(
+  site: Site,
+  store: TenantStore,
+  tenants: Tenant[],
+  isPart: boolean,
+): Promise<TenantsBackup> {
   const { backups, failed } = store;
   for (const [name, error] of store.lost()) await alertLostStorage(site, name, error, null);
   if (failed.length > 0) {
@@ -257,7 +265,7 @@ async function settle(site: Site, store: TenantStore, tenants: Tenant[]): Promis
         .join("; ")}`,
       hint: "jbackup list --kind tenant --status failed shows all of them",
     });
-  } else {
+  } else if (!isPart) {
     await resolveAlert(site, `failed:${JOB}`, "all tenants were backed up");
     await resolveAlert(site, `interrupted:${JOB}`, "all tenants were backed up");
   }

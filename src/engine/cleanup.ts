@@ -10,6 +10,7 @@ import { lockOnHost, lockOnServer } from "./lock.js";
 import { withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
+import { noteMeasures } from "./status/measure.js";
 import { storagesForReading } from "./useStorages.js";
 import { surveyStorages } from "./verify/survey.js";
 
@@ -50,6 +51,7 @@ export const cleanup = (
       if (isSudden(plan)) await confirm(plan);
       site.step("cleanup-planned");
       const removed = await applyPlan(site, plan);
+      await noteMeasures(site, plan.survey.listed, removed.bytesIn);
       await recordAudit(site, "cleanup", site.config.site, {
         backups: removed.backups,
         objects: removed.objects,

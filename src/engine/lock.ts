@@ -26,3 +26,12 @@ export async function lockOnServer(site: Site, admin: Session, job: string): Pro
   );
   if (row?.locked !== "true") throw taken(job, " on another host");
 }
+
+/** Several may hold it at once, and nobody then has it to himself. */
+export async function shareLockOnServer(site: Site, admin: Session, job: string): Promise<void> {
+  const [row] = await admin.rows<{ locked: string }>(
+    "select pg_try_advisory_lock_shared(hashtextextended($1, 0))::text as locked",
+    [`jbackup:${lockName(site, job)}`],
+  );
+  if (row?.locked !== "true") throw taken(job, " on another host");
+}

@@ -1,6 +1,7 @@
 import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
 import { raiseAlert } from "./alert.js";
+import { watchCapacity } from "./alerts/capacity.js";
 import { deliverAlerts } from "./alerts/deliver.js";
 import { beat } from "./alerts/heartbeat.js";
 import { watchSchedule } from "./alerts/watch.js";
@@ -18,9 +19,9 @@ export interface RunContext {
   /**
    * Settles what runs that were killed left in the records. To be called when every lock of the job is held, for only
    * then is whatever still says that it is running known to be dead: this host's lock knows nothing of other hosts.
-   * Answers the backups that were being made.
+   * Answers the backups that were being made. Where several runs of a job may be at work, only those that are meant.
    */
-  settleKilled(): Promise<Backup[]>;
+  settleKilled(isMeant?: (run: Run) => boolean): Promise<Backup[]>;
 }
 
 const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]> => {
@@ -33,12 +34,19 @@ const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]
   }
 };
 
+const OF_RESTORES = ["restore", "test-restore"];
+
 /** We hold the locks, so whatever else still says that it is running was killed. */
-async function markInterrupted(site: Site, job: string, ownId: string): Promise<Backup[]> {
+async function markInterrupted(
+  site: Site,
+  job: string,
+  ownId: string,
+  isMeant: (run: Run) => boolean,
+): Promise<Backup[]> {
   const killed: Backup[] = [];
   const now = site.clock.now().toISOString();
   for (const run of await orNone(site, site.catalog.runs({ job, status: ["running"] }))) {
-    if (run.id === ownId) continue;
+    if (run.id === ownId || !isMeant(run)) continue;
     await site.catalog.saveRun({
       ...run,
       status: "interrupted",
@@ -67,7 +75,7 @@ async function markInterrupted(site: Site, job: string, ownId: string): Promise<
       site.report.warn(`a restore into ${restore.target} was interrupted by a crash or a kill; run it again`);
     }
     await raiseAlert(site, {
-      type: job === "restore" ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
+      type: OF_RESTORES.includes(job) ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
       severity: "error",
       fingerprint: `interrupted:${job}`,
       message: `the ${job} that started at ${run.startedAt} on ${run.host} was interrupted`,
@@ -82,6 +90,8 @@ export interface RunWish<Result> {
   lock?: string;
   /** A run that came to its end may have found something wrong all the same. */
   judge?: (result: Result) => "succeeded" | "partial";
+  /** For its record. */
+  metadata?: Record<string, unknown>;
 }
 
 /** One locked, recorded run of a job. Its end is recorded whatever happens, short of a kill; people are told when the lock is free again. */
@@ -89,14 +99,14 @@ export async function withRun<Result>(
   site: Site,
   job: string,
   work: (run: RunContext) => Promise<Result>,
-  { lock = job, judge = () => "succeeded" }: RunWish<Result> = {},
+  { lock = job, judge = () => "succeeded", metadata = {} }: RunWish<Result> = {},
 ): Promise<Result> {
   const release = await lockOnHost(site, lock);
   const started = beat(site, job, "start");
   let how: "success" | "fail" = "fail";
   try {
     await noteConfigChange(site);
-    const { result, status } = await recordedRun(site, job, work, judge);
+    const { result, status } = await recordedRun(site, job, work, judge, metadata);
     if (status === "succeeded") how = "success";
     return result;
   } finally {
@@ -110,6 +120,7 @@ async function recordedRun<Result>(
   job: string,
   work: (run: RunContext) => Promise<Result>,
   judge: (result: Result) => "succeeded" | "partial",
+  metadata: Record<string, unknown>,
 ): Promise<{ result: Result; status: "succeeded" | "partial" }> {
   const startedAt = site.clock.now();
   const row: Run = {
@@ -122,7 +133,7 @@ async function recordedRun<Result>(
     pid: process.pid,
     exitCode: null,
     error: null,
-    metadata: {},
+    metadata,
   };
   await site.catalog.saveRun(row);
   const end = (status: Run["status"], error: string | null): Promise<void> =>
@@ -132,7 +143,7 @@ async function recordedRun<Result>(
       id: row.id,
       startedAt,
       by: actorOf(site),
-      settleKilled: () => markInterrupted(site, job, row.id),
+      settleKilled: (isMeant = () => true) => markInterrupted(site, job, row.id, isMeant),
     });
     const status = judge(result);
     await end(status, null);
@@ -154,6 +165,7 @@ async function tellAfterwards(
   if (site.signal.aborted) return; // whoever stopped it knows, and the clean-up has its limit
   try {
     await watchSchedule(site);
+    await watchCapacity(site);
     await deliverAlerts(site);
     await Promise.all([started, ended]);
   } catch (error) {

@@ -9,7 +9,7 @@ import { layOut } from "./files/layOut.js";
 import { placesFor } from "./files/places.js";
 import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
 import { requireRoom, unmarkTarget } from "./files/target.js";
-import { type Recovery, recover } from "./recovery/recover.js";
+import { type Recovered, type Recovery, recover } from "./recovery/recover.js";
 import { sizedOptions } from "./recovery/serverFor.js";
 import type { Site } from "./site.js";
 
@@ -23,7 +23,17 @@ export interface ScratchWish {
 /** A throwaway server on a backup's files, which nobody but us reaches. */
 export interface ScratchServer {
   open(database: string): Promise<Postgres>;
+  readonly dataDirectory: string;
+  readonly owner: { uid: number; gid: number } | null;
+  /** How far the WAL was replayed; null where none was. */
+  readonly reached: Pick<Recovered, "replayedLsn" | "lastCommitAt"> | null;
+  /** How long the files took; what comes behind is the server's part. */
+  readonly laidOutMs: number;
+  /** Shuts the server down in order; its files stay until the work is over. */
+  stop(mode?: "fast" | "immediate"): Promise<void>;
 }
+
+export const ELSEWHERE = "set TMPDIR to a directory on another disk";
 
 /** Nothing on it must last, so nothing waits for the disk. */
 const THROWAWAY = { fsync: "off", full_page_writes: "off", synchronous_commit: "off" };
@@ -39,7 +49,7 @@ export async function withScratchCluster<Result>(
   const environment = { path: site.environment.path, home: site.environment.home };
   for (const swept of await sweepScratchClusters(parent, environment))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
-  await requireRoom(parent, chain.facts.bytes);
+  await requireRoom(parent, chain.facts.bytes, ELSEWHERE);
   const folder = join(parent, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
   const owner = (await unprivilegedOwner()) ?? null;
   await mkdir(folder, { mode: 0o700 });
@@ -47,15 +57,29 @@ export async function withScratchCluster<Result>(
   try {
     await markScratchCluster(folder, binDirectory, owner);
     site.step("scratch-made");
-    cluster = await bringUp(site, chain, folder, binDirectory, owner, recovery);
+    const up = await bringUp(site, chain, folder, binDirectory, owner, recovery);
+    const running = up.cluster;
+    cluster = running;
     site.step("scratch-up");
-    const running = cluster;
-    return await work({ open: (database) => openScratch(site, running, chain, binDirectory, database) });
+    return await work({
+      open: (database) => openScratch(site, running, chain, binDirectory, database),
+      dataDirectory: dataIn(folder),
+      owner,
+      reached: up.reached,
+      laidOutMs: up.laidOutMs,
+      stop: (mode = "fast") => running.stop(mode),
+    });
   } finally {
     await cluster?.stop("immediate");
     await rm(folder, { recursive: true, force: true });
     site.report.progressEnd();
   }
+}
+
+const dataIn = (folder: string): string => join(folder, "data");
+
+interface Up extends Pick<ScratchServer, "reached" | "laidOutMs"> {
+  cluster: RestoredCluster;
 }
 
 async function bringUp(
@@ -65,8 +89,9 @@ async function bringUp(
   binDirectory: string,
   owner: { uid: number; gid: number } | null,
   recovery: ScratchWish["recovery"],
-): Promise<RestoredCluster> {
-  const directory = join(folder, "data");
+): Promise<Up> {
+  const startedAt = site.clock.monotonicMs();
+  const directory = dataIn(folder);
   const { facts } = chain;
   const spaces = facts.tablespaces.map(({ oid }) => [oid, join(folder, `space-${oid}`)] as const);
   await layOut(site, {
@@ -80,6 +105,7 @@ async function bringUp(
     isThrowaway: true,
   });
   await unmarkTarget(directory);
+  const laidOutMs = site.clock.monotonicMs() - startedAt;
   const server = {
     dataDirectory: directory,
     privateDirectory: join(folder, "run"),
@@ -89,22 +115,23 @@ async function bringUp(
   };
   const options = { ...sizedOptions(), ...THROWAWAY };
   if (recovery !== null) {
-    const { cluster } = await recover(site, {
+    const { cluster, ...reached } = await recover(site, {
       facts,
       ...recovery,
       spool: join(folder, "wal"),
       server,
       options,
     });
-    return cluster;
+    return { cluster, reached, laidOutMs };
   }
   const { startRestored } = await site.clusters();
-  return startRestored({
+  const cluster = await startRestored({
     ...server,
     options: { ...options, ...leastSettings(facts) },
     superuser: facts.superuser,
     signal: site.signal,
   });
+  return { cluster, reached: null, laidOutMs };
 }
 
 async function openScratch(

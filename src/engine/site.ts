@@ -1,6 +1,7 @@
 import type * as AlertsFront from "../alerts/alerts.js";
 import type { Channel } from "../alerts/alerts.js";
 import type { Catalog } from "../catalog/catalog.js";
+import type { JobQueue } from "../catalog/catalogs.js";
 import type { Config, Environment, LoadedRunbook, RunbookFile } from "../config/config.js";
 import type { ChannelConfig } from "../domain/config.js";
 import type { Secret } from "../domain/secret.js";
@@ -47,8 +48,12 @@ export interface Site {
   readonly format: Format;
   readonly storage: Pick<
     typeof Storages,
-    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage"
+    "readSite" | "claimSite" | "bytesBody" | "readAll" | "checkStorage" | "probeRights" | "removeProbes"
   >;
+  /** Work shared with other hosts; null where the catalog is a file of this one. Opened when it is first used, or again when that failed. */
+  queue(): Promise<JobQueue | null>;
+  /** The same site once more, with everything opened anew. To be closed by whoever asked. */
+  reopen(): Promise<Site>;
   /** Makes output blank this text wherever it appears. */
   onSecret(text: string): void;
   /** A UUIDv7 for the present moment. */
@@ -65,6 +70,10 @@ export interface Site {
   /** One way to people. */
   openChannel(config: ChannelConfig): Promise<Channel>;
   ping: typeof AlertsFront.ping;
+  /** What jbackup is started with: the program and its script, absolute. */
+  readonly program: readonly string[];
+  /** Calls every few seconds, by the clock on the wall, and never while the last call goes on; answers how to end it. */
+  everyFewSeconds(work: () => Promise<void>): Promise<() => Promise<void>>;
   /** Starts jbackup once more, on its own. Nobody waits for it, nor hears from it. */
   aside(args: string[]): void;
   /** Starts jbackup once more and waits for it. */
@@ -88,6 +97,8 @@ export type Clusters = Pick<
   | "startRestored"
   | "markScratchCluster"
   | "sweepScratchClusters"
+  | "startScratchCluster"
+  | "checkPageChecksums"
   | "startServer"
   | "stopServer"
   | "isRunning"

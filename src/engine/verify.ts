@@ -5,6 +5,7 @@ import { lockOnHost } from "./lock.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
+import { noteMeasures } from "./status/measure.js";
 import { storagesForReading } from "./useStorages.js";
 import { checkContents } from "./verify/contents.js";
 import { healProblems } from "./verify/healing.js";
@@ -91,6 +92,8 @@ async function lookAndMend(site: Site, request: VerifyRequest): Promise<VerifyRe
     healed,
     durationMs: site.clock.monotonicMs() - startedMs,
   });
+  // what was put back since is not in the listing
+  if (request.all && healed.length === 0) await noteMeasures(site, survey.listed);
   return {
     level: request.level,
     checked: found.objects + (wal?.objects ?? 0),

@@ -95,9 +95,28 @@ export async function expandFrame(
   if (codec === "none") return undefined; // a compressed frame in a container that compresses nothing
   const expand = codec === "gzip" ? gunzip : zstdDecompress;
   try {
-    const raw = await expand(bytes, { maxOutputLength: rawBytes, chunkSize: Math.max(64, rawBytes) });
-    return raw.length === rawBytes ? raw : undefined;
+    return ofLength(rawBytes, await expand(bytes, roomFor(rawBytes)));
   } catch {
     return undefined; // the frame was authentic, so whatever zlib says, these are not the bytes that were packed
   }
 }
+
+/** The same in this thread. */
+export function expandFrameNow(bytes: Buffer, codec: Codec, rawBytes: number): Buffer | undefined {
+  if (codec === "none") return undefined;
+  const expand = codec === "gzip" ? zlib.gunzipSync : zlib.zstdDecompressSync;
+  try {
+    return ofLength(rawBytes, expand(bytes, roomFor(rawBytes)));
+  } catch {
+    return undefined;
+  }
+}
+
+const ofLength = (rawBytes: number, raw: Buffer): Buffer | undefined =>
+  raw.length === rawBytes ? raw : undefined;
+
+/** A byte of room is left over: zlib would go round once more, with another buffer, to see that nothing follows a full one. */
+const roomFor = (rawBytes: number): { maxOutputLength: number; chunkSize: number } => ({
+  maxOutputLength: rawBytes,
+  chunkSize: Math.max(64, rawBytes + 1),
+});

@@ -1,6 +1,7 @@
 /** The front of the format: keys, sealed objects, archives of entries, signed manifests. FORMAT.md describes every byte. */
 export { type Archive, type ArchiveOptions, createArchive, type FinishedArchive } from "./archive.js";
 export { type Bundle, type BundleOptions, type SmallFile, sealBundle } from "./bundle.js";
+export { canonicalJson } from "./canonical.js";
 export { FrameCompressor } from "./compress.js";
 export { type EntryOptions, type OpenedContents, openBundle, openContents, openEntry } from "./contents.js";
 export {
@@ -13,6 +14,7 @@ export {
   newFingerprintKey,
   readMap,
 } from "./fileMap.js";
+export { FileThreads } from "./fileThreads.js";
 export type { SealContext } from "./header.js";
 export {
   checkRecipient,

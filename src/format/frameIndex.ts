@@ -57,3 +57,6 @@ export function readTrailer(bytes: Buffer): number | undefined {
 
 export const endsLikeContainer = (bytes: Buffer): boolean =>
   bytes.subarray(-TRAILER_MAGIC.length).equals(TRAILER_MAGIC);
+
+/** Where a frame begins in the object; the one behind the last is the index itself. */
+export const offsetOf = (index: FrameIndex, frame: number): number => index.offsets[frame] ?? Number.NaN;

@@ -1,5 +1,5 @@
 import type { ByteReader } from "./byteReader.js";
-import { expandFrame } from "./compress.js";
+import { expandFrame, expandFrameNow } from "./compress.js";
 import { objectFault } from "./faults.js";
 import { type FrameHead, HEAD_BYTES, openFrame, readHead, TAG_BYTES } from "./frame.js";
 import { endsLikeContainer, isIndexHead } from "./frameIndex.js";
@@ -35,12 +35,28 @@ export async function readFrame(
   counter: number,
   isLastSeen = false,
 ): Promise<OpenedFrame> {
-  const { keys, context, header } = opener;
-  const headBytes = await reader.take(HEAD_BYTES);
-  if (headBytes.length < HEAD_BYTES) throw cutOff(headBytes, opener, counter);
-  const head = readHead(headBytes);
-  if (head === undefined || !isPossible(head, header.frameBytes)) throw damaged(opener, counter);
+  const head = checkHead(await reader.take(HEAD_BYTES), opener, counter);
   const sealed = await reader.take(head.sealedBytes + TAG_BYTES);
+  return { head, body: openBody(sealed, head, opener, counter, isLastSeen) };
+}
+
+/** What a frame's head says, when a frame can have it. */
+export function checkHead(bytes: Buffer, opener: ObjectOpener, counter: number): FrameHead {
+  if (bytes.length < HEAD_BYTES) throw cutOff(bytes, opener, counter);
+  const head = readHead(bytes);
+  if (head === undefined || !isPossible(head, opener.header.frameBytes)) throw damaged(opener, counter);
+  return head;
+}
+
+/** What was sealed under this head, when it is the frame that belongs here. */
+export function openBody(
+  sealed: Buffer,
+  head: FrameHead,
+  opener: ObjectOpener,
+  counter: number,
+  isLastSeen: boolean,
+): Buffer {
+  const { keys, context } = opener;
   if (sealed.length < head.sealedBytes + TAG_BYTES) throw cutOff(sealed, opener, counter);
   const body = openFrame(keys.key, head, sealed);
   if (body === undefined) throw damaged(opener, counter);
@@ -55,18 +71,27 @@ export async function readFrame(
       context,
       `has frame ${head.counter} where frame ${counter} belongs: frames were moved or taken out`,
     );
-  return { head, body };
+  return body;
 }
 
 /** The opened content of a frame. Runs beside others: decompression has threads of its own. */
-export async function contentOf(frame: OpenedFrame, opener: ObjectOpener): Promise<Buffer> {
-  const { head, body } = frame;
-  const content = head.isCompressed ? await expandFrame(body, opener.header.codec, head.rawBytes) : body;
+export async function contentOf({ head, body }: OpenedFrame, opener: ObjectOpener): Promise<Buffer> {
+  if (!head.isCompressed) return body;
+  return expanded(await expandFrame(body, opener.header.codec, head.rawBytes), head, opener);
+}
+
+/** The same, in this thread. */
+export function contentNow({ head, body }: OpenedFrame, opener: ObjectOpener): Buffer {
+  if (!head.isCompressed) return body;
+  return expanded(expandFrameNow(body, opener.header.codec, head.rawBytes), head, opener);
+}
+
+function expanded(content: Buffer | undefined, { counter }: FrameHead, { context }: ObjectOpener): Buffer {
   if (content === undefined)
     throw objectFault(
       "object_corrupt",
-      opener.context,
-      `has an authentic frame ${head.counter} that does not expand to the length it states`,
+      context,
+      `has an authentic frame ${counter} that does not expand to the length it states`,
     );
   return content;
 }

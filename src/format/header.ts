@@ -33,7 +33,7 @@ const CHECK_BYTES = 16;
 const FIELD_MAX_BYTES = 1024;
 
 /** The length field sits here in every version of the format, and the checksum follows the header in every version. */
-const PROLOGUE_BYTES = 12;
+export const PROLOGUE_BYTES = 12;
 export const HEADER_MAX_BYTES = 8192;
 export const FRAME_MAX_BYTES = 2 ** 20;
 /** What follows the header before the first frame. */

@@ -24,7 +24,7 @@ export function generateSigning(): { signing: Secret; signer: string } {
   };
 }
 
-export const signerOf = (signing: Secret): string => encodeKey("signer", publicBytesOf(signingKey(signing)));
+export const signerOf = (signing: Secret): string => signingPair(signing).signer;
 
 /** The recipient in its one spelling; throws config_invalid when it is not one. */
 export const checkRecipient = (text: string): string => encodeKey("recipient", decodeKey("recipient", text));
@@ -35,7 +35,18 @@ export const checkSigner = (text: string): string => encodeKey("signer", decodeK
 export const identityKey = (identity: Secret): KeyObject =>
   privateKeyOf("x25519", decodeKey("identity", identity.reveal()));
 
-export const signingKey = (signing: Secret): KeyObject =>
-  privateKeyOf("ed25519", decodeKey("signing", signing.reveal()));
+export const signingKey = (signing: Secret): KeyObject => signingPair(signing).key;
+
+/** Thousands of manifests in a row are signed by the same key. */
+const pairs = new WeakMap<Secret, { key: KeyObject; signer: string }>();
+
+function signingPair(signing: Secret): { key: KeyObject; signer: string } {
+  const known = pairs.get(signing);
+  if (known !== undefined) return known;
+  const key = privateKeyOf("ed25519", decodeKey("signing", signing.reveal()));
+  const pair = { key, signer: encodeKey("signer", publicBytesOf(key)) };
+  pairs.set(signing, pair);
+  return pair;
+}
 
 export const signerKey = (signer: string): KeyObject => publicKeyOf("ed25519", decodeKey("signer", signer));

@@ -1,9 +1,17 @@
 import { ByteReader } from "./byteReader.js";
 import { objectFault } from "./faults.js";
 import { FRAME_OVERHEAD_BYTES, HEAD_BYTES, TAG_BYTES } from "./frame.js";
-import { type FrameIndex, INDEX_MAX_BYTES, readIndex, readTrailer, TRAILER_BYTES } from "./frameIndex.js";
+import {
+  type FrameIndex,
+  INDEX_MAX_BYTES,
+  offsetOf,
+  readIndex,
+  readTrailer,
+  TRAILER_BYTES,
+} from "./frameIndex.js";
 import { contentOf, type ObjectOpener, readFrame, readOpening } from "./frameReader.js";
 import { HEADER_MAX_BYTES, HEADER_TAIL_BYTES, type SealContext } from "./header.js";
+import { requireEnd } from "./objectEnd.js";
 
 /** A stored object that can be read from any offset; reading twice gives the same bytes. */
 export interface ObjectSource {
@@ -117,28 +125,14 @@ async function* framesToEnd(reader: ByteReader, opener: ObjectOpener): Frames {
   await checkEnd(reader, opener, rawBytes, sizes);
 }
 
-/** Behind the last frame stand exactly the index of these frames and its trailer. */
 async function checkEnd(
   reader: ByteReader,
   opener: ObjectOpener,
   rawBytes: number,
   sizes: number[],
 ): Promise<void> {
-  const { header, context } = opener;
-  const firstOffset = header.bytes.length + HEADER_TAIL_BYTES;
   const { body } = await readFrame(reader, opener, sizes.length, true);
-  const index = readIndex(body, firstOffset);
-  const trailer = await reader.take(TRAILER_BYTES + 1);
-  const isCut = trailer.length < TRAILER_BYTES;
-  if (isCut) throw objectFault("object_truncated", context, "is cut off inside its trailer");
-  const isSame =
-    index.rawBytes === rawBytes &&
-    sizes.every(
-      (size, at) => offsetOf(index, at + 1) - offsetOf(index, at) === size + FRAME_OVERHEAD_BYTES,
-    ) &&
-    readTrailer(trailer) === offsetOf(index, sizes.length);
-  if (trailer.length > TRAILER_BYTES || !isSame)
-    throw objectFault("object_corrupt", context, "has a damaged end, or bytes behind it");
+  requireEnd(opener, { body, trailer: await reader.take(TRAILER_BYTES + 1), rawBytes, sizes });
 }
 
 async function* framesBetween(reader: ByteReader, opener: ObjectOpener, first: number, last: number): Frames {
@@ -207,8 +201,6 @@ async function readAll(source: ObjectSource, start: number, end: number): Promis
 async function* onePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {
   yield bytes;
 }
-
-const offsetOf = (index: FrameIndex, frame: number): number => index.offsets[frame] ?? Number.NaN;
 
 const damagedIndex = (opener: ObjectOpener) =>
   objectFault("object_corrupt", opener.context, "has a damaged frame index");

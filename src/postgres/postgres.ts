@@ -1,8 +1,10 @@
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Secret } from "../domain/secret.js";
 import type { ServerCheckup } from "../domain/serverDiagnosis.js";
+import { askReadOnly } from "./askReadOnly.js";
 import { readCheckup } from "./checkup.js";
 import { addressOf, connect, type Session, type Target } from "./connection.js";
+import { copySchema } from "./copySchema.js";
 import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
@@ -11,6 +13,7 @@ import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
 import { openServerConfig, type ServerConfig } from "./serverConfig.js";
 import * as restoring from "./sideDatabase.js";
+import { amcheck, type Soundness } from "./soundness.js";
 import { auditTenants } from "./tenant/audit.js";
 import * as tenantReading from "./tenant/readTenants.js";
 import { restoreTenantRows } from "./tenant/restore.js";
@@ -38,14 +41,19 @@ export {
 } from "./restoredCluster.js";
 export {
   markScratchCluster,
+  type ScratchCluster,
+  startScratchCluster,
   startThrowawayCluster,
   sweepScratchClusters,
   unprivilegedOwner,
 } from "./scratchCluster.js";
 export type { ServerConfig } from "./serverConfig.js";
+export { findLocalServers, type LocalServer, lookAtServer, type ServerLook } from "./serverLook.js";
 export type { DumpFacts, RestoreRun } from "./sideDatabase.js";
+export { checkPageChecksums, type Soundness } from "./soundness.js";
 export type { Finding } from "./tenant/audit.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
+export { activeCondition, policySettings } from "./tenant/policySettings.js";
 export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
 export type { TenantPlan, TenantProof, TenantRestored, TenantRestoring } from "./tenant/restore.js";
 export type { TenantReference, TenantTable } from "./tenant/schema.js";
@@ -87,6 +95,10 @@ export interface Postgres {
   readonly wal: WalSteps;
   readonly restoring: RestoreSteps;
   readonly tenants: TenantSteps;
+  /** Looks into every database of the server with pg_amcheck, which it may install there: only for servers of our own. */
+  amcheck(major: number): Promise<Soundness>;
+  /** A query of the operator's, which cannot write and must not take long. */
+  ask: typeof askReadOnly;
 }
 
 /** What telling tenants apart asks of the server. */
@@ -136,6 +148,7 @@ export interface RestoreSteps {
   load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<void>;
   count(database: string): ReturnType<typeof restoring.countTarget>;
   analyze(database: string): Promise<void>;
+  copySchema(wish: { admin: Session; from: string; to: string; major: number }): Promise<void>;
 }
 
 export function openPostgres(given: PostgresSettings): Postgres {
@@ -218,6 +231,9 @@ export function openPostgres(given: PostgresSettings): Postgres {
       load: (run, facts, spacesMissing) => runRestore(run, facts, settings, spacesMissing),
       count: (name) => restoring.countTarget(settings, name),
       analyze: (name) => restoring.analyzeTarget(settings, name),
+      copySchema: (wish) => copySchema(settings, wish),
     },
+    amcheck: (major) => amcheck(settings, major),
+    ask: askReadOnly,
   };
 }

@@ -1,6 +1,6 @@
 import { chown, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { isJBackupError, JBackupError } from "../domain/errors.js";
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
 import { isAlive, markOf } from "../sys/processes.js";
 import { connect, type Session } from "./connection.js";
@@ -118,10 +118,17 @@ export async function startRestored(settings: RestoredSettings): Promise<Restore
     );
   } catch (error) {
     settings.signal.throwIfAborted();
-    throw new JBackupError("postgres_failed", `the restored cluster did not start: ${await cluster.log()}`, {
-      cause: error,
-      details: { log: await cluster.log(40) },
-    });
+    const log = await cluster.log();
+    // without a word from the server, pg_ctl could not even start it
+    throw new JBackupError(
+      "postgres_failed",
+      `the restored cluster did not start: ${log || reasonOf(error)}`,
+      {
+        cause: error,
+        hint: `look at ${dataDirectory}: its owner must be able to reach it, and to run ${join(binDirectory, "postgres")}`,
+        details: { log: await cluster.log(40) },
+      },
+    );
   }
   return cluster;
 }

@@ -61,7 +61,7 @@ export class B2Storage implements Storage {
         { session: this.#session, fileName: this.#place.inside(key), deed, signal },
         body,
       );
-      await this.#settle(deed, fileId, body, replace);
+      if (options.isListedLater !== true) await this.#settle(deed, fileId, body, replace);
     } catch (error) {
       signal?.throwIfAborted();
       throw this.#failure(error, deed);
@@ -157,15 +157,16 @@ export class B2Storage implements Storage {
     return files.find((file) => file.fileName === fileName);
   }
 
-  async *list(prefix: string): AsyncIterable<ObjectFacts> {
+  async *list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
     const deed = this.#deed("list", checkPrefix(prefix));
     const inside = this.#place.inside(prefix);
     const maxFileCount = this.#options.pageSize ?? PAGE_SIZE;
-    for (let startFileName: string | null = inside; startFileName !== null; ) {
+    const first = after === undefined || after < prefix ? inside : this.#place.inside(after);
+    for (let startFileName: string | null = first; startFileName !== null; ) {
       const page = await this.#page(deed, { prefix: inside, startFileName, maxFileCount });
       for (const file of page.files) {
         const key = this.#place.outside(file.fileName);
-        if (file.action === "upload" && isKey(key)) yield factsOf(key, file);
+        if (file.action === "upload" && isKey(key) && key !== after) yield factsOf(key, file);
       }
       startFileName = page.nextFileName;
     }

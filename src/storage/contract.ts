@@ -259,6 +259,26 @@ const checks = ({ largeBytes }: ContractSizes): ContractCheck[] => [
       for (const prefix of ["", "a", "a-", "a/", "a/b", "b/1", "b/10", "aa", "zz", "a/b/", "c"]) {
         assert.deepEqual(await listed(prefix), expected(prefix), `prefix ${JSON.stringify(prefix)}`);
       }
+      for (const after of ["a/b", "a/", "b/1", "zz", "0"]) {
+        const behind: string[] = [];
+        for await (const { key } of storage.list(`${folder}list/`, `${folder}list/${after}`))
+          behind.push(key.slice(`${folder}list/`.length));
+        assert.deepEqual(
+          behind,
+          expected("").filter((name) => name > after),
+          `behind ${JSON.stringify(after)}`,
+        );
+      }
+    },
+  },
+  {
+    name: "shows in a list what it took without a look of its own",
+    async run(storage, folder) {
+      const body = text("listed later");
+      await storage.put(`${folder}later/object`, body, { isFresh: true, isListedLater: true });
+      const found: [string, number][] = [];
+      for await (const { key, bytes } of storage.list(`${folder}later/`)) found.push([key, bytes]);
+      assert.deepEqual(found, [[`${folder}later/object`, body.bytes]]);
     },
   },
   {

@@ -60,8 +60,8 @@ class LimitedStorage extends WrappedStorage {
     return this.#gate.through(() => this.inner.stat(key));
   }
 
-  override list(prefix: string): AsyncIterable<ObjectFacts> {
-    return this.#each(this.inner.list(prefix));
+  override list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
+    return this.#each(this.inner.list(prefix, after));
   }
 
   override delete(key: string): Promise<void> {

@@ -29,7 +29,7 @@ import {
 } from "./failures.js";
 import { checkKey, checkPrefix, isKeySegment } from "./key.js";
 import { SITE_MARKER } from "./marker.js";
-import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from "./storage.js";
+import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage, StorageSpace } from "./storage.js";
 
 const CHUNK_BYTES = 1 << 20;
 const ABSENT = new Set(["ENOENT", "ENOTDIR"]);
@@ -59,7 +59,8 @@ export class LocalStorage implements Storage {
   async put(key: string, body: ObjectBody, options: PutOptions = {}): Promise<void> {
     const deed = this.#deed("put", checkKey(key));
     options.signal?.throwIfAborted();
-    if (!options.replace && (await this.stat(key)) !== undefined) return this.#settle(key, body);
+    const looks = options.replace !== true && options.isFresh !== true; // taking a name that is taken fails anyway
+    if (looks && (await this.stat(key)) !== undefined) return this.#settle(key, body);
     try {
       await this.#requireSameFolder(deed);
       await this.#refuseLinks(deed);
@@ -145,11 +146,12 @@ export class LocalStorage implements Storage {
     }
   }
 
-  async *list(prefix: string): AsyncIterable<ObjectFacts> {
+  async *list(prefix: string, after = ""): AsyncIterable<ObjectFacts> {
     const deed = this.#deed("list", checkPrefix(prefix));
     try {
       await this.#requireRoot(deed);
-      yield* this.#walk("", prefix, (name) => isKeySegment(name));
+      for await (const found of this.#walk("", prefix, (name) => isKeySegment(name)))
+        if (found.key > after) yield found;
     } catch (error) {
       throw failureOf(error, deed);
     }
@@ -218,12 +220,16 @@ export class LocalStorage implements Storage {
     return swept;
   }
 
-  /** Of the nearest directory that exists: a new storage has none of its own yet. */
   async freeBytes(): Promise<number> {
+    return (await this.space()).freeBytes;
+  }
+
+  /** Of the nearest directory that exists: a new storage has none of its own yet. As df has it, what is root's is used. */
+  async space(): Promise<StorageSpace> {
     for (let at = this.#root; ; at = dirname(at)) {
       try {
-        const { bavail, bsize } = await statfs(at);
-        return bavail * bsize;
+        const { bavail, bfree, blocks, bsize } = await statfs(at);
+        return { freeBytes: bavail * bsize, totalBytes: (blocks - bfree + bavail) * bsize };
       } catch (error) {
         if (codeOf(error) !== "ENOENT") throw failureOf(error, this.#deed("reach", ""));
       }

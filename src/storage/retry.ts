@@ -132,12 +132,12 @@ export class RetryingStorage extends WrappedStorage {
   }
 
   /** A listing is ordered: after a failure it starts again and passes over what was already answered. */
-  override async *list(prefix: string): AsyncIterable<ObjectFacts> {
+  override async *list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
     let attempts = this.#attempts();
     let last = "";
     for (;;) {
       try {
-        for await (const facts of this.inner.list(prefix)) {
+        for await (const facts of this.inner.list(prefix, after)) {
           if (facts.key <= last) continue;
           last = facts.key;
           attempts = this.#attempts();

@@ -46,7 +46,7 @@ const CONNECT_MS = 15_000;
 /** The SDK warns on the console about failures that it leaves to its caller. */
 const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
-async function s3Client(config: S3StorageConfig, idleMs: number): Promise<S3Client> {
+export async function s3Client(config: S3StorageConfig, idleMs: number): Promise<S3Client> {
   const [accessKeyId, secretAccessKey] = await Promise.all([config.accessKeyId(), config.secretAccessKey()]);
   return new S3Client({
     endpoint: config.endpoint,
@@ -103,7 +103,7 @@ export class S3Storage implements Storage {
       if (writeOnce && isTaken(error)) return this.#settle(deed, body, signal);
       throw this.#failure(error, deed);
     }
-    await this.#settle(deed, body, signal);
+    if (options.isListedLater !== true) await this.#settle(deed, body, signal);
   }
 
   async #send(target: S3Target, body: ObjectBody): Promise<void> {
@@ -208,10 +208,10 @@ export class S3Storage implements Storage {
     this.#bucketSeen = true;
   }
 
-  async *list(prefix: string): AsyncIterable<ObjectFacts> {
+  async *list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
     const deed = this.#deed("list", checkPrefix(prefix));
     for (let token: string | undefined; ; ) {
-      const page = await this.#page(deed, token);
+      const page = await this.#page(deed, token, after);
       for (const { Key = "", Size, LastModified } of page.Contents ?? []) {
         const key = this.#place.outside(Key);
         if (!isKey(key)) continue;
@@ -226,13 +226,14 @@ export class S3Storage implements Storage {
     }
   }
 
-  async #page(deed: Deed, ContinuationToken: string | undefined) {
+  async #page(deed: Deed, ContinuationToken: string | undefined, after: string | undefined) {
     try {
       const page = await this.#client.send(
         new ListObjectsV2Command({
           Bucket: this.#bucket,
           Prefix: this.#place.inside(deed.key),
           ContinuationToken,
+          StartAfter: after === undefined ? undefined : this.#place.inside(after),
           MaxKeys: this.#options.pageSize,
         }),
       );

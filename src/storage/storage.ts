@@ -30,11 +30,18 @@ export interface PutOptions {
   signal?: AbortSignal;
   /** The key was made for this object and nobody can have it: saves the look beforehand. A second try of the same is fine. */
   isFresh?: boolean;
+  /** The caller finds it in a list before he relies on it: saves the look afterwards. */
+  isListedLater?: boolean;
 }
 
 export interface GetOptions {
   range?: ByteRange;
   signal?: AbortSignal;
+}
+
+export interface StorageSpace {
+  freeBytes: number;
+  totalBytes: number;
 }
 
 /**
@@ -65,8 +72,11 @@ export interface Storage {
   /** Size and time, or undefined when there surely is no such object (any doubt is an error). */
   stat(key: string): Promise<ObjectFacts | undefined>;
 
-  /** Every object whose key starts with the prefix, ordered by key. A listing that fails half-way throws: it never just ends. */
-  list(prefix: string): AsyncIterable<ObjectFacts>;
+  /**
+   * Every object whose key starts with the prefix, ordered by key; with `after` only those behind that key. A listing that
+   * fails half-way throws: it never just ends.
+   */
+  list(prefix: string, after?: string): AsyncIterable<ObjectFacts>;
 
   /** Removes the object. No error when it is not there. */
   delete(key: string): Promise<void>;
@@ -76,6 +86,9 @@ export interface Storage {
 
   /** Free bytes where the storage knows it. */
   freeBytes?(): Promise<number | undefined>;
+
+  /** What is free and what can be used in all, where the storage knows it. */
+  space?(): Promise<StorageSpace | undefined>;
 
   close(): Promise<void>;
 }

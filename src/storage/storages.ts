@@ -5,4 +5,13 @@ export { checkKey } from "./key.js";
 export { claimSite, readSite, requireSite, SITE_MARKER, type SiteClaim, type SiteMarker } from "./marker.js";
 export { type OpenOptions, openStorage } from "./open.js";
 export type { RetryPolicy } from "./retry.js";
-export type { ByteRange, GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from "./storage.js";
+export { probeRights, removeProbes } from "./rights.js";
+export type {
+  ByteRange,
+  GetOptions,
+  ObjectBody,
+  ObjectFacts,
+  PutOptions,
+  Storage,
+  StorageSpace,
+} from "./storage.js";

@@ -111,8 +111,8 @@ class WatchedStorage extends WrappedStorage {
     return this.#watchdog("stat", key).guard(this.inner.stat(key));
   }
 
-  override list(prefix: string): AsyncIterable<ObjectFacts> {
-    return this.#watchdog("list", prefix).guardAll(this.inner.list(prefix));
+  override list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
+    return this.#watchdog("list", prefix).guardAll(this.inner.list(prefix, after));
   }
 
   override delete(key: string): Promise<void> {

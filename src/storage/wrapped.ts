@@ -1,5 +1,5 @@
 import type { StorageKind } from "../domain/backup.js";
-import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage } from "./storage.js";
+import type { GetOptions, ObjectBody, ObjectFacts, PutOptions, Storage, StorageSpace } from "./storage.js";
 
 /** Passes everything on: what a wrapper does not care about stays as it is. */
 export class WrappedStorage implements Storage {
@@ -27,8 +27,8 @@ export class WrappedStorage implements Storage {
     return this.inner.stat(key);
   }
 
-  list(prefix: string): AsyncIterable<ObjectFacts> {
-    return this.inner.list(prefix);
+  list(prefix: string, after?: string): AsyncIterable<ObjectFacts> {
+    return this.inner.list(prefix, after);
   }
 
   delete(key: string): Promise<void> {
@@ -41,6 +41,10 @@ export class WrappedStorage implements Storage {
 
   async freeBytes(): Promise<number | undefined> {
     return this.inner.freeBytes?.();
+  }
+
+  async space(): Promise<StorageSpace | undefined> {
+    return this.inner.space?.();
   }
 
   close(): Promise<void> {

@@ -1,5 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 
+/** What this program is started with, absolute; words follow. */
+export const ownProgram = (): string[] => [process.execPath, ...process.execArgv, process.argv[1] ?? ""];
+
 /** Starts this program once more with other words. It is on its own: it lives on when this process ends, and nobody hears from it. */
 export function startAside(args: string[]): void {
   const child = spawn(process.execPath, [...process.execArgv, process.argv[1] ?? "", ...args], {

@@ -5,6 +5,8 @@ export interface Measured {
   seconds: number;
   /** The most memory that all its processes held at one time. */
   peakMib: number;
+  /** Processor time of all its processes: other work on the machine changes it far less than it changes the seconds. */
+  cpuSeconds: number;
 }
 
 export interface Process {
@@ -27,18 +29,33 @@ const childrenOf = (): Map<number, number[]> => {
   return children;
 };
 
-const residentMib = (pid: number): number => {
-  try {
-    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) / 1024;
-  } catch {
-    return 0; // it has ended
-  }
-};
+const TICKS_PER_SECOND = 100;
 
-export function residentOfAll(pid: number): number {
+/** Memory, and processor time with that of the children that have ended. */
+function usageOf(pid: number): { residentMib: number; cpuSeconds: number } {
+  try {
+    const resident = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+    const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // after the name, which may hold spaces, utime, stime, cutime and cstime are the twelfth to the fifteenth
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+    return { residentMib: Number(resident ?? 0) / 1024, cpuSeconds: ticks / TICKS_PER_SECOND };
+  } catch {
+    return { residentMib: 0, cpuSeconds: 0 }; // it has ended
+  }
+}
+
+/** Of a process and all its descendants. */
+export function usageOfAll(pid: number): { residentMib: number; cpuSeconds: number } {
   const children = childrenOf();
-  const all = (one: number): number =>
-    residentMib(one) + (children.get(one) ?? []).reduce((sum, child) => sum + all(child), 0);
+  const all = (one: number): { residentMib: number; cpuSeconds: number } =>
+    (children.get(one) ?? []).map(all).reduce(
+      (sum, usage) => ({
+        residentMib: sum.residentMib + usage.residentMib,
+        cpuSeconds: sum.cpuSeconds + usage.cpuSeconds,
+      }),
+      usageOf(one),
+    );
   return all(pid);
 }
 
@@ -46,13 +63,16 @@ export function residentOfAll(pid: number): number {
 export async function measure({ pid, ended }: Process): Promise<Measured> {
   const started = performance.now();
   let peakMib = 0;
+  let cpuSeconds = 0;
   const timer = setInterval(() => {
-    peakMib = Math.max(peakMib, residentOfAll(pid));
+    const usage = usageOfAll(pid);
+    peakMib = Math.max(peakMib, usage.residentMib);
+    cpuSeconds = Math.max(cpuSeconds, usage.cpuSeconds);
   }, 50);
   const { code, stderr } = await ended;
   clearInterval(timer);
   if (code !== 0) throw new Error(`exit ${code}: ${stderr}`);
-  return { seconds: (performance.now() - started) / 1000, peakMib };
+  return { seconds: (performance.now() - started) / 1000, peakMib, cpuSeconds };
 }
 
 export interface ShellOptions {

@@ -15,7 +15,7 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { type Measured, measure, median, residentOfAll, shell } from "./measure.ts";
+import { type Measured, measure, median, shell, usageOfAll } from "./measure.ts";
 import { findPgBackRest, type Peer } from "./pgbackrest.ts";
 
 const { startPostgres } = await import("../support/postgres.js");
@@ -209,21 +209,24 @@ async function pushWal(peer: Peer | string): Promise<void> {
           await query(server.url(), "select coalesce(last_archived_wal, '') as name from pg_stat_archiver")
         )[0]?.name ?? "") >= last,
     );
-    result.theirs.push({ seconds: (performance.now() - started) / 1000, peakMib: 0 });
+    result.theirs.push({ seconds: (performance.now() - started) / 1000, peakMib: 0, cpuSeconds: 0 });
     say(`pgBackRest pushed them in ${result.theirs[0]?.seconds.toFixed(1)} s`);
   }
   const follower = site.start(["backup", "wal", "--follow", "--quiet"]);
   let peakMib = 0;
+  let cpuSeconds = 0;
   const started = performance.now();
   await until(async () => {
-    peakMib = Math.max(peakMib, residentOfAll(follower.pid));
+    const usage = usageOfAll(follower.pid);
+    peakMib = Math.max(peakMib, usage.residentMib);
+    cpuSeconds = Math.max(cpuSeconds, usage.cpuSeconds);
     const [row] = await query(
       server.url(),
       `select (restart_lsn >= '${end}'::pg_lsn)::text as done from pg_replication_slots where slot_name = 'jbackup_test'`,
     );
     return row?.done === "true";
   });
-  result.ours.push({ seconds: (performance.now() - started) / 1000, peakMib });
+  result.ours.push({ seconds: (performance.now() - started) / 1000, peakMib, cpuSeconds });
   process.kill(follower.pid, "SIGTERM");
   await follower;
 }
@@ -288,9 +291,20 @@ async function references(): Promise<void> {
 
 function report(clusterBytes: number): void {
   const rows = results.map(({ what, ours: our, theirs: their }) => {
-    const [seconds, peer] = [median(our.map((one) => one.seconds)), median(their.map((one) => one.seconds))];
-    const peakMib = Math.max(...our.map((one) => one.peakMib));
-    return { what, seconds, peerSeconds: peer || null, ratio: peer ? peer / seconds : null, peakMib };
+    const of = (some: Measured[], what: "seconds" | "cpuSeconds"): number =>
+      median(some.map((one) => one[what]));
+    const [seconds, peer] = [of(our, "seconds"), of(their, "seconds")];
+    const [cpu, peerCpu] = [of(our, "cpuSeconds"), of(their, "cpuSeconds")];
+    return {
+      what,
+      seconds,
+      peerSeconds: peer || null,
+      ratio: peer ? peer / seconds : null,
+      cpuSeconds: cpu,
+      peerCpuSeconds: peerCpu || null,
+      cpuRatio: peerCpu ? peerCpu / cpu : null,
+      peakMib: Math.max(...our.map((one) => one.peakMib)),
+    };
   });
   if (values.json) {
     process.stdout.write(`${JSON.stringify({ clusterBytes, rounds, rows, ...facts }, null, 2)}\n`);
@@ -299,9 +313,13 @@ function report(clusterBytes: number): void {
   process.stdout.write(
     `cluster: ${(clusterBytes / 1e6).toFixed(0)} MB; medians of ${rounds} rounds; ${facts.peer}\n`,
   );
-  for (const { what, seconds, peerSeconds, ratio, peakMib } of rows)
+  const figure = (number: number | null, digits = 1): string => (number?.toFixed(digits) ?? "-").padStart(6);
+  process.stdout.write(
+    `${"".padEnd(16)} seconds  pgBackRest  times as fast   processor  pgBackRest  ratio  peak MiB\n`,
+  );
+  for (const row of rows)
     process.stdout.write(
-      `${what.padEnd(16)} ${seconds.toFixed(1).padStart(6)} s  pgBackRest ${(peerSeconds?.toFixed(1) ?? "-").padStart(6)} s  ${(ratio?.toFixed(2) ?? "-").padStart(5)} times as fast  peak ${peakMib.toFixed(0)} MiB\n`,
+      `${row.what.padEnd(16)} ${figure(row.seconds)}   ${figure(row.peerSeconds)}      ${figure(row.ratio, 2)}          ${figure(row.cpuSeconds)}     ${figure(row.peerCpuSeconds)}    ${figure(row.cpuRatio, 2)}  ${row.peakMib.toFixed(0)}\n`,
     );
   for (const [name, value] of Object.entries(facts)) process.stdout.write(`${name}: ${value}\n`);
 }

@@ -38,9 +38,14 @@ const site = await makeSite({
   more: SHOP_TENANTS.map((line) => line.replace("[app.audit_log]", "[app.audit_log, app.filler]")),
 });
 await site.json(["backup", "full"]);
-const [moment] = await shop.sql(
-  "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at",
-);
+// a moment that was read once is not read again, so every round has its own
+const moments: string[] = [];
+for (let round = 0; round < Number(values.rounds); round++) {
+  const [moment] = await shop.sql(
+    "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at",
+  );
+  moments.push(moment?.at ?? "");
+}
 await delay(1_100);
 const id = tenantId(5);
 await shop.sql(
@@ -67,7 +72,7 @@ for (let round = 0; round < Number(values.rounds); round++) {
         "--mode",
         "pitr",
         "--to",
-        moment?.at ?? "",
+        moments[round] ?? "",
         "--reason",
         "bench",
       ]),
@@ -81,7 +86,7 @@ for (let round = 0; round < Number(values.rounds); round++) {
         "--tenant",
         id,
         "--to",
-        moment?.at ?? "",
+        moments[round] ?? "",
         "--confirm",
         id,
         "--reason",

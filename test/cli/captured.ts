@@ -79,6 +79,7 @@ export async function jbackup(
       openSite: given.openSite ?? unexpected,
       findConfigFile: given.findConfigFile ?? unexpected,
       createKeys: given.createKeys ?? unexpected,
+      openSetUp: given.openSetUp ?? unexpected,
       migrateCatalog: given.migrateCatalog ?? unexpected,
       runDemo: given.runDemo ?? unexpected,
     },

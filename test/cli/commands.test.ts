@@ -172,8 +172,8 @@ describe("jbackup list", () => {
 test("jbackup restores shows who, why and what, each on one line", async () => {
   expect((await inHistory("restores")).stdout).toBe(
     [
-      "WHEN     STATUS     MODE  TARGET       ROWS       TOOK  BY       REASON",
-      "1 h ago  completed  full  shop    1,234,567  2 min 0 s  ops@db1  bad migration",
+      "ID             WHEN     STATUS     MODE  TARGET       ROWS       TOOK  BY       REASON",
+      "0199a000-0000  1 h ago  completed  full  shop    1,234,567  2 min 0 s  ops@db1  bad migration",
       "",
     ].join("\n"),
   );

@@ -61,7 +61,19 @@ describe("what the system refused is no bug", () => {
       systemError("ENOSPC", "no space left on device"),
       16,
       "cannot open /var/lib/x: no space left on device",
-      "make room where /var/lib/x is",
+      "make room where /var/lib/x is, then run it again",
+    ],
+    [
+      systemError("EFBIG", "file too large"),
+      16,
+      "cannot open /var/lib/x: file too large",
+      "make room where /var/lib/x is, then run it again",
+    ],
+    [
+      systemError("EIO", "i/o error"),
+      1,
+      "cannot open /var/lib/x: i/o error",
+      "the disk under /var/lib/x fails: look into the kernel's log (dmesg), and use another one",
     ],
     [
       systemError("EMFILE", "too many open files"),

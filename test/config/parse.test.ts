@@ -109,6 +109,33 @@ describe("a configuration file", () => {
     });
   });
 
+  test("may say what a test restore looks at", async () => {
+    expect((await load("database: {url: x}")).testRestore).toEqual({
+      assertions: [],
+      tenants: 1,
+      timeoutMs: 300_000,
+    });
+    const { testRestore } = await load(
+      [
+        "database: {url: x}",
+        "testRestore:",
+        "  tenants: 3",
+        "  timeout: 90s",
+        "  assertions:",
+        "    - {name: a, database: b, sql: '(select 1)', expect: 1}",
+        '    - {name: b, sql: "-- why\\n/* and */ with x as (select 1) table x", expect: null}',
+      ].join("\n"),
+    );
+    expect(testRestore).toEqual({
+      assertions: [
+        { name: "a", database: "b", sql: "(select 1)", expect: 1 },
+        { name: "b", database: null, sql: "-- why\n/* and */ with x as (select 1) table x", expect: null },
+      ],
+      tenants: 3,
+      timeoutMs: 90_000,
+    });
+  });
+
   test("is judged whole: every problem at once, with path, line and what to do", async () => {
     const error = await refusal(
       [
@@ -159,6 +186,24 @@ describe("a configuration file", () => {
       "database: {url: x}\nstorages: [{name: a, kind: local, path: /p}, {name: a, kind: local, path: /q}]",
       /the name "a" is used twice/,
     ],
+    [
+      "database: {url: x}\ntestRestore: {assertions: [{name: a, sql: 'drop table x'}]}",
+      /line 2: testRestore\.assertions\[0\]\.sql: expected one query: it begins with select, with, values or table/,
+    ],
+    [
+      "database: {url: x}\ntestRestore: {assertions: [{name: a, sql: 'select 1', expect: [1]}]}",
+      /testRestore\.assertions\[0\]\.expect: expected one value: a text, a number, true, false or null/,
+    ],
+    [
+      "database: {url: x}\ntestRestore: {assertions: [{name: a, sql: 'select 1'}, {name: a, sql: 'select 2'}]}",
+      /testRestore\.assertions\[1\]\.name: the name "a" is used twice/,
+    ],
+    [
+      "database: {url: x}\ntestRestore: {assertions: [{name: a, sql: 'select 1', expects: 1}]}",
+      /unknown key "expects"; did you mean "expect"\?/,
+    ],
+    ["database: {url: x}\ntestRestore: {timeout: 0s}", /testRestore\.timeout: must be longer than nothing/],
+    ["database: {url: x}\ntestRestore: {tenants: -1}", /testRestore\.tenants: must be at least 0/],
   ])("refuses %j", async (text, message) => {
     const error = await refusal(text);
     expect(error.message).toMatch(message);

@@ -22,6 +22,7 @@ import {
   anyVerification,
   backupNumber,
 } from "./catalogRecords.js";
+import { catalogUsage } from "./catalogUsage.js";
 
 /** An empty database of the test's own. */
 export interface CatalogPlace {
@@ -246,6 +247,7 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
 
   describe(`the queries of the catalog in ${name}`, () => catalogQueries(fresh));
   describe(`the plans of the catalog in ${name}`, () => catalogPlans(fresh));
+  describe(`what storages hold by the catalog in ${name}`, () => catalogUsage(fresh));
 
   describe(`several processes with the catalog in ${name}`, () => {
     const WRITERS = [1, 2, 3, 4];

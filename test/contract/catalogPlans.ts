@@ -10,6 +10,7 @@ import {
   named,
   restoreQuery,
   runQuery,
+  verificationQuery,
 } from "../../src/catalog/queries.js";
 import { openSqlite } from "../../src/catalog/sqlite.js";
 import { systemClock } from "../../src/sys/clock.js";
@@ -58,15 +59,21 @@ export function catalogPlans(fresh: () => Promise<CatalogPlace>): void {
     ["the newest backups", /backups_created_at/, (db) => backupQuery(db, { limit: 50 })],
     ["the newest of a kind", /backups_kind_created_at/, (db) => backupQuery(db, { kind: "full", limit: 50 })],
     ["those of a tenant", /backups_tenant_id_created_at/, (db) => backupQuery(db, { tenantId: "t7" })],
-    ["the unfinished ones", /backups_status/, (db) => backupQuery(db, { status: ["in_progress"] })],
+    ["the unfinished ones", /backups_unusable/, (db) => backupQuery(db, { status: ["in_progress"] })],
     ["a whole id or label", /backups_label/, (db) => named(backupQuery(db, {}), "full-000000000012")],
     ["the beginning of one", /backups_label/, (db) => beginningWith(backupQuery(db, {}), "full-00000000001")],
     ["restores of a backup", /restores_backup_id_started_at/, (db) => restoreQuery(db, { backupId: "x" })],
     ["the newest restores", /restores_started_at/, (db) => restoreQuery(db, { limit: 50 })],
+    ["running restores", /restores_unfinished/, (db) => restoreQuery(db, { status: ["in_progress"] })],
     [
-      "running restores",
-      /restores_status|restores_started_at/,
-      (db) => restoreQuery(db, { status: ["in_progress"] }),
+      "the newest usable ones of a kind",
+      /backups_kind_created_at/,
+      (db) => backupQuery(db, { kind: "full", status: ["completed", "verified"], limit: 1 }),
+    ],
+    [
+      "the newest check of a storage that passed",
+      /verifications_storage_checked_at/,
+      (db) => verificationQuery(db, { storage: "local", status: "passed", limit: 1 }),
     ],
     ["alerts of one trouble", /alerts_fingerprint/, (db) => alertQuery(db, { fingerprint: "x" })],
     ["alerts of a type", /alerts_type_created_at/, (db) => alertQuery(db, { type: "WAL_GAP" })],

@@ -163,6 +163,15 @@ describe("retention, whatever happened before", () => {
       }),
     ));
 
+  it("loses nothing to age while newer runs fail, however long that lasts", () =>
+    fc.assert(
+      fc.property(histories, policies, fc.nat({ max: 400 }), (backups, policy, days) => {
+        const isFailing = (): boolean => true;
+        const ask = (now: Date) => [...answer(backups, policy, { now, isFailing }).keep.keys()].sort();
+        expect(ask(new Date(NOW.getTime() + days * DAY))).toEqual(ask(NOW));
+      }),
+    ));
+
   it("cleaned day after day promises the same as cleaned once", () =>
     fc.assert(
       fc.property(
@@ -242,4 +251,31 @@ describe("retention by example", () => {
       "n003",
     ]);
   });
+});
+
+it("lets no backup that was made for a restore take the place of the tenant's own", () => {
+  const at = (hoursAgo: number): Date => new Date(NOW.getTime() - hoursAgo * HOUR);
+  const own = (id: string, hoursAgo: number, isAside = false): KeptBackup => ({
+    id,
+    kind: "tenant",
+    method: "logical",
+    tenantId: "t1",
+    createdAt: at(hoursAgo),
+    endedAt: at(hoursAgo),
+    needs: [],
+    isGood: true,
+    isAside,
+  });
+  const ask = (policy: RetentionPolicy) =>
+    planRetention({
+      policy,
+      backups: [own("good", 5), own("before a restore", 3, true), own("older", 60)],
+      pins: new Map(),
+      pitrWindowMs: 0,
+      now: NOW,
+      paused: () => null,
+    });
+  expect(ask({ last: 1 }).keep.get("good")).toEqual(["one of the last 1", "the newest good one of its kind"]);
+  expect(ask({ last: 1 }).keep.get("before a restore")).toEqual(["one of the last 1"]);
+  expect(ask({ withinMs: HOUR }).remove.sort()).toEqual(["before a restore", "older"]);
 });

@@ -17,6 +17,7 @@ beforeAll(async () => {
     "create table orders (id int primary key, note text); insert into orders select g, 'n' || g from generate_series(1, 100) g; create table empty ()",
   );
   site = await makeSite({
+    here: true,
     url: server.url("shop"),
     storages: (folder) => [
       `- {name: one, kind: local, path: ${join(folder, "one")}}`,
@@ -269,7 +270,7 @@ describe("lists", () => {
     expect(lines[1]).toContain('first "é" 2nd line');
     expect(ran.stdout).not.toMatch(/[ \t]\n/);
     expect((await site.run("restores")).stdout.split("\n")[0]).toMatch(
-      /^WHEN +STATUS +MODE +TARGET +ROWS +TOOK +BY +REASON$/,
+      /^ID +WHEN +STATUS +MODE +TARGET +ROWS +TOOK +BY +REASON$/,
     );
   });
 

@@ -18,7 +18,7 @@ beforeAll(async () => {
   });
   await query(server.url(), "create role guarded login password 'Sesame-4711'", "create database shop");
   await query(server.url("shop"), "create table t as select g as id from generate_series(1, 10) g");
-  site = await makeSite({ url: server.url("shop") });
+  site = await makeSite({ here: true, url: server.url("shop") });
   config = readFileSync(site.configFile, "utf8");
   await site.json(["backup", "full", "--logical"]);
   await site.json(["backup", "full", "--logical"]);

@@ -237,14 +237,24 @@ test("what a killed cleanup left is swept when it is old enough, though another 
   expect((await site.json(["verify", "--all"])).problems).toEqual([]);
 });
 
-test("while newer backups fail, nothing expires", async () => {
-  site = await withPolicy("{last: 1}");
-  await backedUp("--logical");
-  await backedUp("--logical");
+test("while newer backups fail, nothing more expires by age; what was in excess before still goes", async () => {
+  site = await withPolicy("{within: 2s}");
+  const first = await backedUp("--logical");
+  await delay(2500);
+  const second = await backedUp("--logical");
+  const third = await backedUp("--logical");
   await killAt(site, "dumping", ["backup", "full", "--logical"]);
+  await delay(2500);
   const ran = await site.json(["cleanup", "--confirm", "test"]);
-  expect(ran.remove).toEqual([]);
-  expect(JSON.stringify(ran.keep)).toContain("newer backups of its kind failed");
+  expect(ran.remove.map(({ id }: Made) => id)).toEqual([first.id]);
+  expect(JSON.stringify(ran.keep.filter(({ id }: Made) => id === second.id))).toContain(
+    "newer backups of its kind failed",
+  );
+  expect([first, second, third].map((made) => isIn("near", made))).toEqual([false, true, true]);
+  await backedUp("--logical");
+  await delay(2500);
+  await site.json(["cleanup", "--confirm", "test"]);
+  expect([second, third].map((made) => isIn("near", made))).toEqual([false, false]);
 });
 
 test.each(CLEANUP_STEPS)(

@@ -34,7 +34,7 @@ beforeAll(async () => {
   );
   content = await contentOf(server.url("shop"));
   schema = schemaOf(server, "shop");
-  site = await makeSite({ url: ownUrl() });
+  site = await makeSite({ here: true, url: ownUrl() });
 });
 
 afterAll(async () => {

@@ -4,9 +4,17 @@ import { chmod, chown, mkdir, mkdtemp, open, rm, stat, writeFile } from "node:fs
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { backupPhysical } from "../../src/engine/backupPhysical.js";
 import { query } from "../support/awkward.js";
+import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
-import { checkPages, checkRelations, expectSameTotals, serveRestored } from "../support/restored.js";
+import {
+  checkFiles,
+  checkPages,
+  checkRelations,
+  expectSameTotals,
+  serveRestored,
+} from "../support/restored.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
@@ -37,8 +45,9 @@ beforeAll(async () => {
     "create table quiet as select g as id, repeat('quiet ', 20) as text from generate_series(1, 5000) g",
   );
   const bench = (args: string[]) => spawn(join(server.binDirectory, "pgbench"), args, { stdio: "ignore" });
-  await new Promise((resolve) => bench(["-i", "-q", "-s", "4", server.url()]).on("close", resolve));
-  load = bench(["-n", "-c", "3", "-T", "600", server.url()]);
+  await new Promise((resolve) => bench(["-i", "-q", "-s", "2", server.url()]).on("close", resolve));
+  // enough to change something everywhere in every moment; as fast as it goes would be a test of patience
+  load = bench(["-n", "-c", "3", "-R", "150", "-T", "600", server.url()]);
   site = await makeSite({ url: server.url() });
   streaming = async (name) => {
     const file = join(folder, `${name}.yaml`);
@@ -68,6 +77,7 @@ async function expectWhole(reference: string): Promise<void> {
     ...["--mode", "full", "--into-dir", directory, "--reason", "test"],
     ...["--tablespace", `aside=${directory}-space`],
   ]);
+  checkFiles(directory, server.binDirectory);
   const restored = await serveRestored(directory, server.binDirectory);
   try {
     await expectSameTotals(restored.url());
@@ -94,7 +104,7 @@ describe("a cluster under load", () => {
       incremental: false,
       damagedPages: 0,
     });
-    expect(backup.metadata.clusterBytes).toBeGreaterThan(60e6);
+    expect(backup.metadata.clusterBytes).toBeGreaterThan(45e6);
     expect(backup.metadata.startLsn < backup.metadata.endLsn).toBe(true);
     await expectWhole(backup.id);
   });
@@ -115,11 +125,18 @@ describe("a cluster under load", () => {
 
   test("is backed up thirty times in a row, each time only what changed, and the first, a middle and the last restore", async () => {
     const ids: string[] = [];
-    for (let nth = 0; nth < 30; nth++) {
-      const backup = await site.json(["backup", "full", "--note", `increment ${nth}`]);
-      expect(backup.metadata.incremental).toBe(true);
-      expect(backup.metadata.blocksReferenced).toBeGreaterThan(0);
-      ids.push(backup.id);
+    // one process for all: what a run takes to start is measured elsewhere
+    const opened = await openTestSite(site);
+    try {
+      for (let nth = 0; nth < 30; nth++) {
+        const backup = await backupPhysical(opened, { fresh: false, note: `increment ${nth}` });
+        expect(backup.metadata).toMatchObject({ incremental: true, damagedPages: 0 });
+        expect(backup.metadata.blocksReferenced).toBeGreaterThan(0);
+        expect(backup.metadata.blocksStored).toBeGreaterThan(0);
+        ids.push(backup.id);
+      }
+    } finally {
+      await opened.close();
     }
     for (const nth of [0, 14, 29]) await expectWhole(ids[nth] ?? "");
   }, 600_000); // thirty runs under load, each a process of its own, on whatever machine this is

@@ -26,7 +26,7 @@ beforeAll(async () => {
   await new Promise((resolve) => bench(["-i", "-q", "-s", "2", primary.url()]).on("close", resolve));
   standby = startStandby(primary);
   load = bench(["-n", "-c", "2", "-T", "600", primary.url()]);
-  site = await makeSite({ url: standby.url() });
+  site = await makeSite({ here: true, url: standby.url() });
 });
 
 afterAll(async () => {

@@ -1,8 +1,10 @@
-import { writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { serveRestored } from "../support/restored.js";
 import { packagedServer } from "../support/servers.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
@@ -25,6 +27,7 @@ describe.runIf(packaged !== null && packaged.major >= 17)("an increment by WAL s
     const text = (more: string, folder: string): string =>
       `site: test\ndatabase: {url: "${server.url()}"${more}}\nstorages:\n  - {name: local, kind: local, path: ${join(folder, "local")}}\n`;
     site = await makeSite({ url: server.url() });
+    await site.configure(text(`, binDirectory: "${packaged?.binDirectory}"`, site.folder));
     reading = join(site.folder, "reading.yaml");
     await writeFile(reading, text(", dataDirectory: stream", site.folder));
     await query(
@@ -77,6 +80,50 @@ describe.runIf(packaged !== null && packaged.major >= 17)("an increment by WAL s
     expect(metadata.readBytes).toBeLessThan(metadata.clusterBytes / 1.5);
     const everything = await site.json(["backup", "full", "--config", reading]);
     expect(everything.metadata.readBytes).toBeGreaterThanOrEqual(everything.metadata.clusterBytes);
+  });
+
+  test("comes back as it was at a moment behind the newest of them", async () => {
+    const content =
+      "select count(*)::text as rows, md5(string_agg(id || text, ',' order by id)) as digest from rows";
+    const insert = (id: number): string => `insert into rows values (${id}, 'written behind the backup')`;
+    await site.json(["backup", "wal"]);
+    const base = await site.json(["backup", "full"]);
+    expect(base.metadata.comparedBy).toBe("summaries");
+    await query(server.url(), insert(-1));
+    const expected = await query(server.url(), content);
+    const [moment] = await query(
+      server.url(),
+      "select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at",
+    );
+    await query(server.url(), insert(-2));
+    await site.json(["backup", "wal"]);
+    const folder = await mkdtemp(join(tmpdir(), "jbackup-summaries-"));
+    await chmod(folder, 0o755);
+    const directory = join(folder, "then");
+    try {
+      const done = await site.json([
+        ...[
+          "restore",
+          "--mode",
+          "pitr",
+          "--to",
+          moment?.at ?? "",
+          "--into-dir",
+          directory,
+          "--reason",
+          "test",
+        ],
+      ]);
+      expect(done).toMatchObject({ backupId: base.id, status: "completed" });
+      const restored = await serveRestored(directory, packaged?.binDirectory ?? "");
+      try {
+        expect(await query(restored.url(), content)).toEqual(expected);
+      } finally {
+        await restored.stop();
+      }
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 });
 

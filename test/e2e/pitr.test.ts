@@ -22,6 +22,8 @@ let site: TestSite;
 let folder: string;
 const written: Written[] = [];
 let restores = 0;
+/** Behind the first sixty rows. */
+let lsnOfSixty: string;
 
 /** Rows as fast as they go, each with the moments between which it was committed. */
 async function write(rows: number): Promise<void> {
@@ -104,6 +106,8 @@ beforeAll(async () => {
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await write(60);
+  const [sixty] = await query(server.url("shop"), "select pg_current_wal_lsn()::text as lsn");
+  lsnOfSixty = sixty?.lsn ?? "";
   await site.json(["backup", "wal"]);
   await write(60);
   await query(server.url("shop"), "select pg_create_restore_point('before the upgrade')");
@@ -118,25 +122,8 @@ afterAll(async () => {
 });
 
 describe("a moment in time", () => {
-  test("brings all that was committed before, and nothing after", async () => {
+  test("brings all that was committed before, and nothing after, also from the storages that are left", async () => {
     await expectExact(momentBetween(5, 55));
-    await expectExact(momentBetween(65, 115));
-  });
-
-  test("can be an LSN, a restore point, or the end", async () => {
-    const [lsn] = await query(server.url("shop"), "select pg_current_wal_lsn()::text as lsn");
-    const at = join(folder, "point");
-    await site.json(pitr("before the upgrade", at));
-    expect(await idsAt(at)).toEqual(written.slice(0, 120).map(({ id }) => id));
-    await rm(at, { recursive: true });
-
-    const latest = join(folder, "latest");
-    const done = await site.json(pitr("latest", latest));
-    expect(done.metadata.replayedLsn <= (lsn?.lsn ?? "")).toBe(true);
-    expect(await idsAt(latest)).toEqual(written.map(({ id }) => id));
-  });
-
-  test("comes from the storages that are left", async () => {
     await rename(join(site.folder, "one"), join(site.folder, "one-gone"));
     try {
       await expectExact(momentBetween(65, 115));
@@ -144,6 +131,19 @@ describe("a moment in time", () => {
       await rm(join(site.folder, "one"), { recursive: true, force: true });
       await rename(join(site.folder, "one-gone"), join(site.folder, "one"));
     }
+  });
+
+  test.each([
+    ["an LSN", () => lsnOfSixty, 60],
+    ["a restore point", () => "before the upgrade", 120],
+    ["the end", () => "latest", 150],
+  ])("can be %s", async (_what, to, rows) => {
+    const directory = join(folder, `point-${rows}`);
+    const [now] = await query(server.url("shop"), "select pg_current_wal_lsn()::text as lsn");
+    const done = await site.json(pitr(to(), directory));
+    expect(done.metadata.replayedLsn <= (now?.lsn ?? "")).toBe(true);
+    expect(await idsAt(directory)).toEqual(written.slice(0, rows).map(({ id }) => id));
+    await rm(directory, { recursive: true });
   });
 
   test("leaves a server running with --start, on its own settings", async () => {
@@ -193,7 +193,7 @@ describe("one database at a moment, by way of a scratch server", () => {
     const full = await site.json([
       ...["restore", "--mode", "pitr", "--to", to, "--into-db", "shop_then", "--reason", "test"],
     ]);
-    expect(full.target).toBe("shop_then");
+    expect(full).toMatchObject({ target: "shop_then", mode: "pitr" });
     const [then] = await query(
       server.url("shop_then"),
       "select count(*)::text as rows, sum(price)::text as sum from prices",

@@ -63,7 +63,7 @@ beforeAll(async () => {
   content = await contentOf(url());
   globals = globalsOf();
   database = await databaseOf(STRANGE_NAME);
-  site = await makeSite({ url: url() });
+  site = await makeSite({ here: true, url: url() });
 });
 
 afterAll(async () => {
@@ -149,7 +149,7 @@ test("an event trigger that writes down every DDL statement finds nothing to wri
      alter event trigger note_ddl enable always`,
   );
   const before = [await contentOf(server.url("audited")), schemaOf(server, "audited")];
-  const audited = await makeSite({ url: server.url("audited") });
+  const audited = await makeSite({ here: true, url: server.url("audited") });
   try {
     await audited.json(["backup", "full", "--logical"]);
     for (const how of [[], ["--in-place"]]) {

@@ -251,6 +251,7 @@ describe("row-level security as the second lock", () => {
     await query(shop.server.url(), "create role blind login");
     await sql("grant usage on schema app to blind; grant select on all tables in schema app to blind");
     const other = await makeSite({
+      here: true,
       url: shop.server.url("shop").replace("postgres@", "blind@"),
       more: SHOP_TENANTS,
     });

@@ -58,6 +58,85 @@ test("every table has its class, and a child its way to the tenant", async () =>
   expect(kindsOf(tables, "app.sales")).toEqual(expect.arrayContaining(["partitioned", "bare_partitions"]));
 });
 
+test("everything that may surprise is shown", async () => {
+  const changes: [make: string, undo: string][] = [
+    ["create table app.logins (id int, user_id bigint references app.users)", "drop table app.logins"],
+    [
+      "create table app.seen (id int, user_id bigint references app.users on delete cascade)",
+      "drop table app.seen",
+    ],
+    ["alter table app.notes set unlogged", "alter table app.notes set logged"],
+    ["alter table app.notes add scan oid", "alter table app.notes drop scan"],
+    ["create table app.old_notes () inherits (app.notes)", "drop table app.old_notes"],
+    ["drop index app.notes_tenant_id_idx", "create index on app.notes (tenant_id)"],
+    [
+      "insert into app.notes select id, 'many' from app.tenants, generate_series(1, 1500)",
+      "delete from app.notes where body = 'many'",
+    ],
+    ["analyze app.notes", "analyze app.notes"],
+    ["select lo_create(4711)", "select lo_unlink(4711)"],
+    ["create materialized view app.sums as select 1 as one", "drop materialized view app.sums"],
+    ["create foreign data wrapper far", "drop foreign data wrapper far cascade"],
+    ["create server far foreign data wrapper far", "select 1"],
+    ["create foreign table app.far (id int) server far", "select 1"],
+    [
+      "alter table app.suppliers disable row level security",
+      "alter table app.suppliers enable row level security",
+    ],
+    [
+      "alter table app.repairs no force row level security",
+      "alter table app.repairs force row level security",
+    ],
+    [
+      "create policy wide on app.notifications using (tenant_id is not null)",
+      "drop policy wide on app.notifications",
+    ],
+    ["alter table app.items enable always trigger audited", "alter table app.items enable trigger audited"],
+  ];
+  const expected: [table: string, kind: string, severity: string][] = [
+    ["app.customers", "deferrable", "info"],
+    ["app.categories", "self_reference", "info"],
+    ["app.logins", "refers_in", "info"],
+    ["app.seen", "reaches_out", "warning"],
+    ["app.notes", "unlogged", "warning"],
+    ["app.notes", "oid", "warning"],
+    ["app.notes", "inheritance", "warning"],
+    ["app.notes", "no_index", "warning"],
+    ["app.tenants", "large_objects", "warning"],
+    ["app.tenants", "materialized_view", "warning"],
+    ["app.tenants", "foreign_table", "warning"],
+    ["app.suppliers", "no_policy", "warning"],
+    ["app.repairs", "not_forced", "info"],
+    ["app.notifications", "open_policy", "warning"],
+    ["app.items", "trigger", "warning"],
+  ];
+  const other = await makeSite({
+    here: true,
+    url: shop.server.url("shop"),
+    more: SHOP_TENANTS.map((line) => line.replace("app.audit_log", "app.audit_log, app.logins, app.seen")),
+  });
+  const before = new Set(
+    (await covered()).tables.flatMap((one) => one.findings.map(({ kind }) => `${one.table} ${kind}`)),
+  );
+  for (const [make] of changes) await sql(make);
+  try {
+    const { tables }: { tables: Covered[] } = await other.json(["tenants", "coverage"]);
+    const found = tables.flatMap((one) =>
+      one.findings.map(({ kind, severity }) => [one.table, kind, severity]),
+    );
+    expect(found).toEqual(expect.arrayContaining(expected));
+    expect(before.has("app.notes unlogged")).toBe(false);
+  } finally {
+    for (const [, undo] of changes.toReversed()) await sql(undo);
+    await other.remove();
+  }
+  expect(
+    new Set(
+      (await covered()).tables.flatMap((one) => one.findings.map(({ kind }) => `${one.table} ${kind}`)),
+    ),
+  ).toEqual(before);
+});
+
 test("the tenants are listed, with their last backups", async () => {
   await shop.site.json(["backup", "tenant", "--tenant", tenantId(7)]);
   const listed = await shop.site.json(["tenants", "list"]);
@@ -130,6 +209,7 @@ describe("what nobody may guess", () => {
 
   test("a name in the configuration that no table has is told, with what was meant", async () => {
     const other = await makeSite({
+      here: true,
       url: shop.server.url("shop"),
       more: SHOP_TENANTS.map((line) => line.replace("app.audit_log", "app.audit_log, app.adit_log")),
     });
@@ -149,7 +229,7 @@ test.each([
   [["tenants: {table: app.tenants, idColumn: nr}"], /tenants\.idColumn names nr/],
   [[], /the configuration names no tenants/],
 ])("a configuration without a usable table of tenants is refused", async (more, message) => {
-  const other = await makeSite({ url: shop.server.url("shop"), more });
+  const other = await makeSite({ here: true, url: shop.server.url("shop"), more });
   try {
     const ran = await other.run("tenants", "list", "--json");
     const { error } = JSON.parse(ran.stdout);

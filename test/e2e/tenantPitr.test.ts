@@ -1,13 +1,15 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { query } from "../support/awkward.js";
+import { killAt } from "../support/kill.js";
 import { useShop } from "../support/shopSite.js";
-import { digestOfOthers, rowsOf, tenantId } from "../support/tenantShop.js";
+import { digestOfOthers, rowsOf, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
 const shop = useShop({ tenants: 8, rows: 5, settings: { wal_level: "replica" } });
 const { sql } = shop;
 const A = tenantId(1);
 const B = tenantId(2);
+const C = tenantId(3);
 
 const now = async (): Promise<string> => {
   const [row] = await sql(
@@ -39,7 +41,9 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
 
   const done = await restore("--tenant", A, "--to", moment, "--mode", "pitr", "--expect-plan", plan.planHash);
   expect(done).toMatchObject({ status: "completed", mode: "pitr", tenantIds: [A] });
-  expect(done.metadata.times.broughtUpMs).toBeGreaterThan(0);
+  // the dry run has been there: nobody goes twice
+  expect(done.metadata.times.broughtUpMs).toBeUndefined();
+  expect(done.backupId).toBe(plan.backupId);
   expect(await rowsOf(sql, A)).toEqual(good);
   expect(await digestOfOthers(sql, A)).toEqual(others);
 
@@ -49,6 +53,79 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
   await sql(`delete from app.notes where tenant_id = '${A}'`);
   await restore(made.id, "--tenant", A);
   expect(await rowsOf(sql, A)).toEqual(good);
+});
+
+test("several tenants go back to a moment, and a run that was killed is gone on with, without going there again", async () => {
+  const ids = [A, B, C];
+  const all = () => Promise.all(ids.map((id) => rowsOf(sql, id)));
+  const good = await all();
+  const moment = await now();
+  await delay(1_100);
+  await sql(`update app.items set price = 99 where tenant_id in ('${ids.join("', '")}')`);
+  await shop.site.json(["backup", "wal"]);
+  const args = [
+    "restore",
+    "--tenant",
+    ...ids,
+    "--to",
+    moment,
+    "--confirm",
+    ids.join(","),
+    "--reason",
+    "three",
+  ];
+  await killAt(shop.site, "tenant-committed", args);
+  expect(await rowsOf(sql, A)).toEqual(good[0]);
+  expect(await rowsOf(sql, B)).not.toEqual(good[1]);
+  // what A's own users did since then stays: it is restored already
+  await sql(`insert into app.notes values ('${A}', 'since then')`);
+  const ran = await shop.site.run(...args, "--json");
+  const done = JSON.parse(ran.stdout);
+  expect([ran.code, done.status]).toEqual([0, "completed"]);
+  expect(done.metadata.tenants.map(({ status }: { status: string }) => status)).toEqual([
+    "skipped",
+    "completed",
+    "completed",
+  ]);
+  expect(ran.stderr).not.toContain("recover");
+  expect(await rowsOf(sql, A)).toEqual({
+    ...good[0],
+    notes: [...(good[0]?.notes ?? []), `(${A},"since then")`].sort(),
+  });
+  expect((await all()).slice(1)).toEqual(good.slice(1));
+  await sql("delete from app.notes where body = 'since then'");
+});
+
+test("what still holds an erased tenant is told, with the WAL, and until when", async () => {
+  const site = await shop.siteWith([
+    ...SHOP_TENANTS,
+    "retention: {pitrWindow: 7d, one: {within: 14d}, two: {within: 30d}}",
+  ]);
+  try {
+    await site.json(["backup", "full"]);
+    const { id } = await site.json(["backup", "tenant", "--tenant", B]);
+    await site.json(["backup", "tenant", "--tenant", B, "--note", "unchanged: refers to the one before"]);
+    await sql("insert into app.notes values ($1, 'for the WAL')", [B]);
+    await site.json(["backup", "wal"]);
+    const check = await site.json(["tenants", "erase-check", "--tenant", B]);
+    const inDays = (until: string): number => Math.round((Date.parse(until) - Date.now()) / 86_400_000);
+    expect(check.wal.map(({ storage }: { storage: string }) => storage)).toEqual(["one", "two"]);
+    for (const { objects, until } of check.wal) {
+      expect(objects).toBeGreaterThan(0);
+      expect(inDays(until)).toBe(7);
+    }
+    const full = check.backups.find(({ kind }: { kind: string }) => kind === "full");
+    expect([inDays(full.until), full.storages]).toEqual([30, ["one", "two"]]);
+    const own = check.backups.find((backup: { id: string }) => backup.id === id);
+    // its newest one is never removed, and it lives on the objects of this one
+    expect([own.until, own.why]).toEqual([
+      null,
+      ["younger than the policy's span", "a kept backup builds on it"],
+    ]);
+    expect(check.until).toBeNull();
+  } finally {
+    await site.remove();
+  }
 });
 
 test("one tenant comes back out of a physical full as it ended, and out of a logical one", async () => {

@@ -1,3 +1,5 @@
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
@@ -58,6 +60,58 @@ describe("several tenants", () => {
     expect(await allRows()).toEqual(before);
     expect(done.metadata.tenants.length).toBe(3);
     expect((await sql("select count(*)::text as many from app.suspended"))[0]?.many).toBe("0");
+  });
+
+  test("one that cannot come back is named, and keeps no other from it", async () => {
+    const before = await allRows();
+    for (const id of [A, B, C]) await damage(id);
+    const [taken] = await sql(`select min(email) as email from app.users where tenant_id = '${B}'`);
+    await sql(`update app.users set email = 'moved' where email = '${taken?.email}'`);
+    await sql(
+      `update app.users set email = '${taken?.email}' where id = (select min(id) from app.users where tenant_id is null)`,
+    );
+    const damaged = await rowsOf(sql, B);
+    const args = ["restore", "--tenant", A, B, C, "--reason", "one is blocked"];
+    const plans = await shop.site.run(...args, "--dry-run", "--json");
+    expect(plans.code).toBe(14);
+    const confirm = ["--confirm", [A, B, C].join(",")];
+    const ran = await shop.site.run(...args, ...confirm, "--json");
+    const done = JSON.parse(ran.stdout);
+    expect([ran.code, done.status, done.tenantIds]).toEqual([3, "failed", [A, C]]);
+    const blocked = done.metadata.tenants.find(({ tenantId: id }: { tenantId: string }) => id === B);
+    expect(blocked).toMatchObject({
+      status: "failed",
+      error: "1 row of app.users holds a value of users_email_key that another row holds now",
+    });
+    expect(await allRows()).toEqual([before[0], damaged, before[2]]);
+    await sql(`update app.users set email = 'nobody' where email = '${taken?.email}' and tenant_id is null`);
+    const again = await shop.site.json([...args, ...confirm]);
+    expect(again.tenantIds).toEqual([B]);
+    expect(await allRows()).toEqual(before);
+  });
+
+  test("one whose backup is damaged in every storage is named too", async () => {
+    const files = ["one", "two"].flatMap((storage) => {
+      const folder = join(shop.site.folder, storage, "backups", "tenant", B);
+      return readdirSync(folder, { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith("contents.jbk"))
+        .map((name) => ({ path: join(folder, name), bytes: readFileSync(join(folder, name)) }));
+    });
+    await damage(A);
+    const damaged = await rowsOf(sql, B);
+    for (const { path, bytes } of files) writeFileSync(path, Buffer.alloc(bytes.length));
+    try {
+      const ran = await shop.site.run(
+        ...["restore", "--tenant", A, B, "--confirm", `${A},${B}`, "--reason", "damaged", "--json"],
+      );
+      const done = JSON.parse(ran.stdout);
+      expect([ran.code, done.tenantIds]).toEqual([3, [A]]);
+      const lost = done.metadata.tenants.find(({ tenantId: id }: { tenantId: string }) => id === B);
+      expect(lost).toMatchObject({ status: "failed", error: expect.stringContaining("contents.jbk") });
+      expect(await rowsOf(sql, B)).toEqual(damaged);
+    } finally {
+      for (const { path, bytes } of files) writeFileSync(path, bytes);
+    }
   });
 });
 
@@ -123,6 +177,7 @@ describe("a role", () => {
       `grant usage on schema app to keeper; grant all on all tables in schema app to keeper; grant all on all sequences in schema app to keeper`,
     );
     const own = await makeSite({
+      here: true,
       url: shop.server.url("shop").replace("postgres@", "keeper@"),
       more: SHOP_TENANTS.map((line) =>
         line.replace("[app.audit_log]", "[app.audit_log, app.erased, app.suspended]"),

@@ -88,8 +88,50 @@ test("the history is searched by what is typed, and what would be overwritten mu
   );
 });
 
+test("what was shown is what is done: rows that change before the answer are shown again", async () => {
+  const id = ids[0] as string;
+  const priced = (): Promise<unknown> =>
+    shop.sql("select price::text from app.items where tenant_id = $1 order by id", [id]);
+  const before = await priced();
+  await shop.site.json(["backup", "tenant", "--tenant", id]);
+  await shop.sql(`update app.items set price = 77 where tenant_id = '${id}' and sku = 'SKU-1'`);
+  terminal = openTerminal(shop.site, ["restore", "--tenant", id, "--reason", "seen"]);
+  const first = await terminal.see(/Type \S+ to overwrite it:/);
+  const planOf = (screen: string): string | undefined =>
+    [...screen.matchAll(/\(plan ([0-9a-f]{32})\)/g)].at(-1)?.[1];
+  await shop.sql(`update app.items set price = 78 where tenant_id = '${id}' and sku = 'SKU-2'`);
+  terminal.press(id, "Enter");
+  const second = await terminal.see(/were changed meanwhile[\s\S]*Type \S+ to overwrite it:\s*$/);
+  expect(planOf(first)).toBeDefined();
+  expect(planOf(second)).not.toBe(planOf(first));
+  expect(await priced()).not.toEqual(before);
+  terminal.press(id, "Enter");
+  await terminal.see(/ended with 0/);
+  expect(await priced()).toEqual(before);
+});
+
 test("without a terminal it says which flags to give", async () => {
   const ran = await shop.site.run("restore");
   expect(ran.code).toBe(2);
   expect(ran.stderr).toContain("--reason");
+});
+
+test("dr run asks what is seen of a disaster, and shows the command that does the same", async () => {
+  terminal = openTerminal(shop.site, ["dr", "run", "--drill"]);
+  await terminal.see(/\? What do you see\?/);
+  terminal.press("catalog cannot be read");
+  await terminal.see(/❯ jbackup list shows nothing/);
+  terminal.press("Enter");
+  const screen = await terminal.see(/ended with \d+/);
+  expect(screen).toContain("jbackup dr run catalog-lost --drill");
+  expect(screen).toMatch(/Drill of catalog-lost succeeded[\s\S]*ended with 0/);
+});
+
+test("Ctrl-C where dr run asks ends with 130 and begins nothing", async () => {
+  const runs = await shop.site.json(["dr", "list"]);
+  terminal = openTerminal(shop.site, ["dr", "run"]);
+  await terminal.see(/\? What do you see\?/);
+  terminal.press("C-c");
+  expect(await terminal.see(/ended with \d+/)).toMatch(/nothing was changed[\s\S]*ended with 130/);
+  expect(await shop.site.json(["dr", "list"])).toEqual(runs);
 });

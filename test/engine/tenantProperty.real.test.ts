@@ -226,7 +226,7 @@ test.each(SEEDS)(
         savesFirst: true,
         reason: "random",
       };
-      const nobodyAsked = async (): Promise<void> => undefined;
+      const nobodyAsked = async () => ({ isSeen: false, mayOverwrite: ["2", "9"] });
       await restoreTenants(opened, { ...request, mode: "full", asTenant: null }, nobodyAsked);
       expect(await contentOf(sql, tables, own)).toEqual(before);
       expect(await contentOf(sql, tables, others)).toEqual(beside);

@@ -29,7 +29,7 @@ beforeAll(async () => {
   );
   const storages = (at: string) =>
     ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${join(at, name)}}`);
-  site = await makeSite({ url: server.url(), storages });
+  site = await makeSite({ here: true, url: server.url(), storages });
   streaming = join(folder, "stream.yaml");
   const text = readFileSync(site.configFile, "utf8");
   await writeFile(streaming, text.replace('"}', '", dataDirectory: stream}'));

@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, open, readdir, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { killAt } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { serveRestored } from "../support/restored.js";
 import { packagedServer } from "../support/servers.js";
-import { makeSite, type TestSite } from "../support/site.js";
+import { BIN, makeSite, type TestSite } from "../support/site.js";
 import { CLUSTER_STEPS, SCRATCH_STEPS, WAL_STEPS } from "../support/steps.js";
 import { canMount, mountSmallDisk } from "../support/tmpfs.js";
 
@@ -191,6 +191,31 @@ describe("onto a directory that is there", () => {
     expect(refused.code).toBe(16);
     expect(refused.message).toMatch(/needs \d.* GB in .*, where 0.02 GB are free/);
   });
+});
+
+test("a disk that takes no more ends a restore, and run again with room it goes on", async () => {
+  const directory = join(folder, "full-disk");
+  const args = [BIN, "restore", "latest", "--into-dir", directory, "--reason", "test", "--json"];
+  const limited = spawnSync("prlimit", ["--fsize=1000000", process.execPath, ...args], {
+    env: site.environment,
+    encoding: "utf8",
+  });
+  expect(limited.status).toBe(16);
+  const { error } = JSON.parse(limited.stdout);
+  expect(error.code).toBe("no_space");
+  expect(error.message).toMatch(/^cannot write .*\/full-disk\/.*: file too large$/);
+  expect(error.hint).toMatch(/^make room where .* is, then run it again$/);
+  expect(existsSync(join(directory, "global", "pg_control"))).toBe(false);
+
+  const done = await site.json(args.slice(1, -1));
+  expect(done.status).toBe("completed");
+  const restored = await serveRestored(directory, server.binDirectory);
+  try {
+    const [row] = await query(restored.url("shop"), "select count(*)::text as rows from ledger");
+    expect(row?.rows).toBe("30500");
+  } finally {
+    await restored.stop();
+  }
 });
 
 const foreignControl = async (at: string): Promise<void> => {

@@ -190,6 +190,7 @@ describe("an attack on another tenant", () => {
       `insert into app.pins select 1, max(id), 'everybody' from app.notifications where tenant_id = '${A}'`,
     );
     const own = await makeSite({
+      here: true,
       url: shop.server.url("shop"),
       storages: () =>
         ["one", "two"].map((name) => `- {name: ${name}, kind: local, path: ${join(shop.site.folder, name)}}`),

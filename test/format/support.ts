@@ -6,6 +6,7 @@ import {
   type SealContext,
   sealObject,
 } from "../../src/format/format.js";
+import { openWhole } from "../../src/format/openWhole.js";
 
 export const BACKUP_ID = "0193a000-0000-7000-8000-00000000000a";
 export const CONTEXT: SealContext = {
@@ -55,8 +56,19 @@ export async function seal(
   return Buffer.concat(object.chunks);
 }
 
-export const open = (sealed: Buffer, context = CONTEXT, dataKey = DATA_KEY): Promise<Buffer> =>
-  collect(openSealed(sourceOf(sealed), dataKey, context));
+/** Read as a stream and from memory: both must come to the same content, or refuse it with the same words. */
+export async function open(sealed: Buffer, context = CONTEXT, dataKey = DATA_KEY): Promise<Buffer> {
+  const streamed = collect(openSealed(sourceOf(sealed), dataKey, context));
+  const inMemory = (async () => Buffer.concat([...openWhole(sealed, dataKey, context)]))();
+  const [one, other] = await Promise.allSettled([streamed, inMemory]);
+  const refusals = [one, other].map((ended) => (ended.status === "rejected" ? ended.reason : undefined));
+  const isSame =
+    one.status === "fulfilled" && other.status === "fulfilled"
+      ? one.value.equals(other.value)
+      : refusals[0]?.message === refusals[1]?.message && refusals[0]?.code === refusals[1]?.code;
+  if (!isSame) throw new Error(`a stream and memory are not read alike: ${refusals.map(String).join(" / ")}`);
+  return streamed;
+}
 
 /** Text that shrinks, and a stretch that does not. */
 export function sampleBytes(bytes: number): Buffer {

@@ -30,6 +30,8 @@ export interface B2Server {
   /** Names of the calls since the start, `download` and `upload` for the transfers. */
   calls: string[];
   createBucket(name: string): void;
+  /** Another application key, with these capabilities only. */
+  createKey(capabilities: string[], namePrefix?: string): { keyId: string; applicationKey: string };
   /** Every token given out so far is answered with expired_auth_token. */
   expireTokens(): void;
   /** Every upload URL given out so far is refused. */
@@ -72,6 +74,27 @@ interface Version {
   fileInfo: Record<string, string>;
   path: string;
 }
+
+interface Key {
+  applicationKey: string;
+  capabilities: string[];
+  namePrefix: string | null;
+}
+
+/** What each call needs, as B2 documents it. */
+const NEEDED: Record<string, string> = {
+  b2_list_buckets: "listBuckets",
+  b2_get_upload_url: "writeFiles",
+  b2_get_upload_part_url: "writeFiles",
+  b2_start_large_file: "writeFiles",
+  b2_finish_large_file: "writeFiles",
+  b2_cancel_large_file: "writeFiles",
+  b2_hide_file: "writeFiles",
+  b2_list_unfinished_large_files: "listFiles",
+  b2_list_file_names: "listFiles",
+  b2_list_file_versions: "listFiles",
+  b2_delete_file_version: "deleteFiles",
+};
 
 interface Bucket {
   bucketId: string;
@@ -122,6 +145,8 @@ class StrictB2 implements B2Server {
   readonly #buckets = new Map<string, Bucket>();
   readonly #large = new Map<string, Large>();
   readonly #tokens = new Map<string, boolean>();
+  readonly #keys = new Map<string, Key>();
+  readonly #keyOfToken = new Map<string, Key>();
   readonly #uploadUrls = new Map<
     string,
     { token: string; bucket: Bucket; large: Large | undefined; isBusy: boolean }
@@ -133,6 +158,11 @@ class StrictB2 implements B2Server {
   constructor(directory: string, options: { recommendedPartSize?: number }) {
     this.#directory = directory;
     mkdirSync(directory, { recursive: true });
+    this.#keys.set(this.keyId, {
+      applicationKey: this.applicationKey,
+      capabilities: ["listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"],
+      namePrefix: null,
+    });
     this.#recommendedPartSize = options.recommendedPartSize ?? 100_000_000;
     this.#server = createServer((request, response) => {
       this.#serve(request, response).catch((error: unknown) => this.#refuse(request, response, error));
@@ -151,6 +181,13 @@ class StrictB2 implements B2Server {
 
   createBucket(bucketName: string): void {
     this.#buckets.set(bucketName, { bucketId: randomBytes(12).toString("hex"), bucketName, versions: [] });
+  }
+
+  createKey(capabilities: string[], namePrefix?: string): { keyId: string; applicationKey: string } {
+    const keyId = `00${randomBytes(10).toString("hex")}`;
+    const applicationKey = `K00${randomBytes(14).toString("hex")}`;
+    this.#keys.set(keyId, { applicationKey, capabilities, namePrefix: namePrefix ?? null });
+    return { keyId, applicationKey };
   }
 
   expireTokens(): void {
@@ -278,6 +315,13 @@ class StrictB2 implements B2Server {
       .end(JSON.stringify({ status: refusal.status, code: refusal.code, message: refusal.message }));
   }
 
+  #requireRight(request: IncomingMessage, capability: string, fileName: string | undefined): void {
+    const key = this.#keyOfToken.get(request.headers.authorization ?? "");
+    const isBelow = key?.namePrefix == null || fileName === undefined || fileName.startsWith(key.namePrefix);
+    if (key === undefined || !key.capabilities.includes(capability) || !isBelow)
+      throw new Refusal(401, "unauthorized", "unauthorized");
+  }
+
   #requireToken(request: IncomingMessage): void {
     const token = request.headers.authorization;
     if (token === undefined) throw new Refusal(401, "missing_auth_token");
@@ -290,6 +334,10 @@ class StrictB2 implements B2Server {
     if (call === "b2_authorize_account") return this.#authorize(request);
     if (request.method !== "POST") throw new Refusal(405, "method_not_allowed");
     this.#requireToken(request);
+    // a listing of more than the key's own names is refused as well
+    const named =
+      call === "b2_list_file_names" || call === "b2_list_file_versions" ? args.prefix : args.fileName;
+    this.#requireRight(request, NEEDED[call] ?? "", named === undefined ? undefined : String(named));
     switch (call) {
       case "b2_list_buckets":
         return this.#listBuckets(args);
@@ -323,11 +371,17 @@ class StrictB2 implements B2Server {
   }
 
   #authorize(request: IncomingMessage): unknown {
-    const expected = `Basic ${Buffer.from(`${this.keyId}:${this.applicationKey}`).toString("base64")}`;
-    if (request.headers.authorization !== expected)
+    const given = Buffer.from(
+      (request.headers.authorization ?? "").replace("Basic ", ""),
+      "base64",
+    ).toString();
+    const [keyId = "", applicationKey = ""] = given.split(":");
+    const key = this.#keys.get(keyId);
+    if (key === undefined || key.applicationKey !== applicationKey)
       throw new Refusal(401, "unauthorized", "Invalid accountId or applicationKeyId");
     const authorizationToken = `4_${randomBytes(20).toString("hex")}`;
     this.#tokens.set(authorizationToken, true);
+    this.#keyOfToken.set(authorizationToken, key);
     return {
       accountId: this.#accountId,
       authorizationToken,
@@ -338,8 +392,8 @@ class StrictB2 implements B2Server {
       allowed: {
         bucketId: null,
         bucketName: null,
-        namePrefix: null,
-        capabilities: ["listFiles", "readFiles", "writeFiles", "deleteFiles"],
+        namePrefix: key.namePrefix,
+        capabilities: key.capabilities,
       },
     };
   }
@@ -572,6 +626,7 @@ class StrictB2 implements B2Server {
     const [, , bucketName = "", ...name] = path.split("/");
     const bucket = this.#buckets.get(decodeURIComponent(bucketName));
     const fileName = name.map(decodeURIComponent).join("/");
+    this.#requireRight(request, "readFiles", fileName);
     const version = bucket?.versions.find((candidate) => candidate.fileName === fileName);
     if (!path.startsWith("/file/") || version?.action !== "upload")
       throw new Refusal(404, "not_found", `File does not exist: ${fileName}`);

@@ -7,6 +7,7 @@ export interface FaultProxy {
   behave(fault: Fault): void;
   /** Answers the next requests (those that match, if told which) by itself. */
   answerNext(count: number, answer: Answer): void;
+  forgetAnswers(): void;
   /** Requests seen, first lines only. */
   requests: string[];
   /** At which byte each GET began: 0, or the start of its range. */
@@ -73,6 +74,10 @@ class ScriptedProxy implements FaultProxy {
   answerNext(count: number, answer: Answer): void {
     for (let left = count; left > 0; left--) this.#answers.push(answer);
     this.#closeAll();
+  }
+
+  forgetAnswers(): void {
+    this.#answers = [];
   }
 
   async stop(): Promise<void> {

@@ -56,3 +56,9 @@ export function checkRelations(url: string, binDirectory: string): void {
 export function checkPages(dataDirectory: string, binDirectory: string): void {
   execFileSync(join(binDirectory, "pg_checksums"), ["--check", "-D", dataDirectory], { stdio: "pipe" });
 }
+
+/** Every file is there at its length and none besides, and so is the WAL that makes them consistent. */
+export function checkFiles(dataDirectory: string, binDirectory: string): void {
+  const program = join(binDirectory, "pg_verifybackup");
+  execFileSync(program, ["--exit-on-error", dataDirectory], { stdio: "pipe" });
+}

@@ -36,6 +36,7 @@ export function useShop({ tenants, rows, more = "", config = SHOP_TENANTS, setti
   let shop: Awaited<ReturnType<typeof openQuery>>;
   const siteWith: Shop["siteWith"] = (lines, storages = ["one", "two"]) =>
     makeSite({
+      here: true,
       url: server.url("shop"),
       storages: (place) => storages.map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
       more: lines,

@@ -98,7 +98,8 @@ export async function makeSite(options: SiteOptions): Promise<TestSite> {
     });
     return Object.assign(ran, { pid: child.pid as number });
   };
-  const run = (...args: string[]): Promise<Ran> => (options.here ? runHere(args, environment) : start(args));
+  const run = (...args: string[]): Promise<Ran> =>
+    options.here && !options.owner ? runHere(args, environment) : start(args);
   return {
     folder,
     home,

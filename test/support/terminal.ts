@@ -14,14 +14,15 @@ export interface Terminal {
 const LIMIT_MS = 60_000;
 
 /** The real command on a real terminal, which tmux provides; a server of its own, so that nobody else's is touched. */
-export function openTerminal(site: TestSite, args: string[], columns = 100): Terminal {
+export function openTerminal(site: Pick<TestSite, "environment">, args: string[], columns = 100): Terminal {
   const socket = `jbackup-${randomBytes(6).toString("hex")}`;
   const tmux = (...words: string[]): string =>
     execFileSync("tmux", ["-L", socket, ...words], { encoding: "utf8" });
   const environment = Object.entries({ ...site.environment, TERM: "screen" }).flatMap(([name, value]) =>
     value === undefined ? [] : ["-e", `${name}=${value}`],
   );
-  const command = `'${process.execPath}' '${BIN}' ${args.join(" ")}; echo "ended with $?"; sleep 600`;
+  // Ctrl-C goes to the shell as well, which must stay to tell how it ended
+  const command = `trap : INT; '${process.execPath}' '${BIN}' ${args.join(" ")}; echo "ended with $?"; sleep 600`;
   tmux(
     "-f",
     "/dev/null",

@@ -5,6 +5,7 @@ import { backupPhysical } from "../../engine/backupPhysical.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
+import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
 import { withConfig } from "./backupConfig.js";
 
@@ -19,6 +20,8 @@ export const run: CommandRun = (context, _args, options) => {
     throw new JBackupError("usage", "--fresh works with physical backups only", {
       hint: "leave it out: a logical backup is always whole",
     });
+  const later = laterIn(options, context.clock.now());
+  if (later !== null) return storeForLater(context, "backup full", options, later);
   return withSite(context, async (site) => {
     const note = textFlag(options, "note") ?? null;
     const backup = isLogical

@@ -1,11 +1,16 @@
 import type { Backup } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import { backupTenants, type TenantsBackup } from "../../engine/backupTenants.js";
+import { orderTenants } from "../../engine/tenants/order.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
-import { isSet, listFlag, textFlag } from "../flags.js";
+import { countFlag, isSet, listFlag, textFlag } from "../flags.js";
+import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
 import { withConfig } from "./backupConfig.js";
+
+/** Small enough that a worker that dies costs little, large enough that a snapshot is worth taking. */
+const BATCH = 50;
 
 export const run: CommandRun = (context, _args, options) => {
   const named = listFlag(options, "tenant")
@@ -18,13 +23,23 @@ export const run: CommandRun = (context, _args, options) => {
       isAll ? "--all and --tenant exclude each other" : "which tenants is not said",
       { hint: "give --tenant ID (several times, if you like), or --all for every active one" },
     );
+  const isQueued = isSet(options, "queue");
+  const size = countFlag(options, "batch", 1, 1_000);
+  if (isQueued && !isAll)
+    throw new JBackupError("usage", "--queue works with --all", { hint: "leave out --tenant, or --queue" });
+  if (size !== undefined && !isQueued)
+    throw new JBackupError("usage", "--batch works with --queue", { hint: "leave out --batch" });
+  const later = laterIn(options, context.clock.now());
+  if (later !== null) return storeForLater(context, "backup tenant", options, later);
   return withSite(context, async (site) => {
     const startedAt = site.clock.monotonicMs();
-    const done = await backupTenants(site, {
-      tenants: isAll ? "all" : named,
+    const how = {
       note: textFlag(options, "note") ?? null,
       acceptShrunken: isSet(options, "acceptShrunken"),
-    });
+    };
+    const done = isQueued
+      ? await orderTenants(site, { ...how, size: size ?? BATCH })
+      : await backupTenants(site, { ...how, tenants: isAll ? "all" : named });
     const [only] = done.backups;
     const isOne = !isAll && new Set(named).size === 1;
     if (isOne && only === undefined) throw failureOf(done);

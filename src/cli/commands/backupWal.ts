@@ -1,13 +1,21 @@
 import type { Backup } from "../../domain/backup.js";
+import { JBackupError } from "../../domain/errors.js";
 import { archiveWal } from "../../engine/archiveWal.js";
 import { copiesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
+import { laterIn, storeForLater } from "../later.js";
 import { bytesText, countedText, durationText } from "../text.js";
 import { withConfig } from "./backupConfig.js";
 
-export const run: CommandRun = (context, _args, options) =>
-  withSite(context, async (site) => {
+export const run: CommandRun = (context, _args, options) => {
+  const later = laterIn(options, context.clock.now());
+  if (later !== null && isSet(options, "follow"))
+    throw new JBackupError("usage", "--at and --follow exclude each other", {
+      hint: "schedule: {wal: follow} lets jbackup schedule run keep a follower",
+    });
+  if (later !== null) return storeForLater(context, "backup wal", options, later);
+  return withSite(context, async (site) => {
     const backup = await archiveWal(site, {
       note: textFlag(options, "note") ?? null,
       follow: isSet(options, "follow"),
@@ -17,6 +25,7 @@ export const run: CommandRun = (context, _args, options) =>
     context.output.answer(more.answer(backup), [textOf(backup, missing), ...more.lines].join("\n"));
     return more.exit(missing.length === 0 ? 0 : 3);
   });
+};
 
 const textOf = (backup: Backup, missing: string[]): string =>
   [

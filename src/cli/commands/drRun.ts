@@ -7,6 +7,7 @@ import { type CommandContext, type CommandRun, type Options, withSite } from "..
 import { isSet, listFlag, timeFlag } from "../flags.js";
 import { operatorFor } from "../operator.js";
 import { askOnTerminal } from "../wizards/ask.js";
+import { commandLine } from "../wizards/commandLine.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
@@ -37,17 +38,24 @@ function refuseMixtures(args: string[], options: Options, now: Date): void {
 }
 
 /** By what is seen: at night nobody remembers names. */
-async function chosen(site: Site, context: CommandContext): Promise<string> {
+async function chosen(site: Site, context: CommandContext, options: Options): Promise<string> {
+  const runbooks = await listRunbooks(site);
   if (!context.isInteractive)
     throw usage(
       "which runbook is not said",
-      "name one: jbackup dr list shows them by what is seen of a disaster",
+      `name one of ${runbooks.map(({ name }) => name).join(", ")}: jbackup dr list tells when each is the right one`,
     );
-  const runbooks = await listRunbooks(site);
   const choices = runbooks.flatMap(({ name, title, symptoms }) =>
     symptoms.map((symptom) => ({ value: name, name: `${symptom} (${title})` })),
   );
-  return (await askOnTerminal(context.signal)).search("What do you see?", choices);
+  const name = await (await askOnTerminal(context.signal)).search(
+    "What do you see? (type to search)",
+    choices,
+  );
+  const { drill, incidentAt, set, confirm, yes } = options;
+  context.output.report.info("The same without the question:");
+  context.output.report.info(`  ${commandLine("dr run", [name], { drill, incidentAt, set, confirm, yes })}`);
+  return name;
 }
 
 const STATUS: Record<string, string> = { stopped: "failed", "passed-over": "failed" };
@@ -123,7 +131,7 @@ export const run: CommandRun = (context, args, options) => {
         : await runRunbook(
             site,
             {
-              name: name ?? (await chosen(site, context)),
+              name: name ?? (await chosen(site, context, options)),
               isDrill: isSet(options, "drill"),
               incidentAt: incidentAt === undefined ? null : new Date(incidentAt),
               given: listFlag(options, "set"),

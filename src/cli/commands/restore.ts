@@ -174,7 +174,7 @@ async function showPlan(
   args: string[],
   options: Options,
   columns: number,
-): Promise<{ text: string; overwrites: string | null; rawBytes: number }> {
+): Promise<{ text: string; overwrites: string | null; rawBytes: number; planHashes?: string[] }> {
   const looking = { ...options, dryRun: true };
   if (listFlag(options, "tenant").length > 0)
     return (await import("./restoreTenant.js")).showPlan(site, args, looking, columns);

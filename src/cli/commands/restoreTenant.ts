@@ -1,12 +1,14 @@
 import type { Restore } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import {
+  type Agreement,
   planTenants,
   restoreTenants,
   type TenantRestorePlan,
   type TenantRestoreRequest,
   type TenantsRestored,
 } from "../../engine/restoreTenant.js";
+import type { TenantProof } from "../../engine/showRestore.js";
 import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
@@ -139,9 +141,19 @@ function doneText({ restore, tenants }: TenantsRestored, columns: number): strin
     restore.warnings.some((warning) => warning.startsWith("triggers wrote besides"))
       ? "Proved before the commit, but for what triggers wrote besides."
       : "Proved before the commit: no row of anybody else was touched.",
+    ...othersText(restore),
     ...timesText(restore.metadata.times),
     ...(typeof safety === "string" ? [`What was there before is in backup ${safety}.`] : []),
   ].join("\n");
+}
+
+/** What --prove full has seen. */
+function othersText({ metadata }: Restore): string[] {
+  const report = metadata.report as { proof?: TenantProof | null } | undefined;
+  const others = report?.proof?.others;
+  return others
+    ? [`Compared, with and without it: ${countedText(others.rows, "row")} of everybody else, all the same.`]
+    : [];
 }
 
 /** How long each part took, where there was more than one. */
@@ -153,23 +165,33 @@ function timesText(times: unknown): string[] {
   ];
 }
 
+/** Somebody at a terminal sees the plans before he says yes; flags say yes to whatever is needed. */
 async function confirmed(
   context: CommandContext,
   options: Options,
   plans: TenantRestorePlan[],
-): Promise<void> {
+): Promise<Agreement> {
   const names = plans.flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
-  if (names.length === 0) return;
-  const given = textFlag(options, "confirm");
+  // the wizard's word was for the plans that it showed
+  const given = options.shownPlans === undefined ? textFlag(options, "confirm") : undefined;
   // of several tenants some may need nothing any more, as when a run is gone on with
-  const meant = given?.split(",").filter((id) => tenantsIn(options).includes(id)) ?? [];
-  if (names.length > 1 || tenantsIn(options).length > 1)
-    if (names.every((name) => meant.includes(name))) return;
-  if (context.isInteractive && given === undefined)
+  const wanted = [...tenantsIn(options), ...names];
+  const meant = given?.split(",").filter((id) => wanted.includes(id)) ?? [];
+  if (wereShown(options, plans)) return { isSeen: true, mayOverwrite: names };
+  if (names.length === 0) return { isSeen: false, mayOverwrite: meant };
+  const isMany = names.length > 1 || tenantsIn(options).length > 1;
+  if (isMany && names.every((name) => meant.includes(name))) return { isSeen: false, mayOverwrite: meant };
+  const isShown = context.isInteractive && given === undefined;
+  if (isShown)
     for (const plan of plans)
       for (const line of planText(plan, context.output.columns).split("\n")) context.output.report.info(line);
   await confirmName(context, names.join(","), given, "this restore");
+  return { isSeen: isShown, mayOverwrite: names };
 }
+
+/** The wizard has shown plans and asked: if they are still these, he need not be asked again. */
+const wereShown = ({ shownPlans }: Options, plans: TenantRestorePlan[]): boolean =>
+  Array.isArray(shownPlans) && plans.every(({ planHash }) => shownPlans.includes(planHash));
 
 /** What the wizard shows before it starts anything. */
 export async function showPlan(
@@ -177,13 +199,16 @@ export async function showPlan(
   args: string[],
   options: Options,
   columns: number,
-): Promise<{ text: string; overwrites: string | null; rawBytes: number }> {
+): Promise<{ text: string; overwrites: string | null; rawBytes: number; planHashes: string[] }> {
   const plans = await planTenants(site, requestIn(args, options));
-  const names = plans.flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
+  const names = plans
+    .filter(({ blockers }) => blockers.length === 0)
+    .flatMap(({ overwrites }) => (overwrites === null ? [] : [overwrites]));
   return {
     text: plans.map((plan) => planText(plan, columns)).join("\n\n"),
     overwrites: names.length === 0 ? null : names.join(","),
     rawBytes: 0,
+    planHashes: plans.map(({ planHash }) => planHash),
   };
 }
 

@@ -5,7 +5,9 @@ import { choiceFlag, countFlag, timeFlag } from "../flags.js";
 import { tableText } from "../table.js";
 import { agoText, countText, durationText } from "../text.js";
 
-export const run: CommandRun = (context, _args, options) => {
+export const run: CommandRun = async (context, args, options) => {
+  const [reference] = args;
+  if (reference !== undefined) return (await import("./restoresShow.js")).run(context, args, options);
   const now = context.clock.now();
   const status = choiceFlag(options, "status", ["in_progress", "completed", "failed", "cancelled"] as const);
   const since = timeFlag(options, "since", now);
@@ -20,6 +22,7 @@ export const run: CommandRun = (context, _args, options) => {
     const table = tableText(
       restores,
       [
+        { title: "ID", value: ({ id }) => id.slice(0, 13), rank: 7 },
         { title: "WHEN", value: ({ startedAt }) => agoText(startedAt, now), rank: 1 },
         {
           title: "STATUS",

@@ -2,28 +2,40 @@ import { JBackupError } from "../../domain/errors.js";
 import { type EraseCheck, eraseCheck } from "../../engine/tenants/eraseCheck.js";
 import { type CommandRun, withSite } from "../context.js";
 import { tableText } from "../table.js";
-import { countedText } from "../text.js";
+import { bytesText, countedText } from "../text.js";
 import { tenantsIn } from "./restoreTenant.js";
 
-const textOf = ({ tenantId, backups, until }: EraseCheck, columns: number): string =>
-  backups.length === 0
-    ? `No backup holds data of tenant ${tenantId}.`
-    : [
-        `${countedText(backups.length, "backup")} may hold data of tenant ${tenantId}; a full one holds everybody's.`,
-        tableText(
-          backups,
-          [
-            { title: "BACKUP", value: ({ label }) => label, rank: 0 },
-            { title: "KIND", value: ({ kind }) => kind, rank: 1 },
-            { title: "UNTIL", value: ({ until: end }) => end ?? "kept until cleanup removes it", rank: 1 },
-            { title: "STORAGES", value: ({ storages }) => storages.join(", "), rank: 2 },
-          ],
-          columns,
-        ),
-        until === null
-          ? "When the last of them goes is not known from their age alone."
-          : `The last of them goes at ${until}.`,
-      ].join("\n");
+const untilText = (until: string | null): string => until ?? "nothing says when";
+
+function textOf(check: EraseCheck, columns: number): string {
+  const { tenantId, backups, wal, until, assumes, notLookedAt } = check;
+  const unknown = notLookedAt.map(
+    ({ storage, why }) => `Storage ${storage} could not be looked at, and may hold more: ${why}`,
+  );
+  if (!check.holdsData) return [`Nothing holds data of tenant ${tenantId}.`, ...unknown].join("\n");
+  return [
+    `${countedText(backups.length, "backup")} may hold data of tenant ${tenantId}; a full one holds everybody's.`,
+    tableText(
+      backups,
+      [
+        { title: "BACKUP", value: ({ label }) => label, rank: 0 },
+        { title: "KIND", value: ({ kind }) => kind, rank: 2 },
+        { title: "UNTIL", value: (one) => untilText(one.until), rank: 1 },
+        { title: "STORAGES", value: ({ storages }) => storages.join(", "), rank: 3 },
+        { title: "KEPT AS", value: ({ why }) => why.join("; "), rank: 4 },
+      ],
+      columns,
+    ),
+    ...wal.map(
+      (log) =>
+        `WAL in ${log.storage}: ${countedText(log.objects, "object")}, ${bytesText(log.bytes)}, until: ${untilText(log.until)}`,
+    ),
+    ...unknown,
+    until === null
+      ? "When the last of it goes cannot be told: a rule keeps some of it without an end."
+      : `The last of it goes at ${until}, if ${assumes}.`,
+  ].join("\n");
+}
 
 export const run: CommandRun = (context, _args, options) => {
   const [tenantId, second] = tenantsIn(options);
@@ -34,6 +46,6 @@ export const run: CommandRun = (context, _args, options) => {
   return withSite(context, async (site) => {
     const check = await eraseCheck(site, tenantId);
     context.output.answer(check, textOf(check, context.output.columns));
-    return 0;
+    return check.notLookedAt.length > 0 ? 3 : 0;
   });
 };

@@ -1,7 +1,7 @@
 import { JBackupError } from "../../domain/errors.js";
 import { type VerifyReport, verify } from "../../engine/verify.js";
 import { type CommandRun, type Options, withSite } from "../context.js";
-import { choiceFlag, isSet, textFlag } from "../flags.js";
+import { choiceFlag, flagText, isSet, textFlag } from "../flags.js";
 import { bytesText, countedText, countText, durationText } from "../text.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
@@ -43,8 +43,14 @@ function reportText(report: VerifyReport, labelOf: (id: string) => string): stri
   return lines.join("\n");
 }
 
-export const run: CommandRun = (context, args, options) => {
-  const level = choiceFlag(options, "level", ["stored", "sealed", "content"] as const) ?? "stored";
+export const run: CommandRun = async (context, args, options) => {
+  const report = textFlag(options, "checkReport");
+  if (report !== undefined) return (await import("./testRestore.js")).checkReportRun(context, args, options);
+  const level = choiceFlag(options, "level", ["stored", "sealed", "content", "restore"] as const) ?? "stored";
+  if (level === "restore") return (await import("./testRestore.js")).run(context, args, options);
+  for (const name of ["tenantSample", "report"])
+    if (options[name] !== undefined)
+      throw usage(`${flagText(name)} works with --level restore`, "add --level restore, or leave it out");
   const all = isSet(options, "all");
   const share = shareIn(options);
   if (all && args[0] !== undefined)

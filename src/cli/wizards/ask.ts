@@ -18,6 +18,8 @@ export interface Ask {
     message: string,
     wish?: { initial?: string; problem?: (text: string) => string | null },
   ): Promise<string>;
+  /** Nothing of what is typed is shown. */
+  hidden(message: string): Promise<string>;
   yes(message: string, initial: boolean): Promise<boolean>;
 }
 
@@ -56,6 +58,13 @@ export async function askOnTerminal(signal: AbortSignal): Promise<Ask> {
         message,
         ...(initial === undefined ? {} : { default: initial }),
         validate: (text: string) => problem?.(text) ?? true,
+      }),
+    hidden: (message) =>
+      put({
+        type: "password",
+        message,
+        mask: "*",
+        validate: (text: string) => text.trim() !== "" || "it cannot be empty",
       }),
     yes: (message, initial) => put({ type: "confirm", message, default: initial }),
   };

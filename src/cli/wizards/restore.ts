@@ -18,6 +18,8 @@ export interface Shown {
   /** What would be overwritten, and so must be typed; null where nothing is. */
   overwrites: string | null;
   rawBytes: number;
+  /** Of tenants' plans: what is done must be what was shown. */
+  planHashes?: string[];
 }
 
 export interface WizardParts {
@@ -98,7 +100,11 @@ async function confirmed(
     const { JBackupError } = await import("../../domain/errors.js");
     throw new JBackupError("needs_confirmation", "not started; nothing was changed");
   }
-  return { ...answered, options };
+  const { planHashes } = shown;
+  return {
+    ...answered,
+    options: planHashes === undefined ? options : { ...options, shownPlans: planHashes },
+  };
 }
 
 /** By how fast earlier restores of files or databases were; null while there were none. */

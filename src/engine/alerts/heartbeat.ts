@@ -1,6 +1,6 @@
 import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { SCHEDULED, SCHEDULED_NAMES } from "../../domain/schedule.js";
 import type { Site } from "../site.js";
-import { JOB_OF } from "./watch.js";
 
 const LIMIT_MS = 5_000;
 
@@ -8,7 +8,7 @@ export type Beat = "start" | "success" | "fail";
 
 /** Tells a watcher outside that a job begins or ends. Begins at once, delays nothing, and its own trouble is only said. */
 export function beat(site: Site, job: string, what: Beat): Promise<void> {
-  const name = (Object.keys(JOB_OF) as (keyof typeof JOB_OF)[]).find((one) => JOB_OF[one] === job);
+  const name = SCHEDULED_NAMES.find((one) => SCHEDULED[one].job === job);
   const url = name === undefined ? undefined : site.config.alerts.heartbeats[name];
   return url === undefined ? Promise.resolve() : send(site, job, what, url);
 }

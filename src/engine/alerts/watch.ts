@@ -1,22 +1,10 @@
 import type { Backup, Run } from "../../domain/backup.js";
-import { type Cron, parseCron, previousRun } from "../../domain/cron.js";
+import { type Cron, previousRun } from "../../domain/cron.js";
 import { comparedText, deviationOf } from "../../domain/deviation.js";
 import { isJBackupError } from "../../domain/errors.js";
+import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED, type TimedJob } from "../../domain/schedule.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
-
-/** The runs that a line of the schedule means, by the jobs that there are. */
-export const JOB_OF = {
-  full: "backup-full",
-  tenant: "backup-tenant",
-  wal: "backup-wal",
-  config: "backup-config",
-  verify: "verify",
-  cleanup: "cleanup",
-} as const;
-
-type Scheduled = keyof typeof JOB_OF;
-const SCHEDULED = Object.keys(JOB_OF) as Scheduled[];
 
 /** How late a run may begin. */
 const GRACE_MS = 15 * 60_000;
@@ -25,10 +13,8 @@ const HISTORY = 10;
 /** What nobody tells because it did not happen: runs that are missing, WAL that does not come. */
 export async function watchSchedule(site: Site): Promise<void> {
   try {
-    for (const name of SCHEDULED) {
-      const text = site.config.schedule[name];
-      if (text !== undefined) await watchJob(site, name, text);
-    }
+    for (const job of jobsWithRuns(site.config.schedule)) await watchJob(site, job);
+    if (site.config.schedule.wal === FOLLOW) await watchFollower(site);
     await watchRpo(site);
     await watchDrills(site);
   } catch (error) {
@@ -37,16 +23,14 @@ export async function watchSchedule(site: Site): Promise<void> {
   }
 }
 
-async function watchJob(site: Site, name: Scheduled, text: string): Promise<void> {
-  const parsed = parseCron(text);
-  if (!parsed.ok) return; // refused when the configuration was read
-  const job = JOB_OF[name];
+async function watchJob(site: Site, { name, cron }: TimedJob): Promise<void> {
+  const { job, words } = SCHEDULED[name];
   const fingerprint = `missed:${job}`;
   const now = site.clock.now();
   const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
   // a follower began long ago and is at work all the time
   const isFollowed = name === "wal" && done?.status === "running";
-  const missed = isFollowed ? null : missedSlot(parsed.cron, done, await firstSeen(site), now);
+  const missed = isFollowed ? null : missedSlot(cron, done, await firstSeen(site), now);
   if (missed === null) {
     await resolveAlert(site, fingerprint, `${job} ran again`);
     return;
@@ -56,19 +40,31 @@ async function watchJob(site: Site, name: Scheduled, text: string): Promise<void
     severity: name === "full" || name === "wal" ? "critical" : "error",
     fingerprint,
     message: `${job} should have run at ${missed.toISOString()} and did not${done ? `; it last did at ${done.startedAt}` : ""}`,
-    hint: `see whether cron, the timer or the daemon runs, then run it by hand: jbackup ${commandOf(name)}`,
+    hint: `see whether cron, the timer or the daemon runs, then run it by hand: jbackup ${words.join(" ")}`,
   });
 }
 
-export const commandOf = (name: Scheduled): string =>
-  ({
-    full: "backup full",
-    tenant: "backup tenant --all",
-    wal: "backup wal",
-    config: "backup config",
-    verify: "verify --all --share 7/day",
-    cleanup: "cleanup",
-  })[name];
+/** A follower that is not there: cron, a service or the daemon should have begun it again long ago. */
+async function watchFollower(site: Site): Promise<void> {
+  const { job } = SCHEDULED.wal;
+  const fingerprint = `missed:${job}`;
+  const [running] = await site.catalog.runs({ job, status: ["running"], limit: 1 });
+  const [last] = await site.catalog.runs({ job, limit: 1 });
+  const endedAt = last?.finishedAt ?? null;
+  const isMissed =
+    running === undefined && endedAt !== null && site.clock.now().getTime() - Date.parse(endedAt) > GRACE_MS;
+  if (!isMissed) {
+    await resolveAlert(site, fingerprint, "the WAL is followed again");
+    return;
+  }
+  await raiseAlert(site, {
+    type: "STALE_BACKUP",
+    severity: "critical",
+    fingerprint,
+    message: `nobody follows the WAL since ${endedAt}`,
+    hint: `see whether the service or the daemon runs, then begin it by hand: jbackup ${FOLLOW_WORDS.join(" ")}`,
+  });
+}
 
 const OLDEST_LOOK = 1_000;
 
@@ -94,8 +90,12 @@ export function missedSlot(
 
 /** How much would be lost now, by the last WAL that arrived. Only where WAL is archived at all. */
 async function watchRpo(site: Site): Promise<void> {
-  const [last] = await site.catalog.runs({ job: JOB_OF.wal, status: ["succeeded", "partial"], limit: 1 });
-  const running = await site.catalog.runs({ job: JOB_OF.wal, status: ["running"], limit: 1 });
+  const [last] = await site.catalog.runs({
+    job: SCHEDULED.wal.job,
+    status: ["succeeded", "partial"],
+    limit: 1,
+  });
+  const running = await site.catalog.runs({ job: SCHEDULED.wal.job, status: ["running"], limit: 1 });
   if (last?.finishedAt == null || running.length > 0) return;
   const ageMs = site.clock.now().getTime() - Date.parse(last.finishedAt);
   const { rpoMs } = site.config.objectives;

@@ -11,6 +11,8 @@ export interface Removed {
   backups: number;
   objects: number;
   bytes: number;
+  /** By storage. */
+  bytesIn: Map<string, number>;
   /** Kept by the storage itself until a time of its own: no failure, tried again by the next cleanup. */
   locked: { storage: string; path: string; why: string }[];
   failed: { storage: string; path: string; why: string }[];
@@ -20,7 +22,7 @@ const AT_A_TIME = 8;
 
 /** Storage by storage, as far as each allows it. What is killed in between leaves objects without a manifest, never the other way round. */
 export async function applyPlan(site: Site, plan: CleanupPlan): Promise<Removed> {
-  const removed: Removed = { backups: 0, objects: 0, bytes: 0, locked: [], failed: [] };
+  const removed: Removed = { backups: 0, objects: 0, bytes: 0, bytesIn: new Map(), locked: [], failed: [] };
   const deleting = await site.deletingStorages();
   await Promise.all(
     plan.storages.map(async (planned) => {
@@ -110,6 +112,7 @@ async function removeOne(
     await storage.delete(key);
     removed.objects++;
     removed.bytes += bytes;
+    removed.bytesIn.set(storage.name, (removed.bytesIn.get(storage.name) ?? 0) + bytes);
     return true;
   } catch (error) {
     site.signal.throwIfAborted();

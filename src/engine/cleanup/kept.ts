@@ -13,7 +13,10 @@ export function policyOf(site: Site, storage: string): RetentionPolicy | null {
 }
 
 /** A backup as the rules of retention see it. */
-export const keptBackup = ({ id, manifest: { body } }: SurveyedBackup, isGood: boolean): KeptBackup => ({
+export const keptBackup = (
+  { id, manifest: { body } }: Pick<SurveyedBackup, "id" | "manifest">,
+  isGood: boolean,
+): KeptBackup => ({
   id,
   kind: body.kind,
   method: body.method,
@@ -22,6 +25,7 @@ export const keptBackup = ({ id, manifest: { body } }: SurveyedBackup, isGood: b
   endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
   needs: (body.needs ?? []).map(({ backupId }) => backupId),
   isGood,
+  isAside: body.kind === "tenant" && body.parentId !== null,
 });
 
 /** Every object that it is made of is listed at its size, those of older backups too. */

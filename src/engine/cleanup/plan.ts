@@ -1,5 +1,5 @@
 import { isJBackupError } from "../../domain/errors.js";
-import { type KeptBackup, oldestWindowBase, planRetention } from "../../domain/retention.js";
+import { oldestWindowBase, planRetention, windowEnd } from "../../domain/retention.js";
 import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
 import type { ObjectFacts } from "../../storage/storage.js";
 import { pinsOf } from "../pins.js";
@@ -8,7 +8,7 @@ import type { Site } from "../site.js";
 import type { Survey, SurveyedBackup } from "../verify/survey.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
 import { isKnownBad, isWhole, keptBackup, policyOf } from "./kept.js";
-import { pauses } from "./pauses.js";
+import { type Pauses, pauses } from "./pauses.js";
 
 export interface StoragePlan {
   storage: string;
@@ -33,7 +33,7 @@ const ORPHAN_MS = 48 * 3_600_000;
 
 export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPlan> {
   const pins = await pinsOf(site, survey.storages);
-  const paused = await pauses(site, survey);
+  const pausing = await pauses(site, survey);
   const passedOver = survey.problems
     .filter(({ path }) => path === "")
     .map(({ storage, problem }) => ({ storage, why: problem }));
@@ -43,7 +43,7 @@ export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPl
     const here = survey.backups.filter(({ folder }) => listed.has(manifestKey(folder)));
     const empty = here.length === 0 && survey.backups.some(({ record }) => isBelievedIn(record, name));
     if (empty) passedOver.push({ storage: name, why: "it lists no backup, and the catalog knows of some" });
-    else storages.push(planStorage(site, survey, { name, listed, here, pins, paused }));
+    else storages.push(planStorage(site, survey, { name, listed, here, pins, pausing }));
   }
   return { storages, survey, passedOver };
 }
@@ -56,26 +56,28 @@ interface Looked {
   listed: Map<string, ObjectFacts>;
   here: SurveyedBackup[];
   pins: Map<string, string>;
-  paused: (backup: KeptBackup) => string | null;
+  pausing: Pauses;
 }
 
-function planStorage(site: Site, survey: Survey, { name, listed, here, pins, paused }: Looked): StoragePlan {
+function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pausing }: Looked): StoragePlan {
   const now = site.clock.now();
   const policy = policyOf(site, name);
   const { pitrWindowMs } = site.config.retention;
   const backups = here.map((backup) =>
     keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup, name)),
   );
-  const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, paused });
+  const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, ...pausing });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(
     ({ modifiedAt }) => now.getTime() - modifiedAt.getTime() > ORPHAN_MS,
   );
   // older bases that are held on to want their WAL too
   const isHeldUp = backups.some(
-    (backup) => backup.kind === "full" && (!backup.isGood || paused(backup) !== null),
+    (backup) => backup.kind === "full" && (!backup.isGood || pausing.paused(backup) !== null),
   );
-  const base = byId.get(oldestWindowBase(backups, pitrWindowMs, now) ?? "");
+  const base = byId.get(
+    oldestWindowBase(backups, pitrWindowMs, windowEnd({ backups, now, ...pausing })) ?? "",
+  );
   return {
     storage: name,
     backups: here.length,

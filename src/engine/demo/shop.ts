@@ -70,3 +70,28 @@ begin
   end loop;
 end $$;
 `;
+
+/** A tenant in the middle of the shop: he has what all the others have. */
+export const UNLUCKY = { nth: 7, name: "Shop number 7" };
+
+/** What a day brings: new customers who buy at every tenant's. */
+export const TRADE_SQL = `
+with buyers as (
+  insert into app.customers (tenant_id, name, profile)
+    select t.id, 'New customer ' || n, jsonb_build_object('vip', false) from app.tenants t, generate_series(1, 3) n
+    returning id, tenant_id),
+sold as (
+  insert into app.sales (tenant_id, sold_on, customer_id, total) select tenant_id, date '2026-06-01', id, 42 from buyers
+    returning id, sold_on, tenant_id)
+insert into app.sale_items
+  select s.id, s.sold_on, 1, (select min(i.id) from app.items i where i.tenant_id = s.tenant_id), 1 from sold s;
+refresh materialized view app.best_sellers`;
+
+/** Everything of one tenant, children first, as a support tool with a wrong id would do it. */
+export const deleteTenantSql = (tenant: string): string => `
+delete from app.sale_items where (sale_id, sold_on) in (select id, sold_on from app.sales where tenant_id = '${tenant}');
+delete from app.sales where tenant_id = '${tenant}';
+delete from app.customers where tenant_id = '${tenant}';
+delete from app.items where tenant_id = '${tenant}';
+delete from app.repairs where tenant_id = '${tenant}';
+delete from app.tenants where id = '${tenant}'`;

@@ -1,7 +1,7 @@
 import type { Backup, VerificationLevel } from "../../domain/backup.js";
 import { parseCron, previousRun } from "../../domain/cron.js";
 import { type Age, finding, judgeAge } from "../../domain/diagnosis.js";
-import { JOB_OF } from "../alerts/watch.js";
+import { SCHEDULED } from "../../domain/schedule.js";
 import type { Site } from "../site.js";
 import { ageOf, type Check, type Diagnosed } from "./check.js";
 
@@ -80,6 +80,7 @@ export const proof: Check = {
         name: "drill",
         what: "drill",
         at: await drilledAt(site),
+        by: "drill",
         warnDays: site.config.objectives.drillEveryMs / DAY_MS,
         hint: "jbackup dr run server-lost --drill",
       },
@@ -134,9 +135,13 @@ async function drilledAt(site: Site): Promise<string | undefined> {
 
 /** How much would be lost now, by the last WAL that arrived. */
 async function walAge(site: Site): Promise<Diagnosed> {
-  const [running] = await site.catalog.runs({ job: JOB_OF.wal, status: ["running"], limit: 1 });
+  const [running] = await site.catalog.runs({ job: SCHEDULED.wal.job, status: ["running"], limit: 1 });
   if (running !== undefined) return finding("proof", "wal", "ok", "WAL is being archived just now");
-  const [last] = await site.catalog.runs({ job: JOB_OF.wal, status: ["succeeded", "partial"], limit: 1 });
+  const [last] = await site.catalog.runs({
+    job: SCHEDULED.wal.job,
+    status: ["succeeded", "partial"],
+    limit: 1,
+  });
   if (last === undefined && site.config.schedule.wal === undefined)
     return finding(
       "proof",

@@ -1,9 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { parseCron } from "../../domain/cron.js";
 import { finding, type JobFacts, judgeSchedule } from "../../domain/diagnosis.js";
+import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
-import { commandOf, firstSeen, JOB_OF, missedSlot } from "../alerts/watch.js";
+import { firstSeen, missedSlot } from "../alerts/watch.js";
+import { isDaemonRunning } from "../schedule/show.js";
 import type { Site } from "../site.js";
 import type { Check } from "./check.js";
 
@@ -53,17 +54,26 @@ export const schedule: Check = {
     const since = await firstSeen(site);
     const now = site.clock.now();
     const jobs: JobFacts[] = [];
-    for (const name of Object.keys(JOB_OF) as (keyof typeof JOB_OF)[]) {
-      const parsed = parseCron(site.config.schedule[name] ?? "");
-      if (!parsed.ok) continue; // not scheduled
-      const job = JOB_OF[name];
+    for (const { name, cron } of jobsWithRuns(site.config.schedule)) {
+      const { job, words } = SCHEDULED[name];
       const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
-      const missed = done?.status === "running" ? null : missedSlot(parsed.cron, done, since, now);
+      const missed = done?.status === "running" ? null : missedSlot(cron, done, since, now);
       jobs.push({
         job,
-        command: commandOf(name),
+        command: words.join(" "),
         missedAt: missed?.toISOString() ?? null,
         ranAt: done?.startedAt ?? null,
+      });
+    }
+    if (site.config.schedule.wal === FOLLOW) {
+      const { job } = SCHEDULED.wal;
+      const [last] = await site.catalog.runs({ job, limit: 1 });
+      // that it is away is told by its age
+      jobs.push({
+        job,
+        command: FOLLOW_WORDS.join(" "),
+        missedAt: null,
+        ranAt: last?.startedAt ?? null,
       });
     }
     return judgeSchedule(jobs, await runnersHere(site));
@@ -74,7 +84,8 @@ export const schedule: Check = {
 async function runnersHere(site: Site): Promise<string[]> {
   const { path } = site.environment;
   const { signal } = site;
-  const [timers, crontab, cronFiles] = await Promise.all([
+  const [isDaemon, timers, crontab, cronFiles] = await Promise.all([
+    isDaemonRunning(site),
     runProgram("systemctl", ["list-units", "--all", "--plain", "--no-legend", "jbackup*"], {
       path,
       signal,
@@ -87,6 +98,7 @@ async function runnersHere(site: Site): Promise<string[]> {
     .split("\n")
     .some((line) => !line.trimStart().startsWith("#") && line.includes("jbackup"));
   return [
+    ...(isDaemon ? ["jbackup schedule run"] : []),
     ...(timers?.code === 0 && timers.stdout.includes("jbackup") ? ["systemd"] : []),
     ...(isInCrontab || cronFiles.some((name) => name.includes("jbackup")) ? ["cron"] : []),
   ];

@@ -1,7 +1,7 @@
 import { finding } from "../../domain/diagnosis.js";
+import { SCHEDULED } from "../../domain/schedule.js";
 import { judgeServer, OLDEST_MAJOR, type ServerCheckup } from "../../domain/serverDiagnosis.js";
 import { undecided } from "../../domain/tenantGraph.js";
-import { JOB_OF } from "../alerts/watch.js";
 import { slotName } from "../archiveWal.js";
 import type { Site } from "../site.js";
 import { tenantGraph } from "../tenants/graph.js";
@@ -24,7 +24,7 @@ export const server: Check = {
 
 async function archives(site: Site): Promise<boolean> {
   if (site.config.schedule.wal !== undefined) return true;
-  const [last] = await site.catalog.runs({ job: JOB_OF.wal, limit: 1 }).catch(() => []); // the catalog has its own check
+  const [last] = await site.catalog.runs({ job: SCHEDULED.wal.job, limit: 1 }).catch(() => []); // the catalog has its own check
   return last !== undefined;
 }
 

@@ -1,3 +1,4 @@
+import type { Census } from "../../domain/census.js";
 import { JBackupError } from "../../domain/errors.js";
 import type { StoredObject } from "../../domain/manifest.js";
 import type { PhysicalFacts } from "../../domain/physical.js";
@@ -17,6 +18,8 @@ export interface PackSource {
 export interface OpenedChain {
   label: string;
   facts: PhysicalFacts;
+  /** What the server said of its databases and tables; backups of early versions do not tell. */
+  census: Census | null;
   fingerprintKey: Buffer;
   /** Source 0 is the backup itself, the others are in the order of facts.sources. */
   sources: PackSource[];
@@ -45,6 +48,7 @@ export async function openChain(site: Site, found: FoundBackup): Promise<OpenedC
   return {
     label: body.label,
     facts,
+    census: (backup.contents.detail.census as Census | undefined) ?? null,
     fingerprintKey: Buffer.from(facts.fingerprintKey, "base64"),
     sources,
     map: () => site.format.readMap(rawMap()),

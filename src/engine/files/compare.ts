@@ -1,57 +1,46 @@
-import { open } from "node:fs/promises";
-import { extentsBetween, type MappedFile } from "../../domain/fileMap.js";
-import { readInto } from "../../sys/readInto.js";
-import type { Site } from "../site.js";
+import { extentsBetween } from "../../domain/fileMap.js";
+import type { FileThreads } from "../../format/format.js";
+import type { Placed } from "./finishing.js";
 import type { WantedRuns } from "./runs.js";
 
-const READ_BYTES = 2 ** 20;
+/** Files whose comparison may be waiting: the list of the others is read meanwhile. */
+const AHEAD = 16;
 
-export interface ComparedWith {
-  site: Site;
-  fingerprintKey: Buffer;
-  wanted: WantedRuns;
-}
+/** Compares files that are there with what they should be, several at a time, and asks for what differs. */
+export class Comparison {
+  /** Bytes that are there and right. */
+  rightBytes = 0;
+  readonly #threads: FileThreads;
+  readonly #key: Uint8Array;
+  readonly #wanted: WantedRuns;
+  readonly #running = new Set<Promise<void>>();
 
-/** Adds what differs between a file that is there and what it should be; answers how many bytes are right already. */
-export async function addDifferences(
-  { site, fingerprintKey, wanted }: ComparedWith,
-  path: string,
-  number: number,
-  file: MappedFile,
-  tags: Buffer,
-): Promise<number> {
-  const handle = await open(path, "r");
-  let right = 0;
-  // neighbours that differ are one run
-  let differsFrom: number | null = null;
-  const endRun = (end: number): void => {
-    if (differsFrom !== null) wanted.add(number, differsFrom, extentsBetween(file.at, differsFrom, end));
-    differsFrom = null;
-  };
-  try {
-    const step = Math.max(READ_BYTES, file.block);
-    const buffer = Buffer.allocUnsafeSlow(Math.min(step, Math.max(1, file.size)));
-    const size = site.format.FINGERPRINT_BYTES;
-    for (let at = 0; at < file.size; at += step) {
-      site.signal.throwIfAborted();
-      const length = Math.min(step, file.size - at);
-      const there = buffer.subarray(0, await readInto(handle, buffer.subarray(0, length), at));
-      const found = site.format.fingerprintsOf(fingerprintKey, there, file.block);
-      const first = (at / file.block) * size;
-      for (let inner = 0, tag = 0; inner < length; inner += file.block, tag += size) {
-        const bytes = Math.min(file.block, length - inner);
-        const isThere = inner + bytes <= there.length;
-        const isRight =
-          isThere && found.subarray(tag, tag + size).equals(tags.subarray(first + tag, first + tag + size));
-        if (isRight) {
-          endRun(at + inner);
-          right += bytes;
-        } else differsFrom ??= at + inner;
-      }
-    }
-    endRun(file.size);
-  } finally {
-    await handle.close();
+  constructor(threads: FileThreads, key: Uint8Array, wanted: WantedRuns) {
+    this.#threads = threads;
+    this.#key = key;
+    this.#wanted = wanted;
   }
-  return right;
+
+  /** Waits only while many others are under way. */
+  async add(number: number, placed: Placed, tags: Buffer): Promise<void> {
+    const compared = this.#compare(number, placed, tags);
+    this.#running.add(compared);
+    // one that failed stays, for whoever waits next
+    compared.then(
+      () => this.#running.delete(compared),
+      () => undefined,
+    );
+    while (this.#running.size > AHEAD) await Promise.race(this.#running);
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  async #compare(number: number, { path, record }: Placed, tags: Buffer): Promise<void> {
+    const { size, block, at } = record;
+    const { right, parts } = await this.#threads.compare({ path, size, block, tags, key: this.#key });
+    for (const [from, to] of parts) this.#wanted.add(number, from, extentsBetween(at, from, to));
+    this.rightBytes += right;
+  }
 }

@@ -1,29 +1,33 @@
 import { JBackupError, reasonOf } from "../../domain/errors.js";
-import type { ObjectSource } from "../../format/format.js";
+import type { StoredObject } from "../../domain/manifest.js";
+import type { FileThreads, ObjectSource } from "../../format/format.js";
 import type { Storage } from "../../storage/storage.js";
 import { alertBadCopy } from "../openBackup.js";
 import type { Site } from "../site.js";
 import type { OpenedChain, PackSource } from "./chain.js";
-import type { OpenFiles } from "./openFiles.js";
-import type { PackRuns, Run } from "./runs.js";
+import type { PackRuns } from "./runs.js";
 
-/** Packs that are read at one time. */
-const PARALLEL = 3;
+/** Packs that are on their way while each thread unpacks one. */
+const READ_AHEAD = 2;
 /** A gap of a frame is cheaper read over than asked around. */
 const CLOSE_BYTES = 2 ** 20;
 /** Below this a pack is read whole: the requests for its index would cost more. */
 const SMALL_PACK_BYTES = 2 * 2 ** 20;
 const WORTH_WHOLE = 0.5;
-/** Frames whose writes are under way while the next ones are opened. */
-const WRITES_AHEAD = 4;
+
+/** Where the blocks go. */
+export interface Target {
+  threads: FileThreads;
+  pathOf(file: number): string;
+  onWritten(runs: PackRuns): void;
+}
 
 /** Reads every pack once, several at a time, and writes its blocks to where they belong. */
 export async function fetchRuns(
   site: Site,
   chain: OpenedChain,
   packs: PackRuns[],
-  files: OpenFiles,
-  onWritten: (bytes: number) => void,
+  target: Target,
 ): Promise<void> {
   const told = new Set<string>();
   const waiting = packs[Symbol.iterator]();
@@ -33,16 +37,16 @@ export async function fetchRuns(
       if (hasFailed) return;
       site.signal.throwIfAborted();
       try {
-        await fetchPack(site, chain, runs, files, told);
+        await fetchPack(site, chain, runs, target, told);
       } catch (error) {
         hasFailed = true;
         throw error;
       }
-      onWritten(runs.bytes);
+      target.onWritten(runs);
       site.step("pack-restored");
     }
   };
-  const ended = await Promise.allSettled(Array.from({ length: PARALLEL }, worker));
+  const ended = await Promise.allSettled(Array.from({ length: target.threads.count + READ_AHEAD }, worker));
   for (const one of ended) if (one.status === "rejected") throw one.reason;
 }
 
@@ -51,7 +55,7 @@ async function fetchPack(
   site: Site,
   chain: OpenedChain,
   runs: PackRuns,
-  files: OpenFiles,
+  target: Target,
   told: Set<string>,
 ): Promise<void> {
   const source = chain.sources[runs.source];
@@ -65,7 +69,7 @@ async function fetchPack(
   const problems: string[] = [];
   for (const storage of source.found.storages) {
     try {
-      await writePack(site, source, storage, name, facts.bytes, runs, files);
+      await writePack(site, source, storage, facts, runs, target);
       return;
     } catch (error) {
       site.signal.throwIfAborted();
@@ -81,69 +85,24 @@ async function fetchPack(
   );
 }
 
+/** The whole pack in one request when most of it is wanted, else the frames that hold the runs. */
 async function writePack(
   site: Site,
-  source: PackSource,
+  { dataKey, context, found }: PackSource,
   storage: Storage,
-  name: string,
-  sealedBytes: number,
+  { name, bytes }: Pick<StoredObject, "name" | "bytes">,
   runs: PackRuns,
-  files: OpenFiles,
+  { threads, pathOf }: Target,
 ): Promise<void> {
-  const object = storedObject(site, storage, `${source.found.folder}/${name}`, sealedBytes);
-  const writes: Promise<void>[] = [];
-  let next = 0;
-  try {
-    for await (const { offset, content } of contentOf(site, source, name, object, runs)) {
-      const end = offset + content.length;
-      const batch: Promise<void>[] = [];
-      // runs are in order, and a run may go on in the next piece
-      for (let nth = next; nth < runs.count; nth++) {
-        const run = runs.run(nth);
-        if (run.offset >= end) break;
-        if (nth === next && run.offset + run.bytes <= end) next++;
-        batch.push(writePart(run, offset, content, files));
-      }
-      const written = Promise.all(batch).then(() => undefined);
-      written.catch(() => undefined); // awaited below
-      writes.push(written);
-      if (writes.length > WRITES_AHEAD) await writes.shift();
-    }
-  } finally {
-    await Promise.all(writes);
-  }
-}
-
-async function writePart(run: Run, offset: number, content: Buffer, files: OpenFiles): Promise<void> {
-  const from = Math.max(run.offset, offset);
-  const to = Math.min(run.offset + run.bytes, offset + content.length);
-  if (from < to)
-    await files.write(run.file, content.subarray(from - offset, to - offset), run.at + from - run.offset);
-}
-
-/** The whole pack in one request when most of it is wanted, else the frames that hold the runs. */
-async function* contentOf(
-  site: Site,
-  { dataKey, context }: PackSource,
-  name: string,
-  object: ObjectSource,
-  runs: PackRuns,
-): AsyncGenerator<{ offset: number; content: Buffer }> {
   const ranges = runs.ranges(CLOSE_BYTES);
   const end = ranges.at(-1)?.end ?? 0;
   const wanted = ranges.reduce((sum, range) => sum + range.end - range.start, 0);
-  const packContext = site.format.packContext(context, name);
-  if (object.bytes > SMALL_PACK_BYTES && wanted < end * WORTH_WHOLE) {
-    yield* site.format.openRanges(object, dataKey, packContext, ranges);
-    return;
-  }
-  let offset = 0;
-  for await (const content of site.format.openSealed(object, dataKey, packContext)) {
-    yield { offset, content };
-    offset += content.length;
-  }
-  if (offset < end)
-    throw new JBackupError("object_truncated", `${name} holds ${offset} bytes, and ${end} are asked for`);
+  const object = storedObject(site, storage, `${found.folder}/${name}`, bytes);
+  const paths = new Map([...runs.bytesByFile().keys()].map((file) => [file, pathOf(file)]));
+  const task = { dataKey, context: site.format.packContext(context, name), runs: runs.numbers, paths };
+  if (bytes > SMALL_PACK_BYTES && wanted < end * WORTH_WHOLE)
+    await threads.unpackRanges(object, ranges, task);
+  else await threads.unpackWhole(object, task);
 }
 
 const storedObject = (site: Site, storage: Storage, key: string, bytes: number): ObjectSource => ({

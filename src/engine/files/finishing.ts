@@ -1,6 +1,20 @@
-import { open } from "node:fs/promises";
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  fdatasync,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  openSync,
+} from "node:fs";
+import { promisify } from "node:util";
 import { JBackupError } from "../../domain/errors.js";
 import type { MappedFile } from "../../domain/fileMap.js";
+import type { PackRuns } from "./runs.js";
+
+const sync = promisify(fsync);
+const datasync = promisify(fdatasync);
 
 export interface Placed {
   path: string;
@@ -15,10 +29,10 @@ export interface FinishWish {
 
 /** Files whose ends are brought onto the disk at one time. */
 const AT_ONCE = 8;
-/** While others are still written: the threads that wait for the disk are the ones that unpack. */
-const AT_ONCE_BESIDE = 2;
-/** What a large file may have waiting for the disk: else all of it would be waited for at the very end. */
-const FLUSH_EVERY_BYTES = 256 * 2 ** 20;
+/** While others are still written. */
+const AT_ONCE_BESIDE = 4;
+/** What a large file may have waiting for the disk: else the disk would idle now, and all of it be waited for at the end. */
+const FLUSH_EVERY_BYTES = 64 * 2 ** 20;
 
 /** Gives files their length, mode and owner, and brings them onto the disk: each as soon as it is whole, for that waits for the disk. */
 export class Finishing {
@@ -38,14 +52,17 @@ export class Finishing {
     this.#unflushed = new Float64Array(files.length);
   }
 
-  /** So many bytes of the file are still to be written. */
-  expect(file: number, bytes: number): void {
-    this.#missing[file] = (this.#missing[file] ?? 0) + bytes;
+  /** These are still to be written. */
+  expect(runs: PackRuns): void {
+    for (const [file, bytes] of runs.bytesByFile()) this.#missing[file] = (this.#missing[file] ?? 0) + bytes;
   }
 
-  /** A block may come twice, from a second storage: then the file is finished once more. */
-  wrote(file: number, bytes: number): void {
-    this.#finished.delete(file);
+  /** These are written: what is whole now goes onto the disk, while others are still being unpacked. */
+  wrote(runs: PackRuns): void {
+    for (const [file, bytes] of runs.bytesByFile()) this.#wrote(file, bytes);
+  }
+
+  #wrote(file: number, bytes: number): void {
     this.#missing[file] = (this.#missing[file] ?? 0) - bytes;
     this.#unflushed[file] = (this.#unflushed[file] ?? 0) + bytes;
     if (!this.#isWhole(file) && (this.#unflushed[file] ?? 0) < FLUSH_EVERY_BYTES) return;
@@ -88,31 +105,32 @@ export class Finishing {
 
   async #flush(file: number): Promise<void> {
     if (this.#wish.isThrowaway) return;
-    const handle = await open((this.#files[file] as Placed).path, "r+");
+    const opened = openSync((this.#files[file] as Placed).path, "r+");
     try {
-      await handle.datasync();
+      await datasync(opened);
     } finally {
-      await handle.close();
+      closeSync(opened);
     }
   }
 
+  /** Nothing here waits for the disk but the sync: a trip to another thread for each of the others would cost more than all of them. */
   async #finish(file: number): Promise<void> {
     const { path, record } = this.#files[file] as Placed;
     const { owner, isThrowaway } = this.#wish;
-    const handle = await open(path, "r+");
+    const opened = openSync(path, "r+");
     try {
-      const { size } = await handle.stat();
+      const { size } = fstatSync(opened);
       if (size < record.size)
         throw new JBackupError(
           "bug",
           `${path} has ${size} bytes after the restore instead of ${record.size}`,
         );
-      if (size > record.size) await handle.truncate(record.size);
-      await handle.chmod(record.mode);
-      if (owner) await handle.chown(owner.uid, owner.gid);
-      if (!isThrowaway) await handle.sync();
+      if (size > record.size) ftruncateSync(opened, record.size);
+      fchmodSync(opened, record.mode);
+      if (owner) fchownSync(opened, owner.uid, owner.gid);
+      if (!isThrowaway) await sync(opened);
     } finally {
-      await handle.close();
+      closeSync(opened);
     }
   }
 }

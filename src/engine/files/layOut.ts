@@ -2,16 +2,16 @@ import { chmod, chown, lstat, mkdir, open, rename, rm, symlink } from "node:fs/p
 import { dirname, join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { FileRecord, MappedFile } from "../../domain/fileMap.js";
+import type { FileThreads } from "../../format/format.js";
 import { collectGarbageAtOnce } from "../../sys/garbage.js";
 import type { Site } from "../site.js";
 import type { ListedFile } from "./backupManifest.js";
 import type { OpenedChain } from "./chain.js";
-import { addDifferences } from "./compare.js";
+import { Comparison } from "./compare.js";
 import { fetchRuns } from "./fetchRuns.js";
 import { Finishing, type Placed } from "./finishing.js";
-import { OpenFiles } from "./openFiles.js";
 import { type Places, spaceIn } from "./places.js";
-import { WantedRuns } from "./runs.js";
+import { type PackRuns, WantedRuns } from "./runs.js";
 import { LEFT_OUT } from "./settingsFiles.js";
 import { removeStrangers } from "./strangers.js";
 import { CONTROL_FILE, type Mark, markTarget } from "./target.js";
@@ -47,10 +47,17 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
   await markTarget(places.directory, request.mark);
   await rm(join(places.directory, CONTROL_FILE), { force: true });
   site.step("target-marked");
-  const prepared = await prepare(site, request);
-  site.step("files-created");
-  const all = [...prepared.files, ...(prepared.control ? [prepared.control] : [])];
-  await writeAll(site, request, prepared, all);
+  const threads = new site.format.FileThreads();
+  let prepared: Prepared;
+  let all: Placed[];
+  try {
+    prepared = await prepare(site, request, threads);
+    site.step("files-created");
+    all = [...prepared.files, ...(prepared.control ? [prepared.control] : [])];
+    await writeAll(site, request, prepared, all, threads);
+  } finally {
+    await threads.close();
+  }
   site.step("files-written");
   await request.finishing(all.map(({ record }) => record));
   await Promise.all([...prepared.folders].map(flushFolder));
@@ -61,7 +68,7 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
     (sum, { record }) => sum + record.size,
     prepared.control?.record.size ?? 0,
   );
-  return { files: prepared.files.length + 1, bytes, keptBytes: prepared.keptBytes };
+  return { files: prepared.files.length + 1, bytes, keptBytes: prepared.comparison?.rightBytes ?? 0 };
 }
 
 interface Prepared {
@@ -69,18 +76,20 @@ interface Prepared {
   control: Placed | null;
   folders: Set<string>;
   wanted: WantedRuns;
-  keptBytes: number;
+  /** Null where nothing is there to be compared. */
+  comparison: Comparison | null;
 }
 
 /** Folders and empty files first; what is there already and right is left alone. */
-async function prepare(site: Site, request: LayOutRequest): Promise<Prepared> {
-  const { chain, places, owner } = request;
+async function prepare(site: Site, request: LayOutRequest, threads: FileThreads): Promise<Prepared> {
+  const { chain, places, owner, delta } = request;
+  const wanted = new WantedRuns();
   const prepared: Prepared = {
     files: [],
     control: null,
     folders: new Set([places.directory]),
-    wanted: new WantedRuns(),
-    keptBytes: 0,
+    wanted,
+    comparison: delta ? new Comparison(threads, chain.fingerprintKey, wanted) : null,
   };
   if (owner) await chown(places.directory, owner.uid, owner.gid);
   for (const [oid, place] of places.tablespaces) {
@@ -94,9 +103,9 @@ async function prepare(site: Site, request: LayOutRequest): Promise<Prepared> {
     if (LEFT_OUT.has(record.path)) continue;
     if (record.kind === "dir") await makeFolderOf(record, places, owner, prepared.folders);
     else {
-      await prepareFile(site, request, record, tags, prepared);
+      await prepareFile(request, record, tags, prepared);
       done += record.size;
-      if (request.delta)
+      if (delta)
         site.report.progress({
           task: "comparing what is there",
           done,
@@ -105,11 +114,12 @@ async function prepare(site: Site, request: LayOutRequest): Promise<Prepared> {
         });
     }
   }
+  await prepared.comparison?.end();
   if (prepared.control === null)
     throw new JBackupError("object_corrupt", `backup ${chain.label} holds no ${CONTROL_FILE}`, {
       hint: "choose another backup from jbackup list",
     });
-  if (request.delta) await removeStrangers(places, known(prepared));
+  if (delta) await removeStrangers(places, known(prepared));
   return prepared;
 }
 
@@ -117,8 +127,7 @@ const known = ({ files, folders }: Prepared): Set<string> =>
   new Set([...files.map(({ path }) => path), ...folders]);
 
 async function prepareFile(
-  site: Site,
-  { chain, places, delta, owner }: LayOutRequest,
+  { places, owner }: LayOutRequest,
   record: MappedFile,
   tags: Buffer,
   prepared: Prepared,
@@ -131,13 +140,14 @@ async function prepareFile(
     return;
   }
   const path = places.pathOf(record.path);
-  const number = prepared.files.push({ path, record }) - 1;
-  if (delta && (await isPlainFile(path))) {
-    const compared = { site, fingerprintKey: chain.fingerprintKey, wanted: prepared.wanted };
-    prepared.keptBytes += await addDifferences(compared, path, number, record, tags);
+  const placed = { path, record };
+  const number = prepared.files.push(placed) - 1;
+  const { comparison } = prepared;
+  if (comparison && (await isPlainFile(path))) {
+    await comparison.add(number, placed, tags);
     return;
   }
-  if (delta) await rm(path, { recursive: true, force: true });
+  if (comparison) await rm(path, { recursive: true, force: true });
   // any other file is made when its first bytes are written
   if (record.at.length === 0) await (await open(path, "w", 0o600)).close();
   prepared.wanted.add(number, 0, record.at);
@@ -148,28 +158,21 @@ async function writeAll(
   { chain, owner, isThrowaway = false }: LayOutRequest,
   { files, control, wanted }: Prepared,
   all: Placed[],
+  threads: FileThreads,
 ): Promise<void> {
   if (control) wanted.add(files.length, 0, control.record.at);
   const packs = wanted.packs();
   const finishing = new Finishing(all, { owner, isThrowaway });
-  for (const pack of packs)
-    for (let nth = 0; nth < pack.count; nth++) {
-      const { file, bytes } = pack.run(nth);
-      finishing.expect(file, bytes);
-    }
-  const opened = new OpenFiles(
-    (file) => all[file]?.path ?? "",
-    (file, bytes) => finishing.wrote(file, bytes),
-  );
+  for (const runs of packs) finishing.expect(runs);
   let done = 0;
-  const report = (bytes: number): void => {
-    done += bytes;
+  const onWritten = (runs: PackRuns): void => {
+    finishing.wrote(runs);
+    done += runs.bytes;
     site.report.progress({ task: "writing files", done, total: wanted.bytes, unit: "bytes" });
   };
   try {
-    await fetchRuns(site, chain, packs, opened, report);
+    await fetchRuns(site, chain, packs, { threads, pathOf: (file) => all[file]?.path ?? "", onWritten });
   } finally {
-    await opened.close();
     site.report.progressEnd();
   }
   await finishing.end();

@@ -51,6 +51,21 @@ export class PackRuns {
     this.#numbers = sorted;
   }
 
+  /** All of them, four numbers each, in the order of the pack. */
+  get numbers(): Float64Array {
+    return this.#numbers as Float64Array;
+  }
+
+  /** The files that they go to, and how much of them each gets. */
+  bytesByFile(): Map<number, number> {
+    const found = new Map<number, number>();
+    for (let nth = 0; nth < this.count; nth++) {
+      const { file, bytes } = this.run(nth);
+      found.set(file, (found.get(file) ?? 0) + bytes);
+    }
+    return found;
+  }
+
   /** The parts of the pack to read: runs that lie close together are read in one go. */
   ranges(closeBytes: number): Range[] {
     const found: Range[] = [];

@@ -97,7 +97,11 @@ export async function refuseRunning(directory: string): Promise<void> {
   });
 }
 
-export async function requireRoom(directory: string, needed: number): Promise<void> {
+export async function requireRoom(
+  directory: string,
+  needed: number,
+  way = "name a directory on another disk with --into-dir",
+): Promise<void> {
   let place = resolve(directory);
   for (;;) {
     try {
@@ -115,7 +119,7 @@ export async function requireRoom(directory: string, needed: number): Promise<vo
     "no_space",
     `the restored cluster needs ${gigabytes(needed)} in ${directory}, where ${gigabytes(free)} are free`,
     {
-      hint: "make room there, or name a directory on another disk with --into-dir",
+      hint: `make room there, or ${way}`,
       details: { neededBytes: needed, freeBytes: free },
     },
   );

@@ -4,7 +4,10 @@ import type { RestoredCluster } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 
 /** Every database opens, and its catalog can be read: what a server that merely runs does not prove. */
-export async function checkCluster(site: Site, cluster: RestoredCluster): Promise<Record<string, unknown>> {
+export async function checkCluster(
+  site: Site,
+  cluster: Pick<RestoredCluster, "session">,
+): Promise<{ restoredTimeline: number; databases: number; tables: number }> {
   const first = await cluster.session("template1");
   let databases: string[];
   let timeline: number;

@@ -13,8 +13,16 @@ export interface PlannedWal extends WalSource {
   path: WalPath;
 }
 
-/** The WAL from a backup to a target. Refused here, before anything is touched, when the target cannot be reached. */
-export async function planWal(site: Site, facts: PhysicalFacts, target: RecoveryTarget): Promise<PlannedWal> {
+/**
+ * The WAL from a backup to a target. Refused here, before anything is touched, when the target cannot be reached; with `upToHole` the
+ * latest moment is the one before the first hole, which `path` tells of.
+ */
+export async function planWal(
+  site: Site,
+  facts: PhysicalFacts,
+  target: RecoveryTarget,
+  { upToHole = false } = {},
+): Promise<PlannedWal> {
   refuseFuture(site, target);
   const reader = await openWalReader(site, facts.server.systemId, { without: "lost" });
   const inventory = await loadInventory(site, reader, facts.walSegmentBytes);
@@ -24,7 +32,7 @@ export async function planWal(site: Site, facts: PhysicalFacts, target: Recovery
     endLsn: parseLsn(facts.endLsn),
     endsSegment: facts.takenOn === "primary",
   });
-  refuseUnreached(target, path, facts);
+  if (!upToHole || target.kind !== "latest") refuseUnreached(target, path, facts);
   const pieces = inventory.stored.filter(({ file }) => file.kind === "piece");
   return {
     path,

@@ -18,12 +18,15 @@ export interface Recording {
   metadata?: Record<string, unknown>;
 }
 
+/** Adds to the record of a restore that is under way: what whoever comes after a crash has to know. */
+export type Note = (metadata: Record<string, unknown>) => Promise<void>;
+
 /** Who, why, when, what, how many rows and how long: recorded whatever happens. */
 export async function recorded(
   site: Site,
   run: RunContext,
   { plan: planned, mode, reason, targetTime, tenantIds = [], metadata = {} }: Recording,
-  work: (restoreId: string) => Promise<Outcome>,
+  work: (restoreId: string, note: Note) => Promise<Outcome>,
 ): Promise<Restore> {
   const started: Restore = {
     id: site.newId(),
@@ -58,7 +61,10 @@ export async function recorded(
     };
   };
   try {
-    const outcome = await work(started.id);
+    const outcome = await work(started.id, async (more) => {
+      started.metadata = { ...started.metadata, ...more };
+      await site.catalog.saveRestore(started);
+    });
     const done = end({
       status: "completed",
       tables: outcome.tables,

@@ -76,10 +76,27 @@ export async function spelled<Wish extends { tenants: string[]; asTenant: string
   if (wish.asTenant === null) return wish;
   const { idColumn } = tenantSettings(site);
   const type = graph.root.columns.find(({ name }) => name === idColumn)?.type ?? "text";
-  const [row] = await session.rows<{ id: string }>(`select $1::${type}::text as id`, [wish.asTenant]);
-  const asTenant = row?.id ?? wish.asTenant;
+  const asTenant = await inOwnSpelling(session, wish.asTenant, type);
   if (!wish.tenants.includes(asTenant)) return { ...wish, asTenant };
   throw new JBackupError("usage", `--as-tenant ${asTenant} is the tenant itself`, {
     hint: "leave --as-tenant out to bring the tenant back in its own place",
   });
+}
+
+async function inOwnSpelling(session: Session, id: string, type: string): Promise<string> {
+  try {
+    const [row] = await session.rows<{ id: string }>(`select $1::${type}::text as id`, [id]);
+    return row?.id ?? id;
+  } catch (error) {
+    const state = ((error as Error).cause as { code?: string } | undefined)?.code ?? "";
+    if (!state.startsWith("22")) throw error; // anything but a value that the type does not have
+    throw new JBackupError(
+      "usage",
+      `--as-tenant "${id}" is no id that a tenant can have: it must be ${type}`,
+      {
+        hint: "give the id of the new tenant",
+        cause: error,
+      },
+    );
+  }
 }

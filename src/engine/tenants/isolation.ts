@@ -75,6 +75,7 @@ async function openBound(
   try {
     await session.run("begin transaction isolation level repeatable read, read only");
     await session.run(`set transaction snapshot '${snapshot.id}'`);
+    await snapshot.lock(session);
     await session.rows("select set_config('role', $1, true)", [role]);
     const unbound = await session.rows<{ name: string }>(
       "select oid::regclass::text as name from pg_class where oid = any($1::oid[]) and not row_security_active(oid) order by 1",

@@ -3,6 +3,7 @@ import type { SealedObject } from "../../format/format.js";
 import type { Storage } from "../../storage/storage.js";
 import { manifestKey, tooFewCopies } from "../replicate.js";
 import type { Site } from "../site.js";
+import { inParallel, requireShown } from "./shown.js";
 
 /** A small backup, ready to be stored: at most one object, and the manifest that makes it exist. */
 export interface SmallBackup<Facts> {
@@ -25,17 +26,22 @@ export type OnStored<Facts> = (facts: Facts, holding: string[], error: Error | n
 
 /** Puts at one time: a disk gains little from more, a network much. */
 const PARALLEL = { local: 4, s3: 12, b2: 12 };
+/** Over a network whether each object is there is asked for many at once. More groups than one keep it busy meanwhile. */
+const GROUP = 64;
+const GROUP_BYTES = 8 * 2 ** 20;
+const GROUPS = 2;
 /** A storage may be this far behind the others; beyond it, what it lacks is copied from them at the end. */
 const BEHIND_BYTES = 48 * 2 ** 20;
 /** Enough to keep every storage busy. */
 const ROOM_BYTES = 16 * 2 ** 20;
-const ROOM_BACKUPS = 64;
+const ROOM_BACKUPS = 128;
 const LIST_BYTES = 4096;
 
 interface Lane<Facts> {
   storage: Storage;
   waiting: Item<Facts>[];
   waitingBytes: number;
+  /** Backups, or groups of them, that are on their way. */
   active: number;
   lost: Error | null;
 }
@@ -65,6 +71,7 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
   };
   const nextChange = (): Promise<void> => new Promise((resolve) => wake.push(resolve));
   site.signal.addEventListener("abort", changed, { once: true });
+  let isEnding = false;
 
   const lost = (): Map<string, Error> =>
     new Map(lanes.flatMap((lane) => (lane.lost === null ? [] : [[lane.storage.name, lane.lost]])));
@@ -88,20 +95,26 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
     onStored(item.backup.facts, [], tooFewCopies(minCopies, item.holding.length, lost()));
   }
 
+  /** After a failure a storage gets nothing more. */
+  async function lose(lane: Lane<Facts>, error: Error): Promise<void> {
+    if (lane.lost === null) {
+      lane.lost = error;
+      if (!site.signal.aborted)
+        site.report.warn(`storage ${lane.storage.name} is out of this backup: ${reasonOf(error)}`);
+    }
+    const left = lane.waiting.splice(0);
+    lane.waitingBytes = 0;
+    for (const other of left) await settle(other, lane.storage, false);
+  }
+
   async function deliver(lane: Lane<Facts>, item: Item<Facts>): Promise<void> {
     let isHeld = false;
     try {
-      await putWhole(site, lane.storage, item.backup);
+      await putObject(site, lane.storage, item.backup);
+      await putManifest(site, lane.storage, item.backup);
       isHeld = true;
     } catch (error) {
-      if (lane.lost === null) {
-        lane.lost = error as Error;
-        if (!site.signal.aborted)
-          site.report.warn(`storage ${lane.storage.name} is out of this backup: ${reasonOf(error)}`);
-      }
-      const left = lane.waiting.splice(0);
-      lane.waitingBytes = 0;
-      for (const other of left) await settle(other, lane.storage, false);
+      await lose(lane, error as Error);
     }
     await settle(item, lane.storage, isHeld);
     lane.active--;
@@ -109,13 +122,82 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
     changed();
   }
 
+  /** All objects, one look at all of them, and only then the manifests. */
+  async function deliverGroup(lane: Lane<Facts>, group: Item<Facts>[]): Promise<void> {
+    const { storage } = lane;
+    const held = new Set<Item<Facts>>();
+    const acknowledged: Item<Facts>[] = [];
+    try {
+      const most = PARALLEL[storage.kind] / GROUPS;
+      await inParallel(most, group, ({ backup }) => putObject(site, storage, backup, true));
+      await requireShown(
+        storage,
+        group.flatMap(({ backup }) => objectsOf(backup)),
+      );
+      await inParallel(most, group, async (item) => {
+        await putManifest(site, storage, item.backup, true);
+        acknowledged.push(item);
+      });
+      await requireShown(
+        storage,
+        group.map(({ backup }) => manifestOf(backup)),
+      );
+      for (const item of group) held.add(item);
+    } catch (error) {
+      await lose(lane, error as Error);
+      for (const item of await shownOf(storage, acknowledged)) held.add(item);
+    }
+    for (const item of group) await settle(item, storage, held.has(item));
+    lane.active--;
+    pump(lane);
+    changed();
+  }
+
+  /** A manifest that was stored all the same makes a backup; on an abort the next run looks what became of it. */
+  async function shownOf(storage: Storage, acknowledged: Item<Facts>[]): Promise<Item<Facts>[]> {
+    const shown: Item<Facts>[] = [];
+    try {
+      for (const item of acknowledged) {
+        if (site.signal.aborted) break;
+        const { key, bytes } = manifestOf(item.backup);
+        if ((await storage.stat(key))?.bytes === bytes) shown.push(item);
+      }
+    } catch {
+      // lost for good: it counts as having none of the others, and is healed when it is back
+    }
+    return shown;
+  }
+
   function pump(lane: Lane<Facts>): void {
-    while (lane.active < PARALLEL[lane.storage.kind] && lane.waiting.length > 0 && lane.lost === null) {
-      const item = lane.waiting.shift() as Item<Facts>;
-      lane.waitingBytes -= item.bytes;
+    if (lane.storage.kind !== "local") pumpGroups(lane);
+    else pumpSingly(lane);
+  }
+
+  function pumpSingly(lane: Lane<Facts>): void {
+    while (lane.active < PARALLEL.local && lane.waiting.length > 0 && lane.lost === null) {
+      const [item] = take(lane, 1);
+      if (item === undefined) return;
       lane.active++;
       void deliver(lane, item);
     }
+  }
+
+  /** A part of a group goes only when there is nothing to wait for. */
+  function pumpGroups(lane: Lane<Facts>): void {
+    while (lane.active < GROUPS && lane.waiting.length > 0 && lane.lost === null) {
+      if (lane.waiting.length < GROUP && lane.active > 0 && !isEnding) return;
+      const group = take(lane, GROUP);
+      lane.active++;
+      void deliverGroup(lane, group);
+    }
+  }
+
+  function take(lane: Lane<Facts>, most: number): Item<Facts>[] {
+    let [many, bytes] = [0, 0];
+    while (many < Math.min(most, lane.waiting.length) && bytes < GROUP_BYTES)
+      bytes += lane.waiting[many++]?.bytes ?? 0;
+    lane.waitingBytes -= bytes;
+    return lane.waiting.splice(0, many);
   }
 
   return {
@@ -137,6 +219,8 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
       }
     },
     async finish() {
+      isEnding = true;
+      for (const lane of lanes) pump(lane);
       while (lanes.some(({ waiting, active }) => waiting.length + active > 0)) await nextChange();
       requireEnough();
     },
@@ -144,15 +228,35 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
   };
 }
 
-/** The object first, the manifest last. A put ends only when the storage shows what it took. */
-async function putWhole<Facts>(site: Site, storage: Storage, backup: SmallBackup<Facts>): Promise<void> {
-  const { folder, object, manifest } = backup;
-  const options = { signal: site.signal, isFresh: true };
-  if (object !== null) {
-    const body = site.storage.bytesBody(object.chunks, object.sha256);
-    await storage.put(`${folder}/${object.name}`, body, options);
-    site.step("tenant-object-stored");
-  }
+const objectsOf = <Facts>({ folder, object }: SmallBackup<Facts>): { key: string; bytes: number }[] =>
+  object === null ? [] : [{ key: `${folder}/${object.name}`, bytes: object.bytes }];
+
+const manifestOf = <Facts>({ folder, manifest }: SmallBackup<Facts>): { key: string; bytes: number } => ({
+  key: manifestKey(folder),
+  bytes: manifest.length,
+});
+
+/** Before its manifest. A put ends only when the storage shows what it took, unless the caller looks for many at once. */
+async function putObject<Facts>(
+  site: Site,
+  storage: Storage,
+  { folder, object }: SmallBackup<Facts>,
+  isListedLater = false,
+): Promise<void> {
+  if (object === null) return;
+  const body = site.storage.bytesBody(object.chunks, object.sha256);
+  const options = { signal: site.signal, isFresh: true, isListedLater };
+  await storage.put(`${folder}/${object.name}`, body, options);
+  site.step("tenant-object-stored");
+}
+
+async function putManifest<Facts>(
+  site: Site,
+  storage: Storage,
+  { folder, manifest }: SmallBackup<Facts>,
+  isListedLater = false,
+): Promise<void> {
+  const options = { signal: site.signal, isFresh: true, isListedLater };
   await storage.put(manifestKey(folder), site.storage.bytesBody([manifest]), options);
   site.step("tenant-manifest-stored");
 }

@@ -1,10 +1,11 @@
-import { JBackupError } from "../../domain/errors.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { TenantFacts } from "../../domain/tenantBackup.js";
 import { exportTenants } from "../backupTenants.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
+import { exportedBefore, rulesInForce } from "./exportedBefore.js";
 import { newestOfTenant } from "./newest.js";
 import { preparePast } from "./past.js";
 
@@ -13,6 +14,14 @@ export interface TenantOrigin {
   found: FoundBackup;
   opened: OpenedBackup;
   facts: TenantFacts;
+  /** An unchanged tenant's backup is read from an older one, which was read elsewhere: this is its own. */
+  source: TenantFacts["source"];
+}
+
+export interface FoundOrigins {
+  origins: TenantOrigin[];
+  /** Tenants whose rows cannot be had; the others do not suffer for it. */
+  failed: { tenantId: string; error: string }[];
 }
 
 export interface OriginWish {
@@ -37,12 +46,13 @@ export async function tenantOrigins(
   run: RunContext,
   { reference, to, tenants }: OriginWish,
   times: OriginTimes,
-): Promise<TenantOrigin[]> {
+): Promise<FoundOrigins> {
   if (to === null && reference === "latest")
-    return Promise.all(tenants.map(async (id) => openTenant(site, await newestOfTenant(site, id), id)));
+    return eachAlone(site, tenants, async (id) => openTenant(site, await newestOfTenant(site, id), id));
   if (to === null) {
     const found = await findBackup(site, reference);
-    if (found.manifest.body.kind === "tenant") return [await openTenant(site, found, onlyOne(tenants))];
+    if (found.manifest.body.kind === "tenant")
+      return { origins: [await openTenant(site, found, onlyOne(tenants))], failed: [] };
   }
   return fromPast(site, run, { reference, to, tenants }, times);
 }
@@ -54,6 +64,27 @@ const onlyOne = (tenants: string[]): string => {
     hint: "name one --tenant, or leave the backup out: each tenant then comes from its own newest one",
   });
 };
+
+/** A backup that is damaged is one tenant's trouble; a tenant that nobody knows is a mistake of whoever asks, and nothing is begun. */
+async function eachAlone(
+  site: Site,
+  tenants: string[],
+  open: (id: string) => Promise<TenantOrigin>,
+): Promise<FoundOrigins> {
+  const found: FoundOrigins = { origins: [], failed: [] };
+  for (const tenantId of tenants)
+    try {
+      found.origins.push(await open(tenantId));
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (tenants.length === 1 || !isDamage(error)) throw error;
+      found.failed.push({ tenantId, error: reasonOf(error) });
+    }
+  return found;
+}
+
+const isDamage = (error: unknown): boolean =>
+  error instanceof JBackupError && (error.exitCode === 4 || error.code === "object_missing");
 
 async function openTenant(site: Site, found: FoundBackup, tenantId: string): Promise<TenantOrigin> {
   const { body } = found.manifest;
@@ -71,7 +102,8 @@ async function openTenant(site: Site, found: FoundBackup, tenantId: string): Pro
     throw new JBackupError("manifest_foreign", `${body.label} does not hold tenant ${tenantId}`, {
       hint: "nothing was changed; find out who made this backup, and choose another one",
     });
-  return { found, opened, facts };
+  const source = (body.metadata.source as TenantFacts["source"] | undefined) ?? facts.source;
+  return { found, opened, facts, source };
 }
 
 async function fromPast(
@@ -79,32 +111,40 @@ async function fromPast(
   run: RunContext,
   { reference, to, tenants }: OriginWish,
   times: OriginTimes,
-): Promise<TenantOrigin[]> {
+): Promise<FoundOrigins> {
   const past = await preparePast(site, reference, to);
-  const made = await past.visit(async ({ postgres, moment, broughtUpMs, backup }) => {
-    times.broughtUpMs = Math.round(broughtUpMs);
-    const startedAt = site.clock.monotonicMs();
-    const { backupId } = backup.manifest.body;
-    const done = await exportTenants(
-      site,
-      run,
-      { tenants, note: `as of ${moment}`, acceptShrunken: true },
-      { postgres, source: { kind: "backup", backupId, moment }, parentId: backupId },
-    );
-    times.exportedMs = Math.round(site.clock.monotonicMs() - startedAt);
-    return done;
-  });
-  const [failure] = made.failed;
-  if (failure !== undefined)
-    throw new JBackupError(
-      "verification_failed",
-      `tenant ${failure.tenantId} could not be read as of ${past.moment}: ${failure.error}`,
-    );
-  return Promise.all(
-    tenants.map(async (id) => {
-      const backup = made.backups.find(({ tenantId }) => tenantId === id);
-      if (backup === undefined) throw new JBackupError("bug", `tenant ${id} was not exported`);
-      return openTenant(site, await findBackup(site, backup.id), id);
-    }),
+  const known = await exportedBefore(site, past, tenants);
+  const missing = tenants.filter((id) => !known.has(id));
+  const failed: FoundOrigins["failed"] = [];
+  if (missing.length > 0) {
+    const made = await past.visit(async ({ postgres, moment, broughtUpMs, backup }) => {
+      times.broughtUpMs = Math.round(broughtUpMs);
+      const startedAt = site.clock.monotonicMs();
+      const { backupId } = backup.manifest.body;
+      const source = { kind: "backup" as const, backupId, moment, rules: rulesInForce(site) };
+      const done = await exportTenants(
+        site,
+        run,
+        { tenants: missing, note: `as of ${moment}`, acceptShrunken: true },
+        { postgres, source, parentId: backupId },
+      );
+      times.exportedMs = Math.round(site.clock.monotonicMs() - startedAt);
+      return done;
+    });
+    for (const { id, tenantId } of made.backups) if (tenantId !== null) known.set(tenantId, id);
+    for (const { tenantId, error } of made.failed)
+      failed.push({ tenantId, error: `it could not be read as of ${past.moment}: ${error}` });
+    if (known.size === 0)
+      throw new JBackupError(
+        "verification_failed",
+        failed.map(({ tenantId, error }) => `tenant ${tenantId}: ${error}`).join("; "),
+        { hint: "nothing was changed; choose another moment, or settle what jbackup tenants coverage shows" },
+      );
+  }
+  const found = await eachAlone(
+    site,
+    tenants.filter((id) => known.has(id)),
+    async (id) => openTenant(site, await findBackup(site, known.get(id) ?? ""), id),
   );
+  return { origins: found.origins, failed: [...failed, ...found.failed] };
 }

@@ -30,6 +30,8 @@ export interface Past {
 export interface Prepared {
   backup: FoundBackup;
   moment: string;
+  /** Whether the same words will mean the same rows tomorrow. */
+  isFixed: boolean;
   /** Brings the past up, lets the work read from it, and takes it away again. */
   visit<Result>(work: (past: Past) => Promise<Result>): Promise<Result>;
 }
@@ -63,6 +65,7 @@ async function fromFiles(site: Site, found: FoundBackup, to: string | null): Pro
   return {
     backup: found,
     moment,
+    isFixed: target?.kind !== "latest",
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();
       return withScratchCluster(site, { chain, binDirectory, recovery }, async (scratch) => {
@@ -81,6 +84,7 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
   return {
     backup: found,
     moment: `the snapshot of ${label}`,
+    isFixed: true,
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();
       const postgres = await site.postgres();

@@ -1,6 +1,8 @@
+import type { Census } from "../../domain/census.js";
 import { JBackupError } from "../../domain/errors.js";
 import type { Session } from "../connection.js";
 import { type ServerFacts, serverFacts } from "../facts.js";
+import { takeCensus } from "./census.js";
 
 export interface ClusterFacts {
   server: ServerFacts & { systemId: string };
@@ -15,6 +17,7 @@ export interface ClusterFacts {
   /** What all databases come to, for progress. */
   bytes: number;
   summarizesWal: boolean;
+  census: Census;
 }
 
 const OLDEST_MAJOR = 13;
@@ -79,6 +82,7 @@ export async function clusterFacts(session: Session): Promise<ClusterFacts> {
     settings: Object.fromEntries(settings.map(({ name, setting }) => [name, setting])),
     bytes: Number(row.bytes),
     summarizesWal: row.summarize === "on",
+    census: await takeCensus(session),
   };
 }
 

@@ -95,6 +95,8 @@ function lookAtShape(graph: Graph, owned: OwnedTable, add: Add): void {
     ({ child, parent, isDeferrable }) => child === table.oid && parent === table.oid && !isDeferrable,
   ))
     info("self_reference", `${key.name} refers to the same table and is checked at once`);
+  for (const key of graph.references.filter(({ child, isDeferrable }) => child === table.oid && isDeferrable))
+    info("deferrable", `${key.name} is deferrable: a restore checks it at its end`);
 }
 
 const isIndexed = (indexed: string[][], wanted: string[]): boolean =>

@@ -20,7 +20,6 @@ import {
   readLive,
 } from "./difference.js";
 import { applyErasures, type Erasures } from "./erasures.js";
-import { othersDigest } from "./othersDigest.js";
 import type { Graph } from "./ownership.js";
 import { pairTables } from "./pair.js";
 import {
@@ -34,10 +33,13 @@ import {
   requireOwnReferences,
   requireSameDigests,
 } from "./prove.js";
+import { type OthersProof, proveOthers } from "./proveOthers.js";
 import { lostValues, requireOwnRows, stageRows } from "./stage.js";
 
 export interface TenantRestoring {
   session: Session;
+  /** Another session of the same database, which sees it as everybody else does. */
+  observe(): Promise<Session>;
   /** Of the live database, as the session sees it. */
   graph: Graph;
   facts: TenantFacts;
@@ -52,6 +54,8 @@ export interface TenantRestoring {
   cloning: Cloning | null;
   erasures: Erasures | null;
   expectPlan: string | null;
+  /** Otherwise it may add rows only: nobody agreed to more. */
+  mayOverwrite: boolean;
   provesOthers: boolean;
   isDryRun: boolean;
   signal: AbortSignal;
@@ -59,7 +63,7 @@ export interface TenantRestoring {
   cancel(pid: number): Promise<void>;
   onStaged(): void;
   onWritten(): void;
-  onProved(): void;
+  onProved(proof: TenantProof): Promise<void>;
   onCommitted(): void;
 }
 
@@ -80,8 +84,8 @@ export interface TenantProof {
   /** By the server's own count, and nowhere else. */
   written: { table: string; inserted: number; updated: number; deleted: number }[];
   foreignKeys: string[];
-  /** With --prove full: how many tables of everybody else were compared before and after. */
-  others: { compared: number; changedMeanwhile: string[] } | null;
+  /** With --prove full. */
+  others: OthersProof | null;
 }
 
 export interface TenantRestored extends TenantPlan {
@@ -128,7 +132,7 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
     signal.throwIfAborted();
     if (isDryRun || restored.blockers.length > 0) await session.run("rollback");
     else {
-      restoring.onProved();
+      if (restored.proof !== null) await restoring.onProved(restored.proof);
       await session.run("commit");
       restoring.onCommitted();
     }
@@ -181,9 +185,9 @@ async function inTransaction(restoring: TenantRestoring): Promise<TenantRestored
   };
   if (isDryRun || blockers.length > 0) return { ...plan, proof: null };
   requireExpected(restoring, plan);
+  requireAgreed(restoring, plan);
 
   const before = await writtenSoFar(session);
-  const othersBefore = restoring.provesOthers ? await othersDigest(session, graph, targetId) : null;
   const orphaned = await orphansBefore(session, difference.pendings, keys);
   const written = await writeAll(session, difference, owned.length, keys, isSilent);
   restoring.onWritten();
@@ -197,7 +201,16 @@ async function inTransaction(restoring: TenantRestoring): Promise<TenantRestored
   const { createMissing, updateExisting, deleteNew } = restoring.changes;
   const isReplaced = createMissing && updateExisting && deleteNew;
   if (isReplaced && restoring.triggers === "off") requireSameDigests(digests, owned, transformed);
-  const others = othersBefore === null ? null : await compareOthers(restoring, othersBefore, targetId);
+  const others = restoring.provesOthers
+    ? await proveOthers({
+        session,
+        observe: restoring.observe,
+        graph,
+        tenantId: targetId,
+        addedTo: shared.filter(({ inserts }) => inserts > 0).map(({ table }) => table.oid),
+        mayFire: restoring.triggers === "fire",
+      })
+    : null;
   await moveSequences(null, session, oids);
   const [at] = await session.rows<{ xid: string; lsn: string }>(
     "select txid_current()::text as xid, pg_current_wal_insert_lsn()::text as lsn",
@@ -267,7 +280,18 @@ function requireExpected({ expectPlan }: TenantRestoring, { planHash, tenantId }
   throw new JBackupError(
     "conflict",
     `the plan for tenant ${tenantId} is ${planHash} now, not ${expectPlan}: rows were changed since the dry run`,
-    { hint: "nothing was changed; look at a new plan with --dry-run" },
+    { hint: "nothing was changed; look at a new plan with --dry-run", details: { planHash } },
+  );
+}
+
+/** The plan that was asked about overwrote nothing, so nobody had to agree to it. */
+function requireAgreed({ mayOverwrite }: TenantRestoring, { tables, tenantId }: TenantPlan): void {
+  const overwritten = tables.reduce((sum, { updated, deleted }) => sum + updated + deleted, 0);
+  if (mayOverwrite || overwritten === 0) return;
+  throw new JBackupError(
+    "needs_confirmation",
+    `rows of tenant ${tenantId} were changed meanwhile: ${overwritten} would be overwritten now, and none when the plan was made`,
+    { hint: `nothing was changed; give --confirm ${tenantId}` },
   );
 }
 
@@ -306,19 +330,6 @@ const countsOf = (written: Written[], { pendings }: Difference): TenantProof["wr
       updated,
       deleted,
     }));
-
-/** Others go on working: a table of theirs that changed was changed by themselves, for no row of it is from this transaction. */
-async function compareOthers(
-  { session, graph }: TenantRestoring,
-  before: Map<string, string>,
-  tenantId: string,
-): Promise<TenantProof["others"]> {
-  const after = await othersDigest(session, graph, tenantId);
-  const changed = [...after]
-    .filter(([table, digest]) => before.get(table) !== digest)
-    .map(([table]) => table);
-  return { compared: after.size, changedMeanwhile: changed };
-}
 
 /** A statement may run for minutes, and holds the tenant's locks as long as it runs. */
 function cancelOnAbort({ session, signal, cancel }: TenantRestoring): () => void {

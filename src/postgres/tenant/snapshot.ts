@@ -20,6 +20,8 @@ export interface TenantSnapshot {
   schemaFingerprint: string;
   /** Each has a transaction in the same snapshot. The first one keeps it. */
   sessions: Session[];
+  /** For one more session of the snapshot, in its transaction: it must not have to wait for locks once it reads. */
+  lock(session: Session): Promise<void>;
   /** What is locked stays as it is; this tells about what was added beside it. */
   isSchemaSame(): Promise<boolean>;
   close(): Promise<void>;
@@ -41,6 +43,24 @@ export const readTables = (graph: Graph): TenantTable[] =>
 
 /** Locks come before the snapshot: a table truncated or rewritten in between would be read empty, and nothing would say so. */
 export async function openTenantSnapshot(wish: SnapshotWish): Promise<TenantSnapshot> {
+  for (let attempt = 1; ; attempt++)
+    try {
+      return await takeSnapshot(wish);
+    } catch (error) {
+      if (!isLockTimeout(error)) throw error;
+      if (attempt < ATTEMPTS) continue; // whoever waited for us is through by now
+      throw new JBackupError("postgres_failed", "a table stayed locked by somebody else for 30 s", {
+        hint: "look for long ALTER TABLE, TRUNCATE or LOCK statements in pg_stat_activity, then try again",
+        cause: error,
+      });
+    }
+}
+
+/**
+ * Every session locks the tables for itself. One that did not would queue behind a TRUNCATE or ALTER TABLE that waits for
+ * the others, and both would wait for ever.
+ */
+async function takeSnapshot(wish: SnapshotWish): Promise<TenantSnapshot> {
   const first = await wish.connect();
   const sessions = [first];
   const close = async (): Promise<void> => {
@@ -50,7 +70,7 @@ export async function openTenantSnapshot(wish: SnapshotWish): Promise<TenantSnap
     await first.run("set row_security = off; set lc_monetary = 'C'");
     const { graph, snapshot } = await lockAndExport(first, wish);
     await requireFullSight(first, readTables(graph));
-    for (let nth = 1; nth < wish.sessions; nth++) sessions.push(await join(wish, snapshot));
+    for (let nth = 1; nth < wish.sessions; nth++) sessions.push(await join(wish, snapshot, graph));
     const server = await serverFacts(first);
     const place = await placeOf(first);
     const schemaFingerprint = fingerprintOf(graph);
@@ -63,10 +83,15 @@ export async function openTenantSnapshot(wish: SnapshotWish): Promise<TenantSnap
       database: first.address.database,
       schemaFingerprint,
       sessions,
+      lock: (session) => lockTables(session, graph),
       isSchemaSame: async () => {
         const session = await wish.connect();
         try {
+          await session.run("set lock_timeout = '1s'");
           return fingerprintOf(await wish.readGraph(session)) === schemaFingerprint;
+        } catch (error) {
+          if (!isLockTimeout(error)) throw error;
+          return false; // somebody waits to change it
         } finally {
           await session.close();
         }
@@ -88,11 +113,7 @@ async function lockAndExport(
     try {
       await session.run(`${READ_ONLY}; set local lock_timeout = '30s'`);
       // the first statement of all: it takes no snapshot
-      await session.run(
-        `lock table ${readTables(before)
-          .map(({ from }) => from)
-          .join(", ")} in access share mode`,
-      );
+      await session.run(lockSql(before));
       const [row] = await session.rows<{ snapshot: string }>("select pg_export_snapshot() as snapshot");
       if (row === undefined) throw new JBackupError("bug", "PostgreSQL exported no snapshot");
       const graph = await wish.readGraph(session);
@@ -100,14 +121,12 @@ async function lockAndExport(
       await session.run("rollback");
     } catch (error) {
       await session.run("rollback");
-      const state = ((error as Error).cause as { code?: string } | undefined)?.code;
-      if (state === "55P03")
+      if (isLockTimeout(error))
         throw new JBackupError("postgres_failed", "a table stayed locked by somebody else for 30 s", {
           hint: "look for long ALTER TABLE, TRUNCATE or LOCK statements in pg_stat_activity, then try again",
-          cause: error,
         });
       // a table dropped between listing and locking: list again
-      if (state !== "42P01") throw error;
+      if (stateOf(error) !== "42P01") throw error;
     }
     if (attempt === ATTEMPTS)
       throw new JBackupError("postgres_failed", "the schema keeps changing: tenants cannot be read", {
@@ -116,12 +135,26 @@ async function lockAndExport(
   }
 }
 
-async function join(wish: SnapshotWish, snapshot: string): Promise<Session> {
+const stateOf = (error: unknown): string | undefined =>
+  ((error as Error).cause as { code?: string } | undefined)?.code;
+
+const isLockTimeout = (error: unknown): boolean => stateOf(error) === "55P03";
+
+const lockTables = (session: Session, graph: Graph): Promise<void> =>
+  session.run(`set local lock_timeout = '2s'; ${lockSql(graph)}`);
+
+const lockSql = (graph: Graph): string =>
+  `lock table ${readTables(graph)
+    .map(({ from }) => from)
+    .join(", ")} in access share mode`;
+
+async function join(wish: SnapshotWish, snapshot: string, graph: Graph): Promise<Session> {
   const session = await wish.connect();
   try {
     await session.run(
       `set row_security = off; set lc_monetary = 'C'; ${READ_ONLY}; set transaction snapshot '${snapshot.replaceAll("'", "''")}'`,
     );
+    await lockTables(session, graph);
     return session;
   } catch (error) {
     await session.close();

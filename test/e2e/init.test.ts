@@ -1,0 +1,288 @@
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { contentOf, query } from "../support/awkward.js";
+import { type B2Server, startB2Server } from "../support/b2Server.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { expectRefused } from "../support/refusal.js";
+import { makeSite, type TestSite } from "../support/site.js";
+import { type Swift, startSwift } from "../support/swift.js";
+import { SHOP_ROLE_SQL, seedSql, TENANT_SHOP_SQL } from "../support/tenantShop.js";
+import { openTerminal, type Terminal } from "../support/terminal.js";
+
+const RECOVER = fileURLToPath(new URL("../../bin/recover.mjs", import.meta.url));
+
+let server: TestPostgres;
+let b2: B2Server;
+let swift: Swift;
+let site: TestSite;
+let terminal: Terminal | undefined;
+let url: string;
+
+beforeAll(async () => {
+  [server, b2, swift] = await Promise.all([startPostgres(), startB2Server(), startSwift()]);
+  b2.createBucket("shop");
+  await swift.createBucket("shop");
+  url = server.url("shop");
+  await query(server.url(), "create database shop", "create database wiki", "create role weak login");
+  await query(
+    url,
+    TENANT_SHOP_SQL + SHOP_ROLE_SQL + seedSql(1, 3, 10),
+    "create schema ops",
+    "create table ops.metrics (id int primary key, value int)",
+  );
+  site = await makeSite({
+    url,
+    environment: {
+      PGHOST: server.directory,
+      B2_ID: b2.keyId,
+      B2_KEY: b2.applicationKey,
+      R2_ID: "nobody",
+      R2_SECRET: "knows",
+    },
+  });
+});
+afterAll(async () => {
+  await site?.remove();
+  await Promise.all([server?.stop(), b2?.stop(), swift?.stop()]);
+});
+afterEach(() => {
+  terminal?.close();
+  terminal = undefined;
+});
+
+const inFolder = (name: string): string => join(site.folder, name);
+const everything = (): string[] => (readdirSync(site.folder, { recursive: true }) as string[]).sort();
+
+test("--yes without a terminal ends with a first backup that comes back, and with a kit that opens it alone", async () => {
+  const file = inFolder("yes/jbackup.yaml");
+  const made = await site.json([
+    ...["init", "--yes", "--out", file, "--database-url", url, "--exclude", "ops.metrics"],
+    ...["--storage", `disk=${inFolder("disk")}`, `b2=b2:${b2.endpoint}/shop/prod`],
+  ]);
+  expect(made).toMatchObject({
+    site: "shop",
+    file,
+    kit: inFolder("yes/jbackup-recovery-kit.txt"),
+    storages: [
+      { name: "disk", kind: "local" },
+      { name: "b2", kind: "b2" },
+    ],
+    tenants: {
+      table: "app.tenants",
+      column: "tenant_id",
+      nameColumn: "company_name",
+      activeWhere: "status = 'ACTIVE'",
+      setting: "app.tenant_id",
+      exclude: ["ops.metrics"],
+    },
+    backup: { kind: "full", method: "physical", status: "completed" },
+  });
+  expect(made.backup.copies.map(({ storage, status }: Record<string, string>) => [storage, status])).toEqual([
+    ["disk", "stored"],
+    ["b2", "stored"],
+  ]);
+
+  const secrets = readdirSync(made.keys).map((name) => join(made.keys, name));
+  for (const path of [file, made.kit, ...secrets])
+    expect([path, statSync(path).mode & 0o777]).toEqual([path, 0o600]);
+  const text = readFileSync(file, "utf8");
+  for (const path of secrets.filter((one) => /identity|signing|\.secret/.test(one)))
+    expect(text).not.toContain(readFileSync(path, "utf8").trim());
+  expect(text).not.toContain(b2.applicationKey);
+
+  const given = ["--config", file];
+  await site.json(["config", "validate", ...given]);
+  expect(await site.json(["tenants", "coverage", ...given])).toMatchObject({ decided: true });
+  await site.json(["restore", "--into-db", "shop_back", "--reason", "test", ...given]);
+  const { database: _, ...rows } = await contentOf(url);
+  const { database: __, ...back } = await contentOf(server.url("shop_back"));
+  expect(back).toEqual(rows);
+  await query(server.url(), "drop database shop_back");
+
+  // the recovery key stands nowhere but in the kit
+  const kit = readFileSync(made.kit, "utf8");
+  const [, recovery = ""] = [
+    ...kit.matchAll(/^ {3}(jbk1key\S+|jbk1sec\S+|jbk1\S+)\n {3}its public half: /gm),
+  ].map(([, key]) => key);
+  const daily = readFileSync(join(made.keys, "identity"), "utf8").trim();
+  expect(recovery).not.toBe(daily);
+  for (const path of secrets) expect(readFileSync(path, "utf8")).not.toContain(recovery);
+  writeFileSync(inFolder("recovery-key"), `${recovery}\n`);
+  const [signer = ""] = /jbk1ver\S+/.exec(kit) ?? [];
+  const [copy] = made.backup.copies.filter(({ storage }: { storage: string }) => storage === "disk");
+  execFileSync(process.execPath, [
+    ...[RECOVER, "open", join(inFolder("disk"), copy.path), "--identity", inFolder("recovery-key")],
+    ...["--signer", signer, "--out", inFolder("opened")],
+  ]);
+  expect(readFileSync(join(inFolder("opened"), "PG_VERSION"), "utf8").trim()).toMatch(/^\d+$/);
+
+  await expectRefused(site, ["init", "--yes", "--out", file, "--database-url", url], {
+    exit: 14,
+    message: `${file} exists already`,
+    hint: /jbackup config validate/,
+  });
+  expect(readFileSync(file, "utf8")).toBe(text);
+});
+
+test("a role that may not is told what it lacks, and may when that was run", async () => {
+  const out = ["--out", inFolder("weak.yaml"), "--kit", inFolder("weak-kit.txt"), "--tenants", "none"];
+  const args = ["init", "--yes", "--database-url", url.replace("postgres@", "weak@"), ...out];
+  const before = everything();
+  const refused = await site.json([...args, "--site", "weak"], [1]);
+  expect(refused.error.message).toBe("role weak may not back up the cluster");
+  expect(everything()).toEqual(before);
+  const statements = refused.error.hint.replace(/^run in database shop as a superuser: /, "");
+  await query(url, statements);
+  const made = await site.json([...args, "--site", "weak", "--storage", `disk=${inFolder("weak-disk")}`]);
+  expect(made.backup).toMatchObject({ status: "completed", method: "physical" });
+});
+
+test("what cannot work is refused before anything is written", async () => {
+  const before = everything();
+  const out = ["--out", inFolder("new.yaml"), "--kit", inFolder("new-kit.txt")];
+  const init = (...args: string[]): string[] => ["init", "--yes", ...out, ...args];
+  await expectRefused(site, ["init", ...out], {
+    exit: 2,
+    message: "there is no terminal to ask at",
+    hint: /^give --yes to take the defaults, and --database-url/,
+  });
+  await expectRefused(site, init(), {
+    exit: 2,
+    message: /^several databases are there: shop, wiki|wiki, shop$/,
+    hint: /--database-url postgresql:/,
+  });
+  await expectRefused(site, init("--database-url", url, "--storage", `r2=s3:${swift.endpoint}/shop`), {
+    exit: 1,
+    message: /storage r2/,
+    hint: /./,
+  });
+  await expectRefused(
+    site,
+    init("--database-url", url, "--site", "other", "--storage", `disk=${inFolder("disk")}`),
+    { exit: 10, message: `${inFolder("disk")} belongs to site shop`, hint: /each site has its own/ },
+  );
+  await expectRefused(site, init("--database-url", url, "--tenants", "app.tenant"), {
+    exit: 2,
+    message: 'database "shop" has no table app.tenant',
+    hint: /./,
+  });
+  await expectRefused(site, init("--database-url", "postgresql://nobody@127.0.0.1:1/shop"), {
+    exit: 1,
+    message: /^cannot reach PostgreSQL at 127.0.0.1:1/,
+    hint: /./,
+  });
+  expect(everything()).toEqual(before);
+});
+
+/** Each prompt of the wizard: the flags that lead to it at once, and what is pressed to come to the next. */
+const prompts = (disk = "walk-disk"): [prompt: RegExp, flags: string[], keys: string[]][] => {
+  const database = ["--database-url", `'${url}'`];
+  const named = [...database, "--site", "walk"];
+  const stored = [...named, "--storage", `local=${inFolder(disk)}`];
+  const classed = [...stored, "--tenants", "none"];
+  return [
+    [/\? Which PostgreSQL\?/, [], ["Enter"]],
+    [/\? Which database\?/, [], ["shop", "Enter"]],
+    [/\? Name of this site/, database, ["C-u", "walk", "Enter"]],
+    [/\? Folder for the backups/, named, ["C-u", inFolder(disk), "Enter"]],
+    [/\? Another storage\?/, named, ["Down", "Enter"]],
+    [/\? Address of the service/, named, ["C-u", swift.endpoint, "Enter"]],
+    [/\? Region/, named, ["C-u", swift.region, "Enter"]],
+    [/\? Bucket/, named, ["shop", "Enter"]],
+    [/\? Prefix/, named, ["C-u", "walk", "Enter"]],
+    [/\? Access key id/, named, [swift.accessKeyId, "Enter"]],
+    [/\? Secret access key/, named, [swift.secretAccessKey, "Enter"]],
+    [/Storage s3: [^\n]* passed \d+ checks[\s\S]*\? Another storage\?/, named, ["Up", "Enter"]],
+    [/\? Is that so\?/, stored, ["y", "Enter"]],
+    [/\? What is ops\.metrics to tenants\?/, stored, ["Down", "Enter"]],
+    [/\? How long are backups kept\?/, classed, ["Enter"]],
+    [/\? At which hour/, [...classed, "--keep", "weeks"], ["C-u", "23", "Enter"]],
+    [/\? Make the first backup/, [...classed, "--keep", "weeks", "--hour", "1"], ["y", "Enter"]],
+    [/\? Go\?/, [...classed, "--keep", "weeks", "--hour", "1", "--skip-backup"], ["y", "Enter"]],
+  ];
+};
+
+/** Swift may let two of several concurrent writers win when the machine is busy: then it is tried once more. */
+async function comeTo(screen: Terminal, prompt: RegExp): Promise<void> {
+  const retry = /\? What now\?/;
+  for (;;) {
+    const seen = await screen.see(new RegExp(`${prompt.source}|${retry.source}`));
+    if (!retry.test(seen)) return;
+    screen.press("Enter");
+    await screen.see(/What now[^\n]*\n[^\n]*Trying s3 for real/);
+  }
+}
+const OUT = (): string[] => ["--out", inFolder("walk.yaml"), "--kit", inFolder("walk-kit.txt")];
+
+test("Ctrl-C at every prompt ends with 130 and leaves nothing behind", async () => {
+  const before = everything();
+  const left = prompts().map((_, at) => at);
+  const leaveOneAfterTheOther = async (): Promise<void> => {
+    for (let next = left.shift(); next !== undefined; next = left.shift()) await leaveAt(next);
+  };
+  await Promise.all([1, 2, 3].map(leaveOneAfterTheOther));
+  expect(everything()).toEqual(before);
+});
+
+async function leaveAt(at: number): Promise<void> {
+  const all = prompts(`disk-${at}`); // each a folder of its own: they run side by side
+  const [prompt, flags] = all[at] as (typeof all)[number];
+  const screen = openTerminal(site, ["init", ...OUT(), ...flags], 120);
+  try {
+    for (const [earlier, flagsThere, keys] of all.slice(0, at)) {
+      if (flagsThere.length !== flags.length) continue; // the flags have answered it
+      await comeTo(screen, earlier);
+      screen.press(...keys);
+    }
+    await comeTo(screen, prompt);
+    screen.press("C-c");
+    expect(await screen.see(/ended with \d+/)).toMatch(/nothing was changed[\s\S]*ended with 130/);
+  } finally {
+    screen.close();
+  }
+}
+
+test("the wizard finds server, database and tenants, tries the storages, and shows the command that does the same", async () => {
+  terminal = openTerminal(site, ["init", ...OUT()], 250);
+  for (const [prompt, , keys] of prompts()) {
+    await comeTo(terminal, prompt);
+    terminal.press(...keys);
+  }
+  const screen = await terminal.see(/ended with \d+/);
+  expect(screen).toMatch(
+    /Site walk is set up\.[\s\S]*first backup {3}full-\S+: .* in local, s3\n[\s\S]*ended with 0/,
+  );
+  expect(screen).not.toContain(swift.secretAccessKey);
+  const text = readFileSync(inFolder("walk.yaml"), "utf8");
+  expect(text).not.toContain(swift.secretAccessKey);
+  expect(text).toContain("exclude: [ops.metrics]");
+  const [backup] = await site.json(["list", "--config", inFolder("walk.yaml")]);
+  expect(backup.copies.map(({ status }: { status: string }) => status)).toEqual(["stored", "stored"]);
+
+  // the command that was shown makes the same file, but for the keys
+  const [, command = ""] =
+    /^\s*S3_ID=\.\.\. S3_SECRET=\.\.\. jbackup (init --yes .*?)\s*$/m.exec(screen) ?? [];
+  const again = command.replaceAll(inFolder("walk.yaml"), inFolder("again.yaml"));
+  execFileSync(
+    "sh",
+    [
+      "-c",
+      `'${process.execPath}' '${fileURLToPath(new URL("../../bin/jbackup.js", import.meta.url))}' ${again} --kit again-kit --skip-backup`,
+    ],
+    {
+      cwd: site.folder,
+      env: { ...site.environment, S3_ID: swift.accessKeyId, S3_SECRET: swift.secretAccessKey },
+      stdio: "pipe",
+    },
+  );
+  const withoutKeys = (yaml: string): string =>
+    yaml
+      .replaceAll(/jbk1\S+/g, "KEY")
+      .replaceAll(/keys(-\d+)?\//g, "keys/")
+      .replaceAll("again.yaml", "walk.yaml");
+  expect(withoutKeys(readFileSync(inFolder("again.yaml"), "utf8"))).toBe(withoutKeys(text));
+  rmSync(inFolder("again.yaml"));
+});

@@ -1,0 +1,375 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { openCatalog } from "../../src/catalog/catalogs.js";
+import type { JobRequest, Run } from "../../src/domain/backup.js";
+import { systemClock } from "../../src/sys/clock.js";
+import { uuid7 } from "../../src/sys/ids.js";
+import { query } from "../support/awkward.js";
+import { type RunningDaemon, startDaemon } from "../support/daemon.js";
+import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { makeSite, type TestSite } from "../support/site.js";
+
+let server: TestPostgres;
+const sites: TestSite[] = [];
+const daemons: RunningDaemon[] = [];
+/** Runs a job every minute, while other tests go on. */
+let minutely: { site: TestSite; daemon: RunningDaemon };
+
+async function siteWith(more: string[], name = "shop-prod"): Promise<TestSite> {
+  const site = await makeSite({ url: server.url("shop"), name, more });
+  sites.push(site);
+  return site;
+}
+
+async function daemonOf(...args: Parameters<typeof startDaemon>): Promise<RunningDaemon> {
+  const daemon = await startDaemon(...args);
+  daemons.push(daemon);
+  return daemon;
+}
+
+beforeAll(async () => {
+  server = await startPostgres();
+  await query(server.url(), "create database shop", "create database catalog");
+  await query(server.url("shop"), "create table orders as select g as id from generate_series(1, 1000) g");
+  const site = await siteWith(['schedule: {cleanup: "* * * * *"}'], "minutely");
+  // cleanup refuses a site that has nothing
+  await site.json(["backup", "full", "--logical"]);
+  minutely = { site, daemon: await startDaemon(site) };
+});
+afterEach(async () => {
+  for (const daemon of daemons.splice(0)) await daemon.stop("SIGKILL").catch(() => undefined);
+});
+afterAll(async () => {
+  await minutely?.daemon.stop("SIGKILL").catch(() => undefined);
+  for (const site of sites) await site.remove();
+  await server?.stop();
+});
+
+const runOf = (job: string, startedAt: Date, status: Run["status"] = "succeeded"): Run => ({
+  id: uuid7(systemClock),
+  job,
+  status,
+  startedAt: startedAt.toISOString(),
+  finishedAt: startedAt.toISOString(),
+  host: "h",
+  pid: 1,
+  exitCode: 0,
+  error: null,
+  metadata: {},
+});
+
+async function inCatalog<Answer>(
+  site: TestSite,
+  work: (catalog: Awaited<ReturnType<typeof openCatalog>>) => Promise<Answer>,
+): Promise<Answer> {
+  const catalog = await openCatalog(`sqlite:${join(site.home, "catalog.db")}`, { clock: systemClock });
+  try {
+    return await work(catalog);
+  } finally {
+    await catalog.close();
+  }
+}
+
+const runsOf = (site: TestSite, job: string): Promise<Run[]> =>
+  inCatalog(site, (catalog) => catalog.runs({ job }));
+const daysAgo = (days: number): Date => new Date(Date.now() - days * 86_400_000);
+const since = (site: TestSite, ...jobs: string[]): Promise<void> =>
+  inCatalog(site, async (catalog) => {
+    for (const job of jobs) await catalog.saveRun(runOf(job, daysAgo(3)));
+  });
+
+/** A time of the day that has passed, by more than any jitter and less than a day. */
+const HOURS_AGO = `0 ${(new Date().getUTCHours() + 21) % 24} * * *`;
+
+describe("systemd", () => {
+  test("units are accepted by systemd, changed in place, and taken away; nobody else's are touched", async () => {
+    const site = await siteWith([
+      'schedule: {full: "0 2 * * *", wal: follow, verify: "0 5 1-7 * mon", cleanup: "*/90 6 * * *"}',
+    ]);
+    const units = join(site.folder, "units");
+    mkdirSync(units);
+    writeFileSync(join(units, "jbackup-shop-prod-mine.service"), "# made by hand\n");
+    writeFileSync(
+      join(units, "jbackup-shop-prod-2-full.timer"),
+      "# made by jbackup schedule install for the site shop-prod-2\n",
+    );
+    const catalog = `catalog: {url: "sqlite:${join(site.folder, "elsewhere/catalog.db")}"}\n`;
+    await site.configure(readFileSync(site.configFile, "utf8") + catalog);
+    const done = await site.json(["schedule", "install", "systemd", "--dir", units]);
+    expect(done.files).toHaveLength(9);
+    expect(done.commands.at(-1)).toMatch(/enable --now .*jbackup-shop-prod-wal.service/);
+    const files = done.files.map(({ path }: { path: string }) => path);
+    const verified = spawnSync("systemd-analyze", ["verify", ...files], { encoding: "utf8" });
+    expect(verified.stderr + verified.stdout).toBe("");
+    expect(verified.status).toBe(0);
+    const service = readFileSync(join(units, "jbackup-shop-prod-full.service"), "utf8");
+    for (const line of [
+      "NoNewPrivileges=true",
+      "ProtectSystem=strict",
+      "RestartSec=5min",
+      "PrivateTmp=false",
+    ])
+      expect(service.split("\n")).toContain(line);
+    expect(service).toContain(
+      `ReadWritePaths=-${site.home} -${join(site.folder, "local")} -${join(site.folder, "elsewhere")} -/tmp`,
+    );
+    expect(readFileSync(join(units, "jbackup-shop-prod-full.timer"), "utf8")).toContain("Persistent=true");
+    // a condition on the month's day or the week's is two lines
+    expect(readFileSync(join(units, "jbackup-shop-prod-verify.timer"), "utf8")).toContain(
+      "OnCalendar=*-*-01..07 05:00:00 UTC\nOnCalendar=Mon *-*-* 05:00:00 UTC\n",
+    );
+
+    const text = readFileSync(site.configFile, "utf8");
+    await site.configure(text.replace(/schedule:.*/, 'schedule: {full: "30 2 * * *"}'));
+    const changed = await site.json(["schedule", "install", "systemd", "--dir", units]);
+    const actions = Object.fromEntries(
+      changed.files.map(({ path, action }: { path: string; action: string }) => [
+        path.split("shop-prod-")[1],
+        action,
+      ]),
+    );
+    expect(actions).toMatchObject({
+      "full.service": "unchanged",
+      "full.timer": "written",
+      "wal.service": "removed",
+      "verify.timer": "removed",
+    });
+    await site.json(["schedule", "remove", "--dir", units]);
+    expect(readdirSync(units).sort()).toEqual([
+      "jbackup-shop-prod-2-full.timer",
+      "jbackup-shop-prod-mine.service",
+    ]);
+  });
+
+  test("a unit of the same name that somebody else wrote is not replaced", async () => {
+    const site = await siteWith(['schedule: {full: "0 2 * * *"}']);
+    writeFileSync(join(site.folder, "jbackup-shop-prod-full.service"), "[Service]\n");
+    const ran = await site.run("schedule", "install", "systemd", "--dir", site.folder);
+    expect(ran.code).toBe(14);
+    expect(ran.stderr).toContain("was not made by this command");
+    expect(existsSync(join(site.folder, "jbackup-shop-prod-full.timer"))).toBe(false);
+  });
+});
+
+describe("cron", () => {
+  test("the very line works with nothing of the environment, and other lines keep every byte", async () => {
+    const site = await siteWith(['schedule: {full: "7 2 * * *"}'], "shop-prod");
+    const mine = "# mine\nMAILTO=ops\n\n5 4 * * * /bin/true  # \u00e9 ";
+    const crontab = join(site.folder, "crontab");
+    writeFileSync(crontab, mine);
+    for (let nth = 0; nth < 2; nth++) await site.json(["schedule", "install", "cron", "--dir", site.folder]);
+    const text = readFileSync(crontab, "utf8");
+    expect(text.startsWith(`${mine}\n# begin jbackup shop-prod`)).toBe(true);
+    const [line = "", ...others] = text.split("\n").filter((one) => one.includes(" backup full "));
+    expect(others).toEqual([]);
+    expect(line).toMatch(/^7 2 \* \* \* /);
+    // as cron does: what stands behind the five fields, to sh
+    const command = line.split(" ").slice(5).join(" ").replaceAll("\\%", "%");
+    const ran = spawnSync("env", ["-i", "/bin/sh", "-c", command], { encoding: "utf8", cwd: "/" });
+    expect([ran.status, ran.stdout, ran.stderr.replace(/^Warning: .*\n/gm, "")]).toEqual([0, "", ""]);
+    const [backup] = await site.json(["list"]);
+    expect(backup).toMatchObject({ kind: "full", status: "completed" });
+    await site.json(["schedule", "remove", "cron", "--dir", site.folder]);
+    expect(readFileSync(crontab, "utf8")).toBe(`${mine}\n`);
+  });
+
+  test("a follower is refused, with what can keep one running", async () => {
+    const site = await siteWith(["schedule: {wal: follow}"]);
+    const ran = await site.run("schedule", "install", "cron", "--dir", site.folder);
+    expect(ran.code).toBe(2);
+    expect(ran.stderr).toContain(
+      "Try: use jbackup schedule install systemd, or jbackup schedule run as a service",
+    );
+  });
+});
+
+test("an impossible time is refused when the configuration is read", async () => {
+  const site = await siteWith(['schedule: {full: "0 2 30 2 *", wal: sometimes}']);
+  const ran = await site.run("schedule", "show");
+  expect(ran.code).toBe(2);
+  expect(ran.stderr).toContain('schedule.full: "0 2 30 2 *" names a day that never comes');
+  expect(ran.stderr).toMatch(/schedule\.wal: expected five cron fields such as "0 2 \* \* \*", or follow/);
+});
+
+describe("the daemon", () => {
+  test("makes up for what was missed, once; is the only one; and ends in time with its jobs", async () => {
+    const site = await siteWith([`schedule: {full: "${HOURS_AGO}", verify: "${HOURS_AGO}"}`]);
+    await since(site, "backup-full", "verify");
+    const shown = await site.json(["schedule", "show"]);
+    expect(shown.jobs).toMatchObject([
+      { name: "full", overdue: true, lastRun: { status: "succeeded" } },
+      { name: "verify", overdue: true },
+    ]);
+    let daemon = await daemonOf(site);
+    await daemon.until(
+      "verify",
+      async () =>
+        (await runsOf(site, "verify"))[0]?.status === "succeeded" &&
+        (await runsOf(site, "verify")).length === 2,
+    );
+    await daemon.until("rest", async () => (await daemon.health()).jobs.every(({ running }) => !running));
+    expect(await daemon.health()).toMatchObject({ code: 200, status: "ok", catalog: "up" });
+    expect((await site.json(["schedule", "show"])).daemonRunning).toBe(true);
+
+    const second = await site.run("schedule", "run");
+    expect(second.code).toBe(11);
+    expect(second.stderr).toContain("another schedule of this site is running (process ");
+    expect(await daemon.stop()).toMatchObject({ code: 143 });
+
+    daemon = await daemonOf(site);
+    await daemon.until("a look at the catalog", async () => (await daemon.health()).catalog === "up");
+    await delay(3_000);
+    expect(await runsOf(site, "backup-full")).toHaveLength(2);
+    expect(await runsOf(site, "verify")).toHaveLength(2);
+    expect(
+      (await site.json(["schedule", "show"])).jobs.map(({ overdue }: { overdue: boolean }) => overdue),
+    ).toEqual([false, false]);
+  });
+
+  test("tries a job again whose process was killed; and a stop ends a job that is at work within ten seconds", async () => {
+    const site = await siteWith([
+      `schedule: {full: "${HOURS_AGO}"}`,
+      "hooks:",
+      `  beforeBackup: ["if [ -e ${server.directory}/hold ]; then sleep 60; fi"]`,
+    ]);
+    await since(site, "backup-full");
+    const hold = join(server.directory, "hold");
+    writeFileSync(hold, "");
+    let daemon = await daemonOf(site);
+    const pidOf = async (): Promise<number | null> => (await daemon.health()).jobs[0]?.pid ?? null;
+    await daemon.until("the hook", async () => (await runsOf(site, "backup-full"))[0]?.status === "running");
+    process.kill((await pidOf()) as number, "SIGKILL");
+    await daemon.until("its end", () => daemon.log().includes("full: failed after"));
+    spawnSync("rm", [hold]);
+    await daemon.until("another try", () => /full: done in/.test(daemon.log()));
+    expect(daemon.log()).toMatch(/full: failed after .*: it was ended by SIGKILL; again in 1 s/);
+    expect(daemon.log()).toContain("full: begins (try 2 of 4)");
+    await daemon.stop();
+
+    // the next one has a job to do again, because its last run was cut off
+    writeFileSync(hold, "");
+    await inCatalog(site, async (catalog) => {
+      for (const run of await catalog.runs({ job: "backup-full" }))
+        await catalog.saveRun({ ...run, startedAt: daysAgo(3).toISOString() });
+    });
+    daemon = await daemonOf(site);
+    await daemon.until(
+      "the hook",
+      async () => (await pidOf()) !== null && (await runsOf(site, "backup-full"))[0]?.status === "running",
+    );
+    const pid = (await pidOf()) as number;
+    const { code, ms } = await daemon.stop();
+    expect(code).toBe(143);
+    expect(ms).toBeLessThan(10_000);
+    expect(() => process.kill(pid, 0)).toThrow("ESRCH");
+    expect((await runsOf(site, "backup-full"))[0]?.status).toBe("interrupted");
+    spawnSync("rm", [hold]);
+  });
+
+  test("runs on while the catalog is away, and takes one-off runs when it is back", async () => {
+    const site = await siteWith([`catalog: {url: "${server.url("catalog")}"}`]);
+    const stored: JobRequest = await site.json([
+      "backup",
+      "full",
+      "--logical",
+      "--note",
+      "it's late",
+      "--at",
+      "4s",
+    ]);
+    expect(stored.args).toEqual(["backup", "full", "--logical", "--note", "it's late"]);
+    const dropped: JobRequest = await site.json(["backup", "full", "--at", "1h"]);
+    expect((await site.json(["schedule", "show"])).requests).toMatchObject([
+      { id: stored.id, status: "waiting" },
+      { id: dropped.id, command: "backup full" },
+    ]);
+    await site.json(["schedule", "cancel", dropped.id.slice(0, 34)]);
+    expect((await site.run("schedule", "cancel", dropped.id)).code).toBe(10);
+    const daemon = await daemonOf(site);
+    await query(server.url(), "alter database catalog allow_connections false");
+    await query(
+      server.url(),
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'catalog'",
+    );
+    await daemon.until("the catalog's fall", async () => (await daemon.health()).catalog === "down");
+    expect((await daemon.health()).code).toBe(200);
+    await query(server.url(), "alter database catalog allow_connections true");
+    await daemon.until("the one-off run", () => daemon.log().includes("it's late: done"));
+    const backups = await site.json(["list"]);
+    expect(backups).toMatchObject([{ note: "it's late", status: "completed", method: "logical" }]);
+    expect((await site.json(["schedule", "show"])).requests).toEqual([]);
+  });
+
+  test("keeps a follower of the WAL running, whatever becomes of it", async () => {
+    const site = await siteWith(["schedule: {wal: follow}"], "follow");
+    const daemon = await daemonOf(site);
+    const following = async (): Promise<number | null> => {
+      const [run] = await runsOf(site, "backup-wal");
+      return run?.status === "running" ? ((await daemon.health()).follower?.pid ?? null) : null;
+    };
+    await daemon.until("the follower", async () => (await following()) !== null);
+    const first = (await following()) as number;
+    process.kill(first, "SIGKILL");
+    await daemon.until("another one", async () => (await daemon.health()).follower?.restarts === 1);
+    expect((await daemon.health()).code).toBe(503);
+    await daemon.until(
+      "the follower again",
+      async () => (await runsOf(site, "backup-wal")).length === 2 && (await following()) !== null,
+    );
+    expect(await following()).not.toBe(first);
+    expect((await daemon.health()).code).toBe(200);
+    const shown = await site.json(["schedule", "show"]);
+    expect(shown.jobs).toMatchObject([{ name: "wal", cron: "follow", nextRun: null, overdue: false }]);
+    expect(await daemon.stop()).toMatchObject({ code: 143 });
+    const statuses = (await runsOf(site, "backup-wal")).map(({ status }) => status);
+    expect(statuses).toEqual(["succeeded", "interrupted"]);
+  });
+
+  test.each([
+    ["2026-01-01T00:00:00Z", /--at 2026-01-01T00:00:00Z is in the past: it is .* now/],
+    ["2999-01-01 00:00", /--at 2999-01-01 00:00 has no time zone/],
+    ["tomorrow", /--at cannot be "tomorrow"/],
+  ])("--at %s is refused", async (at, problem) => {
+    const ran = await minutely.site.run("backup", "full", "--at", at);
+    expect(ran.code).toBe(2);
+    expect(ran.stderr).toMatch(problem);
+    expect(ran.stderr).toMatch(/^Try: /m);
+  });
+
+  test("a bad address for its health is refused, and a taken one is named", async () => {
+    expect((await minutely.site.run("schedule", "run", "--health", "9187")).code).toBe(2);
+    const taken = await siteWith([]);
+    const port = /health: http:\/\/127.0.0.1:(\d+)/.exec(minutely.daemon.log())?.[1];
+    const ran = await taken.run("schedule", "run", "--health", `127.0.0.1:${port}`);
+    expect(ran.code).toBe(16);
+    expect(ran.stderr).toContain("EADDRINUSE");
+  });
+});
+
+test("schedule run --once makes up for what cron missed, runs what is due, and leaves the rest to the daemon", async () => {
+  const site = await siteWith([`schedule: {full: "${HOURS_AGO}", cleanup: "59 23 31 12 *"}`]);
+  await since(site, "backup-full");
+  await site.json(["backup", "full", "--logical", "--at", "1s"]);
+  await delay(1_000);
+  const { runs } = await site.json(["schedule", "run", "--once"]);
+  expect(runs).toMatchObject([{ command: "backup full --logical", why: "one-off", exitCode: 0 }]);
+  expect(await site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: false });
+  expect(await minutely.site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: true });
+});
+
+test("a job that is due every minute has run every minute", async () => {
+  const { site, daemon } = minutely;
+  const isDone = async (): Promise<boolean> =>
+    (await runsOf(site, "cleanup")).length > 0 &&
+    (await daemon.health()).jobs.every(({ running }) => !running);
+  await daemon.until("the next minute", isDone, 70_000);
+  const minutes = (await runsOf(site, "cleanup")).map(({ startedAt }) => startedAt.slice(0, 16));
+  expect(new Set(minutes).size).toBe(minutes.length);
+  expect((await runsOf(site, "cleanup")).map(({ status, error }) => error ?? status)).toEqual(
+    minutes.map(() => "succeeded"),
+  );
+  expect((await daemon.stop()).code).toBe(143);
+});
