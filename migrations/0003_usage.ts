@@ -48,7 +48,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     .on("backups")
     .columns(["tenant_id", "id"])
     .where(
-      sql<boolean>`kind = 'tenant' and status in ('completed', 'verified') and parent_id is null and tenant_id is not null`,
+      sql<boolean>`kind || '' = 'tenant' and status in ('completed', 'verified') and parent_id is null and tenant_id is not null`,
     )
     .execute();
 }

@@ -173,7 +173,7 @@ async function openServer(
   if (password !== null) onSecret(password);
   return openPostgres({
     url,
-    user: environment.user,
+    user: environment.systemUser,
     binDirectory: config.database.binDirectory,
     dataDirectory: config.database.dataDirectory,
     nowMs: () => systemClock.now().getTime(),

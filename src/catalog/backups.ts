@@ -72,8 +72,11 @@ export async function lastOfTenants(db: Transaction<Tables>, ids: string[] | "al
   return found;
 }
 
-/** As the index of these backups has it. One that was taken out of an older backup tells of the past. */
-const IS_TENANTS_OWN = sql<boolean>`kind = 'tenant' and status in ('completed', 'verified') and parent_id is null and tenant_id is not null`;
+/**
+ * As the index of these backups has it, and so that no index on kinds is taken instead. One that was taken out of an older
+ * backup tells of the past.
+ */
+const IS_TENANTS_OWN = sql<boolean>`kind || '' = 'tenant' and status in ('completed', 'verified') and parent_id is null and tenant_id is not null`;
 
 /** One look into the index for each tenant, however many backups it has. */
 async function lastIdsOf(db: Transaction<Tables>, tenants: string[]): Promise<string[]> {

@@ -126,7 +126,7 @@ function storageTable(
       paint: (text, { copies }) =>
         copies.damaged > 0 ? paint.red(text) : copies.missing > 0 ? paint.yellow(text) : text,
     },
-    { title: "NEWEST", value: ({ lastFullAt }) => age(lastFullAt, now), rank: 1 },
+    { title: "LAST FULL", value: ({ lastFullAt }) => age(lastFullAt, now), rank: 1 },
     { title: "VERIFIED", value: ({ verifiedAt }) => age(verifiedAt, now), rank: 2 },
     { title: "TESTED", value: ({ testRestoredAt }) => age(testRestoredAt, now), rank: 4 },
     { title: "USED", value: ({ usedBytes }) => bytesText(usedBytes), align: "right", rank: 1 },
@@ -141,7 +141,7 @@ function storageTable(
       rank: 5,
     },
     {
-      title: "FULL",
+      title: "FILLED",
       value: fullText,
       rank: 3,
       paint: (text, one) =>
@@ -194,12 +194,12 @@ function objectiveLines({ rpo, rto }: SiteStatus, now: Date, { paint }: ScreenWi
   const rpoText =
     rpo.nowMs === null
       ? "nothing is stored yet"
-      : `${(isLate ? paint.red : String)(durationText(rpo.nowMs))} would be lost now`;
+      : `${(isLate ? paint.red : String)(spanText(rpo.nowMs))} would be lost now`;
   const by = rpo.source === "follower" ? ", followed" : rpo.source === "backup" ? ", no WAL since" : "";
   const rtoText =
     rto.lastMs === null
       ? "no recovery was measured yet"
-      : `${(rto.lastMs > rto.objectiveMs ? paint.red : String)(durationText(rto.lastMs))} took the last ${rto.source}, ${ago(rto.at, now)}`;
+      : `${(rto.lastMs > rto.objectiveMs ? paint.red : String)(spanText(rto.lastMs))} took the last ${rto.source}, ${ago(rto.at, now)}`;
   return [
     `${paint.bold("RPO")}   ${rpoText}${by} (objective ${spanText(rpo.objectiveMs)})`,
     `${paint.bold("RTO")}   ${rtoText} (objective ${spanText(rto.objectiveMs)})`,

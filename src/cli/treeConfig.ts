@@ -1,11 +1,12 @@
 import type { CommandSpec } from "./tree.js";
+import { AT } from "./treeSchedule.js";
 
 /** The commands about how the host is set up. */
 export const CONFIG_COMMANDS: CommandSpec[] = [
   {
     usage: "backup config",
     summary: "back up configuration files, the server's settings and roles, and an install plan",
-    options: [["--note <text>", "a remark that list and show repeat"]],
+    options: [["--note <text>", "a remark that list and show repeat"], AT],
     examples: [
       ["jbackup backup config", "what configFiles names, and what a bare host needs to be set up"],
       ["jbackup backup config --json | jq .warnings", "what is missing in it; exit 3 when something is"],

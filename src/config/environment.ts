@@ -10,7 +10,10 @@ export interface Environment {
   home: string;
   temporaryDirectory: string;
   host: string;
+  /** Who is at work, for the records: also behind sudo. */
   user: string;
+  /** As whom the process runs: that is who PostgreSQL sees at the other end of its socket. */
+  systemUser: string;
   isRoot: boolean;
   workingDirectory: string;
   /** The folder for catalog, default storage, generated keys, journals and locks. */
@@ -48,6 +51,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     temporaryDirectory: variables.TMPDIR || "/tmp",
     host: hostname(),
     user: variables.SUDO_USER || userInfo().username,
+    systemUser: userInfo().username,
     isRoot,
     workingDirectory: process.cwd(),
     jbackupHome: variables.JBACKUP_HOME || ownHome,

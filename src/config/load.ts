@@ -39,7 +39,7 @@ export async function findConfigFile({
   const places = [join(environment.workingDirectory, "jbackup.yaml"), "/etc/jbackup/jbackup.yaml"];
   for (const place of places) if (await exists(place)) return place;
   throw new JBackupError("config_missing", "no configuration file was found", {
-    hint: `looked for ${places.join(" and ")}; write one or name it with --config: ${MINIMAL}`,
+    hint: `looked for ${places.join(" and ")}; jbackup init writes one, or name it with --config: ${MINIMAL}`,
   });
 }
 

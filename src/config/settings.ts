@@ -288,6 +288,7 @@ export const settingsSchema = object({
     verify: cron.optional(),
     cleanup: cron.optional(),
     testRestore: cron.optional(),
+    drill: cron.optional(),
   }).default({}),
   // what a test restore looks at, beyond what it always does
   testRestore: object({

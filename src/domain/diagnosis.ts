@@ -138,6 +138,43 @@ export function judgeRoom({ storage, freeBytes, expectedBytes }: RoomFacts): Fin
   };
 }
 
+export interface DeletionFacts {
+  storage: string;
+  isLocal: boolean;
+  /** Whether the credentials that backups are made with removed what they wrote. */
+  mayDelete: boolean;
+  /** Whether cleanup has credentials of its own. */
+  hasCleanup: boolean;
+}
+
+/** Backups are safe from whoever gets into this host only where its credentials cannot remove them. */
+export function judgeDeletion({ storage, isLocal, mayDelete, hasCleanup }: DeletionFacts): Finding | null {
+  const name = `rights-${storage}`;
+  if (isLocal) return null;
+  if (!mayDelete && hasCleanup)
+    return finding(
+      "storages",
+      name,
+      "ok",
+      `the credentials of storage ${storage} cannot delete; those of its cleanup can`,
+    );
+  if (!mayDelete)
+    return finding(
+      "storages",
+      name,
+      "warn",
+      `the credentials of storage ${storage} cannot delete, and cleanup has no others: nothing ever expires there`,
+      `add cleanup: with credentials that may delete to storage ${storage}, or let the bucket's own rules remove what is old`,
+    );
+  return finding(
+    "storages",
+    name,
+    "warn",
+    `whoever takes over this host can delete the backups in storage ${storage}: its credentials may`,
+    "jbackup storages harden tells which rights they need, and how cleanup gets credentials of its own",
+  );
+}
+
 export interface KeyFacts {
   /** Texts of the public halves; "passphrase" for one. */
   recipients: string[];

@@ -38,6 +38,7 @@ export interface StorageFacts {
   error: string | null;
   /** Of the newest full backup; null where there is none yet. */
   hasNewestFull: boolean | null;
+  stored: number;
   missing: number;
   damaged: number;
   verifiedAgeMs: number | null;
@@ -176,17 +177,20 @@ const storagesThemselves: Judge = ({ storages }) =>
 
 const evidence: Judge = ({ storages, testRestoreAgeMs, fullAgeMs, isRecordKnown }) => {
   if (fullAgeMs === null || !isRecordKnown) return [];
+  const holding = storages.filter(({ stored }) => stored > 0);
+  const never = holding.filter(({ verifiedAgeMs }) => verifiedAgeMs === null).map(({ name }) => name);
   return [
-    ...storages.map(({ name, verifiedAgeMs }) => {
-      if (verifiedAgeMs === null)
-        return reason(
+    never.length === 0
+      ? null
+      : reason(
           "info",
-          4,
-          `unverified:${name}`,
-          `nothing in ${name} was ever verified`,
+          4 * never.length,
+          "never_verified",
+          `nothing in ${never.join(", ")} was ever verified`,
           "jbackup verify --all",
-        );
-      if (verifiedAgeMs <= VERIFY_WITHIN_MS) return null;
+        ),
+    ...holding.map(({ name, verifiedAgeMs }) => {
+      if (verifiedAgeMs === null || verifiedAgeMs <= VERIFY_WITHIN_MS) return null;
       const message = `nothing in ${name} was verified for ${days(verifiedAgeMs)}`;
       return reason("warning", 8, `unverified:${name}`, message, "jbackup verify --all");
     }),

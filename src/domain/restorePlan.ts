@@ -111,7 +111,8 @@ export function planRestore(request: RestoreRequest, facts: RestoreFacts): Resto
     backupId: facts.backup.id,
     label: facts.backup.label,
     createdAt: facts.backup.createdAt,
-    mode: request.mode,
+    // a full restore of a moment is what people know as point in time
+    mode: request.mode === "full" && request.to !== null ? "pitr" : request.mode,
     way,
     target: facts.target,
     overwrites: overwritesNothing(way, request) ? null : facts.target,

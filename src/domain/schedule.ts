@@ -1,6 +1,14 @@
 import { type Cron, nextRun, parseCron, previousRun } from "./cron.js";
 
-export type ScheduledName = "full" | "tenant" | "wal" | "config" | "verify" | "cleanup" | "testRestore";
+export type ScheduledName =
+  | "full"
+  | "tenant"
+  | "wal"
+  | "config"
+  | "verify"
+  | "cleanup"
+  | "testRestore"
+  | "drill";
 
 interface Scheduled {
   /** What its runs are called in the catalog. */
@@ -9,6 +17,9 @@ interface Scheduled {
   words: readonly string[];
   title: string;
 }
+
+/** Not among the runs of the catalog: drills have records of their own. */
+const DRILL = "drill";
 
 /** What a line of the schedule runs, the most urgent first. */
 export const SCHEDULED: Readonly<Record<ScheduledName, Scheduled>> = {
@@ -27,6 +38,7 @@ export const SCHEDULED: Readonly<Record<ScheduledName, Scheduled>> = {
   },
   cleanup: { job: "cleanup", words: ["cleanup"], title: "cleanup by the retention rules" },
   testRestore: { job: "test-restore", words: ["verify", "--level", "restore"], title: "test restore" },
+  drill: { job: DRILL, words: ["dr", "run", "server-lost", "--drill"], title: "drill of a lost server" },
 };
 
 export const SCHEDULED_NAMES = Object.keys(SCHEDULED) as ScheduledName[];
@@ -65,8 +77,10 @@ export interface TimedJob {
   cron: Cron;
 }
 
+type Schedule = { [Name in ScheduledName]?: string | undefined };
+
 /** The jobs that have times, most urgent first. */
-export function timedJobs(schedule: { [Name in ScheduledName]?: string | undefined }): TimedJob[] {
+export function timedJobs(schedule: Schedule): TimedJob[] {
   return SCHEDULED_NAMES.flatMap((name) => {
     const text = schedule[name];
     if (text === undefined || text === FOLLOW) return [];
@@ -74,6 +88,10 @@ export function timedJobs(schedule: { [Name in ScheduledName]?: string | undefin
     return parsed.ok ? [{ name, text, cron: parsed.cron }] : []; // bad ones are refused when the file is read
   });
 }
+
+/** Those whose runs the catalog lists. */
+export const jobsWithRuns = (schedule: Schedule): TimedJob[] =>
+  timedJobs(schedule).filter(({ name }) => SCHEDULED[name].job !== DRILL);
 
 export const TRIES = 3;
 /** A clock that is set back by less than this is waited for; by more, it is believed. */
@@ -153,8 +171,8 @@ export function ended(
   return { state: { ...rest, retryAtMs: monotonicMs + pauseMs }, how: "failed" };
 }
 
-/** Done; done in part, which the next run makes up for. */
-const DONE = new Set([0, 3]);
+/** Done; done in part, which the next run makes up for; done, with an objective missed, which the job itself tells of. */
+const DONE = new Set([0, 3, 15]);
 
 /** Failures of the moment, another run's lock, a full disk; and a process that was killed. */
 export const isWorthAnotherTry = (exitCode: number | null): boolean =>

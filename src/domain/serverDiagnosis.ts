@@ -185,6 +185,15 @@ function judgeSlots({ ownSlot, otherSlots, slotsFree }: ServerCheckup, archives:
         "begin anew: jbackup backup full, then jbackup backup wal",
       ),
     ];
+  if (ownSlot !== null && ownSlot.lagBytes >= IDLE_SLOT_BYTES)
+    return [
+      ...idle,
+      of(
+        "warn",
+        `our replication slot holds ${gigabytes(ownSlot.lagBytes)} of WAL back that is not stored yet`,
+        "jbackup backup wal stores it; see who runs it: jbackup schedule show",
+      ),
+    ];
   if (ownSlot !== null)
     return [
       ...idle,

@@ -171,6 +171,7 @@ function scheduleLines({ hour, tenants, configFiles }: SiteDraft): string[] {
     ["verify", `0 ${at(3)} * * *`],
     ["cleanup", `0 ${at(4)} * * *`],
     ["testRestore", `0 ${at(5)} 1 * *`],
+    ["drill", `0 ${at(6)} 1 * *`],
   ];
   return [
     "# When (UTC); jbackup schedule install makes it happen",

@@ -41,7 +41,16 @@ interface SegmentState {
 
 type Timelines = Map<number, Map<bigint, SegmentState>>;
 
-function segmentsOf({ stored, segmentBytes }: WalInventory): Timelines {
+const known = new WeakMap<WalInventory, Timelines>();
+
+/** Made once for an inventory, which nobody changes: many bases are asked about the same one. */
+function segmentsOf(inventory: WalInventory): Timelines {
+  const timelines = known.get(inventory) ?? readSegments(inventory);
+  known.set(inventory, timelines);
+  return timelines;
+}
+
+function readSegments({ stored, segmentBytes }: WalInventory): Timelines {
   const timelines: Timelines = new Map();
   const pieces = new Map<string, { from: number; to: number; at: Date }[]>();
   const note = (name: string, bytes: number, until: Date): void => {

@@ -5,14 +5,16 @@ import { JBackupError, reasonOf } from "../domain/errors.js";
 import { installPlan, type PlannedServer } from "../domain/installPlan.js";
 import type { Archive } from "../format/format.js";
 import type { ServerConfig, Session } from "../postgres/postgres.js";
+import { raiseAlert, resolveAlert } from "./alert.js";
 import { type BackupRequest, recorded } from "./backup/record.js";
 import { type Filled, storeArchive } from "./backup/storeArchive.js";
 import { hostFacts } from "./configFiles/host.js";
 import { readFilesInto } from "./configFiles/readFiles.js";
 import type { ScanNotes } from "./configFiles/scan.js";
 import { addServer, addText, askServer } from "./configFiles/serverEntries.js";
+import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
-import { withRun } from "./run.js";
+import type { RunContext } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages } from "./useStorages.js";
@@ -26,41 +28,57 @@ const EXPECTED_BYTES = 2 ** 20;
 export const isPartial = ({ metadata }: Backup): boolean => Number(metadata.missed ?? 0) > 0;
 
 /** The host's configuration files and what the server says of itself: enough to set up a bare host. Works without the server, too. */
-export async function backupConfig(site: Site, request: BackupRequest): Promise<Backup> {
-  const what = { job: JOB, kind: "config", method: null, note: request.note } as const;
-  const run = withRun(
-    site,
-    JOB,
-    async (context) => {
-      const keys = await sealingKeys(site);
-      const storages = await storagesForWriting(site);
-      const admin = await lockedSession(site);
+export const backupConfig = (site: Site, request: BackupRequest): Promise<Backup> =>
+  withBackupRun(site, JOB, "config", (run) => take(site, run, request), {
+    judge: (done) => (isPartial(done) ? "partial" : "succeeded"),
+  });
+
+async function take(site: Site, run: RunContext, { note }: BackupRequest): Promise<Backup> {
+  const what = { job: JOB, kind: "config", method: null, note } as const;
+  const keys = await sealingKeys(site);
+  const storages = await storagesForWriting(site);
+  const admin = await lockedSession(site);
+  try {
+    // without the server's lock nobody knows whether a run on another host still lives
+    if (admin !== null) {
+      await run.settleKilled();
+      await sweepStorages(site, storages.usable, "backups/config/");
+    }
+    const done = await recorded(site, run, what, async (draft) => {
+      const server = await askServer(site);
+      const notes: ScanNotes = { missed: [], notes: [] };
       try {
-        // without the server's lock nobody knows whether a run on another host still lives
-        if (admin !== null) {
-          await context.settleKilled();
-          await sweepStorages(site, storages.usable, "backups/config/");
-        }
-        return await recorded(site, context, what, async (draft) => {
-          const server = await askServer(site);
-          const notes: ScanNotes = { missed: [], notes: [] };
-          try {
-            const stored = await storeArchive(site, draft, keys, storages, {
-              expectedBytes: EXPECTED_BYTES,
-              fill: (archive) => fill(site, draft, archive, server, notes),
-            });
-            return { ...stored, warnings: warningsOf(notes) };
-          } finally {
-            if (!(server instanceof JBackupError)) await server.close();
-          }
+        const stored = await storeArchive(site, draft, keys, storages, {
+          expectedBytes: EXPECTED_BYTES,
+          fill: (archive) => fill(site, draft, archive, server, notes),
         });
+        return { ...stored, warnings: warningsOf(notes) };
       } finally {
-        await admin?.close();
+        if (!(server instanceof JBackupError)) await server.close();
       }
-    },
-    { judge: (done) => (isPartial(done) ? "partial" : "succeeded") },
-  );
-  return run;
+    });
+    await tellMissing(site, done);
+    return done;
+  } finally {
+    await admin?.close();
+  }
+}
+
+/** At night nobody reads warnings. */
+async function tellMissing(site: Site, done: Backup): Promise<void> {
+  const fingerprint = `partial:${JOB}`;
+  if (!isPartial(done)) {
+    await resolveAlert(site, fingerprint, `backup ${done.label} has all of it`);
+    return;
+  }
+  await raiseAlert(site, {
+    type: "BACKUP_FAILURE",
+    severity: "warning",
+    fingerprint,
+    message: `backup ${done.label} lacks something: ${done.warnings[0]}`,
+    hint: `jbackup show ${done.label} names all of it; correct configFiles, or let jbackup read it`,
+    backupId: done.id,
+  });
 }
 
 /** A second host's run must wait while this one is at work; a server that is down stops nobody. */

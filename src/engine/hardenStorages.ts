@@ -35,7 +35,7 @@ export const adviseStorages = (site: Site): HardenedStorage[] =>
 /** What the credentials that make backups can really do, tried in every storage at the same time. */
 export async function probeAllRights(site: Site): Promise<HardenedStorage[]> {
   const probed = await Promise.all(site.config.storages.map((config) => probe(site, config)));
-  return withoutSafePlace(probed);
+  return withoutSafePlace(site, probed);
 }
 
 function unasked(site: Site, config: StorageConfig): HardenedStorage {
@@ -66,8 +66,9 @@ async function probe(site: Site, config: StorageConfig): Promise<HardenedStorage
       ...unasked(site, config),
       rights,
       mayDestroy: mayDestroy({ ...rights, left }),
+      // judged when the others are known
       problems: config.kind === "local" ? [] : problems,
-      advice: problems.length === 0 ? [] : adviceFor(place),
+      advice: config.kind === "local" || problems.length === 0 ? [] : adviceFor(place),
       left: await removeLeft(site, config, left),
     };
   } catch (error) {
@@ -95,13 +96,11 @@ async function removeLeft(site: Site, config: StorageConfig, left: string[]): Pr
 }
 
 /** A local storage can always be removed by whoever has its host: a problem only where nothing else is kept. */
-function withoutSafePlace(probed: HardenedStorage[]): HardenedStorage[] {
+function withoutSafePlace(site: Site, probed: HardenedStorage[]): HardenedStorage[] {
   if (probed.some(({ kind }) => kind !== "local")) return probed;
-  return probed.map((one) =>
-    one.error === null
-      ? { ...one, problems: ["every copy is on this host: whoever has it can destroy all of them"] }
-      : one,
-  );
+  const problems = ["every copy is on this host: whoever has it can destroy all of them"];
+  const advice = adviseStorages(site).flatMap((one) => one.advice);
+  return probed.map((one) => (one.error === null ? { ...one, problems, advice: advice.slice(0, 1) } : one));
 }
 
 const DEFAULT_DAYS = 30;

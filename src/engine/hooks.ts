@@ -2,7 +2,7 @@ import type { Backup, BackupKind } from "../domain/backup.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import { inShell } from "../domain/shell.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
-import { type RunContext, withRun } from "./run.js";
+import { type RunContext, type RunWish, withRun } from "./run.js";
 import type { Site } from "./site.js";
 
 type When = "beforeBackup" | "afterBackup" | "onFailure";
@@ -24,8 +24,9 @@ export function withBackupRun<Result extends Made>(
   job: string,
   kind: BackupKind,
   work: (run: RunContext) => Promise<Result>,
+  wish: RunWish<Result> = {},
 ): Promise<Result> {
-  return withRun(site, job, async (run) => {
+  const withHooks = async (run: RunContext): Promise<Result> => {
     try {
       await runBefore(site, job, kind, run);
       const made = await work(run);
@@ -35,7 +36,8 @@ export function withBackupRun<Result extends Made>(
       await runOnFailure(site, kind, { STATUS: "failed", ERROR: reasonOf(error) });
       throw error;
     }
-  });
+  };
+  return withRun(site, job, withHooks, wish);
 }
 
 async function runBefore(site: Site, job: string, kind: BackupKind, run: RunContext): Promise<void> {

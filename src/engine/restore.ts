@@ -45,7 +45,12 @@ export async function restore(
       return recorded(
         site,
         run,
-        { plan: planned.plan, mode: request.mode, reason: request.reason, targetTime: planned.targetTime },
+        {
+          plan: planned.plan,
+          mode: planned.plan.mode,
+          reason: request.reason,
+          targetTime: planned.targetTime,
+        },
         () => planned.carryOut(),
       );
     });

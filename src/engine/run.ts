@@ -1,6 +1,7 @@
 import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
 import { raiseAlert } from "./alert.js";
+import { watchCapacity } from "./alerts/capacity.js";
 import { deliverAlerts } from "./alerts/deliver.js";
 import { beat } from "./alerts/heartbeat.js";
 import { watchSchedule } from "./alerts/watch.js";
@@ -164,6 +165,7 @@ async function tellAfterwards(
   if (site.signal.aborted) return; // whoever stopped it knows, and the clean-up has its limit
   try {
     await watchSchedule(site);
+    await watchCapacity(site);
     await deliverAlerts(site);
     await Promise.all([started, ended]);
   } catch (error) {

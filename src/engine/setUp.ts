@@ -6,6 +6,7 @@ import type { SetUpParts } from "./setUp/parts.js";
 import { type TriedStorage, tryStorage } from "./setUp/tryStorage.js";
 import { requireFree, type SiteFiles, type WrittenSite, writeSite } from "./setUp/writeSite.js";
 
+export { firstSteps } from "./setUp/firstSteps.js";
 export type { Classification, LookedAt } from "./setUp/lookAt.js";
 export type { TriedStorage } from "./setUp/tryStorage.js";
 export type { SiteFiles, WrittenSite } from "./setUp/writeSite.js";

@@ -1,5 +1,5 @@
 import { JBackupError, reasonOf } from "../domain/errors.js";
-import { missedOf, type SignedReport, statusOf, type TestReport } from "../domain/testReport.js";
+import type { SignedReport, TestReport } from "../domain/testReport.js";
 import { isPhysical } from "./bases.js";
 import { type FoundBackup, findBackup } from "./findBackup.js";
 import { type RunContext, withRun } from "./run.js";
@@ -8,14 +8,15 @@ import { checkAssertions } from "./testRestore/assertions.js";
 import { testDump } from "./testRestore/fromDump.js";
 import { testFiles } from "./testRestore/fromFiles.js";
 import { TEST_RESTORE_JOB } from "./testRestore/job.js";
+import { isNewest } from "./testRestore/newest.js";
 import { failed, isFinding, noted, Protocol, passed } from "./testRestore/protocol.js";
-import { countReadings, type Readings } from "./testRestore/readings.js";
+import { countReadings } from "./testRestore/readings.js";
 import { type ReportFiles, requireWritable, signReport, writeReports } from "./testRestore/report.js";
 import { checkDatabases, checkRows, checkSoundness } from "./testRestore/rows.js";
 import { settle, tellUntested } from "./testRestore/settle.js";
 import { checkTenants } from "./testRestore/tenants.js";
 import type { Tested, WalFinding } from "./testRestore/tested.js";
-import { unjudgedFor } from "./testRestore/unjudged.js";
+import { reportOf, type Seen, type Testing } from "./testRestore/toReport.js";
 
 export { TEST_RESTORE_JOB } from "./testRestore/job.js";
 export { checkReport } from "./testRestore/report.js";
@@ -42,10 +43,10 @@ export async function testRestore(site: Site, request: TestRestoreRequest): Prom
     async (run) => {
       await run.settleKilled();
       try {
-        const report = await testBackup(site, run, request);
+        const { report, found } = await testBackup(site, run, request);
         const signed = await signReport(site, report);
         const files = await writeReports(site, signed, copy);
-        await settle(site, report, files);
+        await settle(site, report, { files, isNewest: await isNewest(site, found) });
         return { ...signed, files };
       } catch (error) {
         await tellUntested(site, error, request.reference !== null);
@@ -56,42 +57,42 @@ export async function testRestore(site: Site, request: TestRestoreRequest): Prom
   );
 }
 
-interface Testing {
-  site: Site;
-  run: RunContext;
-  request: TestRestoreRequest;
-  found: FoundBackup;
-  protocol: Protocol;
-  startedMs: number;
-}
-
-/** What the checks come to. */
-interface Seen extends Pick<TestReport, "recovery" | "rtoMs" | "tables" | "rowsRecorded"> {}
-
-async function testBackup(plain: Site, run: RunContext, request: TestRestoreRequest): Promise<TestReport> {
+async function testBackup(
+  plain: Site,
+  run: RunContext,
+  request: TestRestoreRequest,
+): Promise<{ report: TestReport; found: FoundBackup }> {
   const readings = countReadings(plain);
   const { site } = readings;
-  const protocol = new Protocol(site);
+  const tenants =
+    site.config.tenants === undefined ? 0 : (request.tenants ?? site.config.testRestore.tenants);
+  const protocol = new Protocol(site, plannedChecks(site, tenants));
   const startedMs = site.clock.monotonicMs();
   const found = await protocol.step("find the backup", () => findFull(site, request.reference ?? "latest"));
-  const testing: Testing = { site, run, request, found, protocol, startedMs };
+  const testing: Testing = { site, run, tenants, found, protocol, startedMs };
   const seen: Seen = { recovery: null, rtoMs: null, tables: [], rowsRecorded: "not" };
   try {
     await bringUp(testing, (tested, wal) => look(testing, seen, tested, wal));
   } catch (error) {
     site.signal.throwIfAborted();
     if (!isFinding(error)) throw error;
-    protocol.checks.push({
-      name: "restore",
-      what: "the backup is brought up on an empty server",
-      ...failed("a server that answers", reasonOf(error)),
-      durationMs: Math.round(site.clock.monotonicMs() - startedMs),
-    });
+    protocol.fail(nameOf(protocol), reasonOf(error), site.clock.monotonicMs() - startedMs);
   } finally {
     site.report.progressEnd();
   }
-  return reportOf(testing, seen, readings);
+  return { report: await reportOf(testing, seen, readings), found };
 }
+
+/** Whatever breaks before the server answers breaks the restore; behind that, there is only its end. */
+const nameOf = ({ checks }: Protocol): string =>
+  checks.some(({ name }) => name === RESTORE) ? "end" : RESTORE;
+const RESTORE = "restore";
+
+/** restore, wal, databases, rows, structure, checksums. */
+const ALWAYS = 6;
+
+const plannedChecks = ({ config }: Site, tenants: number): number =>
+  ALWAYS + config.testRestore.assertions.length + (tenants === 0 ? 0 : 1 + 2 * tenants);
 
 async function findFull(site: Site, reference: string): Promise<FoundBackup> {
   const found = await findBackup(site, reference);
@@ -128,13 +129,13 @@ function bringUp(
 
 /** The clock stops when the database answers; what is looked at afterwards is no part of a recovery. */
 async function look(testing: Testing, seen: Seen, tested: Tested, wal: WalFinding | null): Promise<void> {
-  const { site, protocol, request, run, found } = testing;
-  await protocol.check("restore", "the backup is brought up on an empty server", async () => {
+  const { site, protocol, tenants, run, found } = testing;
+  const up = await protocol.check(RESTORE, "the backup is brought up on an empty server", async () => {
     await (await tested.postgres.connect()).close();
     return passed("a server that answers", `PostgreSQL ${tested.recovery.serverVersion} answers`);
   });
   seen.recovery = tested.recovery;
-  seen.rtoMs = Math.round(site.clock.monotonicMs() - testing.startedMs);
+  if (up.status === "passed") seen.rtoMs = Math.round(site.clock.monotonicMs() - testing.startedMs);
   seen.rowsRecorded = tested.recorded.how;
   if (wal !== null)
     await protocol.check("wal", "the WAL from the backup to the newest moment", async () =>
@@ -144,7 +145,7 @@ async function look(testing: Testing, seen: Seen, tested: Tested, wal: WalFindin
   seen.tables = await checkRows(tested, protocol);
   await checkAssertions(site, tested, protocol);
   await checkTenants(site, tested, protocol, {
-    tenants: request.tenants ?? site.config.testRestore.tenants,
+    tenants,
     seed: run.id,
     backupId: found.manifest.body.backupId,
   });
@@ -158,55 +159,4 @@ function walVerdict({ files, gap }: WalFinding, { recovery }: Tested) {
   return files === 0
     ? noted(expected, "none is stored behind the backup: it ends where the backup ends")
     : passed(expected, seen);
-}
-
-async function reportOf(testing: Testing, seen: Seen, readings: Readings): Promise<TestReport> {
-  const { site, run, found, protocol, startedMs } = testing;
-  const { body, digest, signature } = found.manifest;
-  const { rtoMs, rpoMs: objective } = site.config.objectives;
-  const startedAt = run.startedAt.toISOString();
-  const recoveredTo = seen.recovery?.recoveredTo ?? null;
-  const measured = {
-    rtoMs: seen.rtoMs,
-    rpoMs: recoveredTo === null ? null : Math.max(0, Date.parse(startedAt) - Date.parse(recoveredTo)),
-  };
-  const unjudged = await unjudgedFor(site, found, testing.request.reference);
-  const objectives = { rtoMs, rpoMs: objective };
-  return {
-    kind: "test-restore",
-    format: 1,
-    id: run.id,
-    site: site.config.site,
-    host: site.environment.host,
-    by: run.by,
-    jbackup: site.version,
-    status: statusOf(protocol.checks),
-    startedAt,
-    finishedAt: site.clock.now().toISOString(),
-    durationMs: Math.round(site.clock.monotonicMs() - startedMs),
-    backup: {
-      id: body.backupId,
-      label: body.label,
-      method: body.method ?? "logical",
-      createdAt: body.createdAt,
-      finishedAt: body.finishedAt,
-      manifestSha256: digest,
-      signer: signature.signer,
-      madeWith: `${body.tool.name} ${body.tool.version}`,
-      serverVersion: body.server?.version ?? "unknown",
-      buildsOn: body.needs?.map(({ backupId }) => backupId) ?? [],
-      bytes: typeof body.metadata.clusterBytes === "number" ? body.metadata.clusterBytes : body.rawBytes,
-    },
-    recovery: seen.recovery,
-    storages: await readings.storages(),
-    objectives,
-    ...measured,
-    missed: missedOf(measured, objectives).filter((one) => one === "rto" || unjudged === null),
-    unjudged,
-    checks: protocol.checks,
-    tables: seen.tables,
-    rowsRecorded: seen.rowsRecorded,
-    timeline: protocol.timeline,
-    remarks: [...readings.warnings, ...body.warnings, ...protocol.remarks],
-  };
 }

@@ -5,8 +5,8 @@ import type { ObjectSource, Range } from "./open.js";
 import { type Answer, type Order, received } from "./threadMessages.js";
 import type { UnpackTask } from "./unpackRuns.js";
 
-/** Each holds a pack in memory. */
-const MOST = 6;
+/** Each holds a pack in memory, and so many unpack more than a disk takes. */
+const MOST = 4;
 
 const PROGRAM = new URL(
   import.meta.url.endsWith(".ts") ? "../../dist/format/fileThread.js" : "./fileThread.js",

@@ -10,6 +10,7 @@ import {
 } from "@aws-sdk/client-s3";
 import type { S3StorageConfig } from "../domain/config.js";
 import type { ProbedRights, Right } from "../domain/rights.js";
+import { storageFailure } from "./failures.js";
 import { type KeyPlace, keyPlace } from "./key.js";
 import type { OpenOptions } from "./open.js";
 import { NOT_TRIED, PROBE_CONTENTS } from "./rights.js";
@@ -38,7 +39,10 @@ export async function probeS3Rights(
     Bucket: config.bucket,
     Key: place.inside(key),
     place,
-    fail: (error) => s3Failure(error, deed, options.clock.now()),
+    fail: (error) =>
+      isStatus(error, 404)
+        ? storageFailure("not_found", { ...deed, key: "" }, `no such bucket: ${config.bucket}`)
+        : s3Failure(error, deed, options.clock.now()),
   };
   try {
     const first = await put(probe, PROBE_CONTENTS[0]);

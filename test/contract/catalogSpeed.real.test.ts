@@ -84,6 +84,13 @@ describe.each(places)("with 100,000 backups in %s", (name, openPlace) => {
     ["one by its id", (it) => it.backups({ reference: backupNumber(77_777).id }), 1],
     ["one by its label", (it) => it.backups({ reference: backupNumber(77_777).label }), 1],
     ["those that begin so", (it) => it.backups({ reference: "full-00000007777" }), 10],
+    [
+      "the newest usable full ones",
+      (it) => it.backups({ kind: "full", status: ["verified"], limit: 50 }),
+      50,
+    ],
+    ["what the storages hold", (it) => it.storageUse("2000-01-01"), 3],
+    ["the last one of each of a few tenants", (it) => it.lastOfTenants(["t7", "t8", "t9"]), 3],
     ["nothing, by a name that is not there", (it) => it.backups({ reference: "nothing" }), 0],
   ];
 

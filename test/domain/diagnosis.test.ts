@@ -6,6 +6,7 @@ import {
   inOrder,
   judgeAge,
   judgeClock,
+  judgeDeletion,
   judgeKeys,
   judgeMode,
   judgeRoom,
@@ -72,6 +73,11 @@ describe("each thing that is wrong with a server is named, with the command that
       "lost slot",
       { ownSlot: { lagBytes: 0, isActive: false, status: "lost" } },
       /^slots fail: our replication slot has lost WAL/,
+    ],
+    [
+      "late slot",
+      { ownSlot: { lagBytes: 7e9, isActive: false, status: "extended" } },
+      /^slots warn: our replication slot holds 7.0 GB of WAL back.*\| jbackup backup wal stores it/,
     ],
     [
       "no slot",
@@ -183,6 +189,19 @@ test("room for the next backup, and for those after it", () => {
   const room = (freeBytes: number) => judgeRoom({ storage: "local", freeBytes, expectedBytes: 10e9 });
   expect([9e9, 15e9, 31e9].map((free) => room(free).status)).toEqual(["fail", "warn", "ok"]);
   expect(exitOf([room(1)])).toBe(16);
+});
+
+test("credentials that can delete are said, and those that nobody can delete with as well", () => {
+  const facts = { storage: "r2", isLocal: false, mayDelete: true, hasCleanup: true };
+  const status = (more: Partial<typeof facts>): string | undefined =>
+    judgeDeletion({ ...facts, ...more })?.status;
+  expect([status({}), status({ hasCleanup: false }), status({ mayDelete: false })]).toEqual([
+    "warn",
+    "warn",
+    "ok",
+  ]);
+  expect(status({ mayDelete: false, hasCleanup: false })).toBe("warn");
+  expect(status({ isLocal: true })).toBeUndefined();
 });
 
 test("keys: one is few, one that opens nothing is none, and a kit is asked for", () => {

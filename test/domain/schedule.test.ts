@@ -11,7 +11,9 @@ import {
   freshState,
   type JobState,
   jitterMs,
+  jobsWithRuns,
   stateAfter,
+  timedJobs,
 } from "../../src/domain/schedule.js";
 
 const cronOf = (text: string): Cron => {
@@ -110,6 +112,11 @@ describe("a job of the daemon", () => {
     expect(ended(state, code, { monotonicMs: 0, pauseMs: 1 }).how).toBe("given-up");
   });
 
+  test.each([0, 3, 15])("is done after exit %i: what is missing is told by the job itself", (code) => {
+    const state = { ...freshState(0), isRunning: true, attempt: 1 };
+    expect(ended(state, code, { monotonicMs: 0, pauseMs: 1 }).how).toBe("succeeded");
+  });
+
   test("that was killed by a signal is tried again", () => {
     const state = { ...freshState(0), isRunning: true, attempt: 1 };
     expect(ended(state, null, { monotonicMs: 0, pauseMs: 1 }).how).toBe("failed");
@@ -163,6 +170,12 @@ describe("a job of the daemon", () => {
     expect(since("2026-11-20T01:59:59.000Z")).toBe("2026-11-20T02:00:00.000Z");
     expect(coveredSince(undefined, 77, cron)).toBe(77);
   });
+});
+
+test("the jobs of a schedule, the most urgent first; a follower has no times, and a drill no runs", () => {
+  const lines = { verify: "0 5 * * *", drill: "0 8 1 * *", full: "0 2 * * *", wal: "follow" };
+  expect(timedJobs(lines).map(({ name }) => name)).toEqual(["full", "verify", "drill"]);
+  expect(jobsWithRuns(lines).map(({ name }) => name)).toEqual(["full", "verify"]);
 });
 
 describe("times for systemd", () => {

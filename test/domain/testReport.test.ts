@@ -4,14 +4,13 @@ import { compareTables, exactDifferences, roughDifferences } from "../../src/dom
 import { htmlText, plainText } from "../../src/domain/document.js";
 import { compareTenants } from "../../src/domain/tenantComparison.js";
 import {
-  htmlOf,
   missedOf,
   type SignedReport,
   signedText,
   statusOf,
   type TestReport,
-  textOf,
 } from "../../src/domain/testReport.js";
+import { htmlOf, textOf } from "../../src/domain/testReportText.js";
 
 const assertion = (more: Partial<Assertion> = {}): Assertion => ({
   name: "a",

@@ -190,6 +190,8 @@ test("what vanished, cannot be read or is no file is named, and the rest is kept
     readFileSync(join(etc, "postgresql.conf")),
   );
   expect(existsSync(join(into, "files", etc, "pipe"))).toBe(false);
+  const [alert] = await site.json(["alerts"]);
+  expect(alert).toMatchObject({ type: "BACKUP_FAILURE", severity: "warning", backupId: backup.id });
   // the manifest, which needs no key, does not tell names
   const manifest = filesBelow(join(site.folder, "one")).find((path) => path.endsWith("manifest.json")) ?? "";
   expect(readFileSync(manifest, "utf8")).not.toContain("gone");

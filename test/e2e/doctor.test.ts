@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { lookInTime } from "../../src/engine/doctor/check.js";
 import { query } from "../support/awkward.js";
+import { startB2Server } from "../support/b2Server.js";
 import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
@@ -202,6 +203,36 @@ test("storages: another site's, emptied, not to be written, each named while the
   writeFileSync(join(site.folder, "two"), "a file");
   expect((await doctor()).say("storage-two")).toMatch(/^storage two cannot be used: /);
   rmSync(join(site.folder, "aside"), { recursive: true });
+});
+
+test("what the credentials of a bucket may do shows by doing it", async () => {
+  const b2 = await startB2Server();
+  try {
+    b2.createBucket("shop");
+    const storage = `  - {name: b2, kind: b2, endpoint: "${b2.endpoint}", bucket: shop, keyId: "${b2.keyId}", applicationKey: "${b2.applicationKey}"}`;
+    await configured([/^storages:\n/m, `storages:\n${storage}\n`]);
+    const free = await doctor();
+    expect(free.exit).toBe(0);
+    expect(free.say("rights-b2")).toContain(
+      "whoever takes over this host can delete the backups in storage b2",
+    );
+    expect(b2.versionsOf("shop", "jbackup-check/doctor")).toEqual([]);
+    for (const call of ["b2_delete_file_version", "b2_hide_file"])
+      b2.faults.next(call, { kind: "refuse", status: 403, code: "access_denied" }, 10);
+    expect((await doctor()).say("rights-b2")).toContain("cannot delete, and cleanup has no others");
+    b2.faults.clear();
+    b2.faults.next("b2_list_file_names", { kind: "refuse", status: 403, code: "access_denied" }, 10);
+    b2.faults.next("upload", { kind: "refuse", status: 403, code: "cap_exceeded" }, 10);
+    const denied = await doctor();
+    expect(denied.wrong).toContain("storages/storage-b2 fail");
+    expect(denied.wrong).not.toContain("storages/storage-one fail");
+    // the file holds a key now
+    chmodSync(site.configFile, 0o644);
+    expect((await doctor()).say("modes")).toContain("can be read by others (mode 0644)");
+    chmodSync(site.configFile, 0o600);
+  } finally {
+    await b2.stop();
+  }
 });
 
 test("a key that opens nothing, and a catalog that is no catalog", async () => {

@@ -27,6 +27,7 @@ describe.runIf(packaged !== null && packaged.major >= 17)("an increment by WAL s
     const text = (more: string, folder: string): string =>
       `site: test\ndatabase: {url: "${server.url()}"${more}}\nstorages:\n  - {name: local, kind: local, path: ${join(folder, "local")}}\n`;
     site = await makeSite({ url: server.url() });
+    await site.configure(text(`, binDirectory: "${packaged?.binDirectory}"`, site.folder));
     reading = join(site.folder, "reading.yaml");
     await writeFile(reading, text(", dataDirectory: stream", site.folder));
     await query(

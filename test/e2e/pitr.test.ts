@@ -106,7 +106,7 @@ beforeAll(async () => {
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await write(60);
-  const [sixty] = await query(server.url("shop"), "select pg_current_wal_lsn()::text as lsn");
+  const [sixty] = await query(server.url("shop"), "select pg_current_wal_insert_lsn()::text as lsn");
   lsnOfSixty = sixty?.lsn ?? "";
   await site.json(["backup", "wal"]);
   await write(60);
@@ -193,7 +193,7 @@ describe("one database at a moment, by way of a scratch server", () => {
     const full = await site.json([
       ...["restore", "--mode", "pitr", "--to", to, "--into-db", "shop_then", "--reason", "test"],
     ]);
-    expect(full.target).toBe("shop_then");
+    expect(full).toMatchObject({ target: "shop_then", mode: "pitr" });
     const [then] = await query(
       server.url("shop_then"),
       "select count(*)::text as rows, sum(price)::text as sum from prices",

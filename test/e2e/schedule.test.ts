@@ -96,6 +96,8 @@ describe("systemd", () => {
       join(units, "jbackup-shop-prod-2-full.timer"),
       "# made by jbackup schedule install for the site shop-prod-2\n",
     );
+    const catalog = `catalog: {url: "sqlite:${join(site.folder, "elsewhere/catalog.db")}"}\n`;
+    await site.configure(readFileSync(site.configFile, "utf8") + catalog);
     const done = await site.json(["schedule", "install", "systemd", "--dir", units]);
     expect(done.files).toHaveLength(9);
     expect(done.commands.at(-1)).toMatch(/enable --now .*jbackup-shop-prod-wal.service/);
@@ -111,7 +113,9 @@ describe("systemd", () => {
       "PrivateTmp=false",
     ])
       expect(service.split("\n")).toContain(line);
-    expect(service).toContain(`ReadWritePaths=-${site.home} -${join(site.folder, "local")}`);
+    expect(service).toContain(
+      `ReadWritePaths=-${site.home} -${join(site.folder, "local")} -${join(site.folder, "elsewhere")} -/tmp`,
+    );
     expect(readFileSync(join(units, "jbackup-shop-prod-full.timer"), "utf8")).toContain("Persistent=true");
     // a condition on the month's day or the week's is two lines
     expect(readFileSync(join(units, "jbackup-shop-prod-verify.timer"), "utf8")).toContain(
@@ -297,6 +301,31 @@ describe("the daemon", () => {
     const backups = await site.json(["list"]);
     expect(backups).toMatchObject([{ note: "it's late", status: "completed", method: "logical" }]);
     expect((await site.json(["schedule", "show"])).requests).toEqual([]);
+  });
+
+  test("keeps a follower of the WAL running, whatever becomes of it", async () => {
+    const site = await siteWith(["schedule: {wal: follow}"], "follow");
+    const daemon = await daemonOf(site);
+    const following = async (): Promise<number | null> => {
+      const [run] = await runsOf(site, "backup-wal");
+      return run?.status === "running" ? ((await daemon.health()).follower?.pid ?? null) : null;
+    };
+    await daemon.until("the follower", async () => (await following()) !== null);
+    const first = (await following()) as number;
+    process.kill(first, "SIGKILL");
+    await daemon.until("another one", async () => (await daemon.health()).follower?.restarts === 1);
+    expect((await daemon.health()).code).toBe(503);
+    await daemon.until(
+      "the follower again",
+      async () => (await runsOf(site, "backup-wal")).length === 2 && (await following()) !== null,
+    );
+    expect(await following()).not.toBe(first);
+    expect((await daemon.health()).code).toBe(200);
+    const shown = await site.json(["schedule", "show"]);
+    expect(shown.jobs).toMatchObject([{ name: "wal", cron: "follow", nextRun: null, overdue: false }]);
+    expect(await daemon.stop()).toMatchObject({ code: 143 });
+    const statuses = (await runsOf(site, "backup-wal")).map(({ status }) => status);
+    expect(statuses).toEqual(["succeeded", "interrupted"]);
   });
 
   test.each([

@@ -115,3 +115,23 @@ test("without a terminal it says which flags to give", async () => {
   expect(ran.code).toBe(2);
   expect(ran.stderr).toContain("--reason");
 });
+
+test("dr run asks what is seen of a disaster, and shows the command that does the same", async () => {
+  terminal = openTerminal(shop.site, ["dr", "run", "--drill"]);
+  await terminal.see(/\? What do you see\?/);
+  terminal.press("catalog cannot be read");
+  await terminal.see(/❯ jbackup list shows nothing/);
+  terminal.press("Enter");
+  const screen = await terminal.see(/ended with \d+/);
+  expect(screen).toContain("jbackup dr run catalog-lost --drill");
+  expect(screen).toMatch(/Drill of catalog-lost succeeded[\s\S]*ended with 0/);
+});
+
+test("Ctrl-C where dr run asks ends with 130 and begins nothing", async () => {
+  const runs = await shop.site.json(["dr", "list"]);
+  terminal = openTerminal(shop.site, ["dr", "run"]);
+  await terminal.see(/\? What do you see\?/);
+  terminal.press("C-c");
+  expect(await terminal.see(/ended with \d+/)).toMatch(/nothing was changed[\s\S]*ended with 130/);
+  expect(await shop.site.json(["dr", "list"])).toEqual(runs);
+});

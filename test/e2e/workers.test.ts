@@ -1,27 +1,33 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, type TestContext, test } from "vitest";
 import { openCatalog } from "../../src/catalog/catalogs.js";
 import { systemClock } from "../../src/sys/clock.js";
-import { uuid7 } from "../../src/sys/ids.js";
 import { query } from "../support/awkward.js";
 import { type RunningDaemon, startDaemon } from "../support/daemon.js";
 import { runUntil } from "../support/kill.js";
 import { useShop } from "../support/shopSite.js";
 import type { TestSite } from "../support/site.js";
-import { SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
+import { openQuery, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
 const TENANTS = 60;
 const shop = useShop({ tenants: TENANTS, rows: 2 });
 const WORKER = ["--worker"];
 
 let site: TestSite;
-const workers: RunningDaemon[] = [];
-const worker = async (): Promise<RunningDaemon> => {
-  const started = await startDaemon(site, {}, WORKER);
-  workers.push(started);
+/** Ended with the test, whatever becomes of it: tests that wait for a silent worker run side by side. */
+type AtTheEnd = TestContext["onTestFinished"];
+async function daemonFor(
+  atTheEnd: AtTheEnd,
+  ...args: Parameters<typeof startDaemon>
+): Promise<RunningDaemon> {
+  const started = await startDaemon(...args);
+  atTheEnd(async () => {
+    await started.stop("SIGKILL").catch(() => undefined);
+  });
   return started;
-};
+}
+const worker = (atTheEnd: AtTheEnd): Promise<RunningDaemon> => daemonFor(atTheEnd, site, {}, WORKER);
 
 interface Listed {
   id: string;
@@ -40,17 +46,25 @@ async function timesSince(since: string): Promise<Map<string, number>> {
 }
 
 beforeAll(async () => {
-  await query(shop.server.url(), "create database catalog");
+  await query(shop.server.url(), "create database catalog", "create database catalog2");
   site = await shop.siteWith([...SHOP_TENANTS, `catalog: {url: "${shop.server.url("catalog")}"}`]);
   // keys, and the catalog's tables
   await site.json(["backup", "tenant", "--tenant", tenantId(1)]);
 });
-afterEach(async () => {
-  for (const one of workers.splice(0)) await one.stop("SIGKILL").catch(() => undefined);
-});
 afterAll(() => site?.remove());
 
-test("two workers back up every active tenant exactly once, although one is killed in the middle of a batch", async () => {
+/** The runs of a job, as if they had been three days ago. */
+async function backdate(url: string, job: string): Promise<void> {
+  const catalog = await openCatalog(url, { clock: systemClock });
+  const startedAt = new Date(Date.now() - 3 * 86_400_000).toISOString();
+  for (const run of await catalog.runs({ job })) await catalog.saveRun({ ...run, startedAt });
+  await catalog.close();
+}
+
+test.concurrent("two workers back up every active tenant exactly once, although one is killed in the middle of a batch", async ({
+  expect,
+  onTestFinished,
+}) => {
   const active = TENANTS - Math.floor(TENANTS / 7);
   const since = new Date().toISOString();
   const order = site.start(["backup", "tenant", "--all", "--queue", "--batch", "8", "--json"]);
@@ -58,8 +72,8 @@ test("two workers back up every active tenant exactly once, although one is kill
   const killed = await runUntil(site, "tenant-manifest-stored", ["schedule", "run", "--worker"]);
   process.kill(killed.pid, "SIGKILL");
   await killed.ended;
-  await worker();
-  const second = await worker();
+  await worker(onTestFinished);
+  const second = await worker(onTestFinished);
   const { code, stdout, stderr } = await order;
   expect(code, stderr).toBe(0);
   const answer = JSON.parse(stdout);
@@ -80,90 +94,88 @@ test("two workers back up every active tenant exactly once, although one is kill
   expect((await second.stop()).code).toBe(143);
 });
 
-test("a tenant that is gone when its turn comes is named, and the others of its batch are backed up", async () => {
+test.concurrent("daemons of two hosts share a job: one runs it, and when that one dies the other does", async ({
+  expect,
+  onTestFinished,
+}) => {
+  const hour = (new Date().getUTCHours() + 21) % 24;
+  const hold = join(site.folder, "hold");
+  const both = await shop.siteWith([
+    `catalog: {url: "${shop.server.url("catalog2")}"}`,
+    `schedule: {full: "0 ${hour} * * *"}`,
+    `hooks: {beforeBackup: ["while [ -e ${hold} ]; do sleep 0.1; done"]}`,
+  ]);
+  onTestFinished(() => both.remove());
+  await both.json(["backup", "full", "--logical"]); // keys
+  await backdate(shop.server.url("catalog2"), "backup-full");
+  writeFileSync(hold, "");
+  const otherHome = join(both.folder, "home2");
+  mkdirSync(otherHome, { mode: 0o700 });
+  cpSync(join(both.home, "keys"), join(otherHome, "keys"), { recursive: true });
+  const daemons = [
+    await daemonFor(onTestFinished, both),
+    await daemonFor(onTestFinished, both, { JBACKUP_HOME: otherHome }),
+  ] as const;
+  const atWork = async (): Promise<RunningDaemon[]> => {
+    const health = await Promise.all(daemons.map((daemon) => daemon.health()));
+    return daemons.filter((_, nth) => health[nth]?.jobs[0]?.running);
+  };
+  await daemons[0].until("one of them at work", async () => (await atWork()).length === 1);
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  const [first] = await atWork();
+  expect(await atWork()).toHaveLength(1);
+  const [second] = daemons.filter((daemon) => daemon !== first) as [RunningDaemon];
+  await first?.stop("SIGKILL");
+  rmSync(hold);
+  await second.until(
+    "the other at work",
+    () => second.log().includes("try 2 of 4, taken by this host"),
+    60_000,
+  );
+  await second.until("its end", () => second.log().includes("full: done in"));
+  expect(await both.json(["list", "--kind", "full", "--status", "completed"])).toHaveLength(2);
+  expect((await second.stop()).code).toBe(143);
+});
+
+test("a tenant that is gone when its turn comes is named, and the others of its batch are backed up", async ({
+  onTestFinished,
+}) => {
   await shop.sql("insert into app.tenants select $1::uuid, 'Brief', 'brief', 'ACTIVE', 'DE'", [
     tenantId(9_001),
   ]);
   const order = site.start(["backup", "tenant", "--all", "--queue", "--batch", "100", "--json"]);
-  const runs = await worker();
-  // before any worker could take it
+  // before any worker can take it
+  const waiting =
+    "select count(*)::text as n from jbackup_jobs.job where name = 'test/tenants' and state = 'created'";
+  const jobs = await openQuery(shop.server.url("catalog"));
+  try {
+    while ((await jobs.sql(waiting))[0]?.n === "0") await new Promise((resolve) => setTimeout(resolve, 100));
+  } finally {
+    await jobs.close();
+  }
   await shop.sql("delete from app.tenants where id = $1", [tenantId(9_001)]);
+  const runs = await worker(onTestFinished);
   const { code, stdout } = await order;
   const answer = JSON.parse(stdout);
-  if (answer.failed.length > 0) {
-    expect(code).toBe(3);
-    expect(answer.failed).toEqual([{ tenantId: tenantId(9_001), error: "it is no tenant any more" }]);
-  }
+  expect(code).toBe(3);
+  expect(answer.failed).toEqual([{ tenantId: tenantId(9_001), error: "it is no tenant any more" }]);
   expect(answer.backups.length).toBeGreaterThan(50);
   await runs.stop();
 });
 
-test("without workers an order says so, and Ctrl-C takes it back; a plain backup of all goes on meanwhile", async () => {
+test("without workers an order says so, and Ctrl-C takes it back; a plain backup of all goes on meanwhile", async ({
+  onTestFinished,
+}) => {
   const order = site.start(["backup", "tenant", "--all", "--queue"]);
   await new Promise((resolve) => setTimeout(resolve, 3_000));
   expect((await site.json(["backup", "tenant", "--all"])).status).toBe("completed");
   process.kill(order.pid, "SIGINT");
   expect((await order).code).toBe(130);
   const since = new Date().toISOString();
-  const idle = await worker();
+  const idle = await worker(onTestFinished);
   await new Promise((resolve) => setTimeout(resolve, 2_500));
   expect((await timesSince(since)).size).toBe(0);
   await idle.stop();
-});
-
-test("daemons of two hosts share a job: one runs it, and when that one dies the other does", async () => {
-  const hold = join(site.folder, "hold");
-  const text = readFileSync(site.configFile, "utf8");
-  const hour = (new Date().getUTCHours() + 21) % 24;
-  await site.configure(
-    `${text}schedule: {full: "0 ${hour} * * *"}\nhooks: {beforeBackup: ["while [ -e ${hold} ]; do sleep 0.1; done"]}\n`,
-  );
-  try {
-    // three days ago there was one
-    const catalog = await openCatalog(shop.server.url("catalog"), { clock: systemClock });
-    const startedAt = new Date(Date.now() - 3 * 86_400_000).toISOString();
-    await catalog.saveRun({
-      id: uuid7(systemClock),
-      job: "backup-full",
-      status: "succeeded",
-      startedAt,
-      finishedAt: startedAt,
-      host: "h",
-      pid: 1,
-      exitCode: 0,
-      error: null,
-      metadata: {},
-    });
-    await catalog.close();
-    writeFileSync(hold, "");
-    const otherHome = join(site.folder, "home2");
-    mkdirSync(otherHome, { mode: 0o700 });
-    cpSync(join(site.home, "keys"), join(otherHome, "keys"), { recursive: true });
-    const daemons = [await startDaemon(site), await startDaemon(site, { JBACKUP_HOME: otherHome })] as const;
-    workers.push(...daemons);
-    const atWork = async (): Promise<RunningDaemon[]> => {
-      const health = await Promise.all(daemons.map((daemon) => daemon.health()));
-      return daemons.filter((_, nth) => health[nth]?.jobs[0]?.running);
-    };
-    await daemons[0].until("one of them at work", async () => (await atWork()).length === 1);
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
-    const [first] = await atWork();
-    expect(await atWork()).toHaveLength(1);
-    const [second] = daemons.filter((daemon) => daemon !== first) as [RunningDaemon];
-    await first?.stop("SIGKILL");
-    rmSync(hold);
-    await second.until(
-      "the other at work",
-      () => second.log().includes("try 2 of 4, taken by this host"),
-      60_000,
-    );
-    await second.until("its end", () => second.log().includes("full: done in"));
-    expect(await site.json(["list", "--kind", "full", "--status", "completed"])).toHaveLength(1);
-    expect((await second.stop()).code).toBe(143);
-  } finally {
-    rmSync(hold, { force: true });
-    await site.configure(text);
-  }
 });
 
 test.each([

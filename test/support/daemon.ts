@@ -15,6 +15,7 @@ export interface Health {
     lastExitCode: number | null;
   }[];
   requests: string[];
+  follower: { pid: number | null; restarts: number } | null;
 }
 
 export interface RunningDaemon {

@@ -21,7 +21,8 @@ export function openTerminal(site: Pick<TestSite, "environment">, args: string[]
   const environment = Object.entries({ ...site.environment, TERM: "screen" }).flatMap(([name, value]) =>
     value === undefined ? [] : ["-e", `${name}=${value}`],
   );
-  const command = `'${process.execPath}' '${BIN}' ${args.join(" ")}; echo "ended with $?"; sleep 600`;
+  // Ctrl-C goes to the shell as well, which must stay to tell how it ended
+  const command = `trap : INT; '${process.execPath}' '${BIN}' ${args.join(" ")}; echo "ended with $?"; sleep 600`;
   tmux(
     "-f",
     "/dev/null",

@@ -1,4 +1,5 @@
 import { JBackupError } from "../../domain/errors.js";
+import { watchCapacity } from "../../engine/alerts/capacity.js";
 import { acknowledgeAlert, closeAlert, testChannels } from "../../engine/alerts/care.js";
 import { deliverAlerts } from "../../engine/alerts/deliver.js";
 import { watchSchedule } from "../../engine/alerts/watch.js";
@@ -59,6 +60,7 @@ const test: Action = (context, args) =>
 const check: Action = (context) =>
   withSite(context, async (site) => {
     await watchSchedule(site);
+    await watchCapacity(site);
     const done = await deliverAlerts(site);
     const open = await site.catalog.alerts({ status: ["active", "acknowledged"], limit: 1_000 });
     context.output.answer(

@@ -5,14 +5,18 @@ import type { Site } from "../../engine/site.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, type Options, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
+import { laterIn, storeForLater } from "../later.js";
 import { countedText, durationText } from "../text.js";
 
-export const run: CommandRun = (context, _args, options) =>
-  withSite(context, async (site) => {
+export const run: CommandRun = (context, _args, options) => {
+  const later = laterIn(options, context.clock.now());
+  if (later !== null) return storeForLater(context, "backup config", options, later);
+  return withSite(context, async (site) => {
     const backup = await backupConfig(site, { note: textFlag(options, "note") ?? null });
     context.output.answer(backup, textOf(backup));
     return exitOf(backup);
   });
+};
 
 type Failure = Pick<JBackupError, "code" | "message" | "exitCode"> & { hint: string | null };
 

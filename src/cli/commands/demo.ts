@@ -1,6 +1,6 @@
 import type { Proof, ProofLine } from "../../engine/demo/demo.js";
 import type { CommandContext, CommandRun } from "../context.js";
-import { tableText } from "../table.js";
+import { tableText, wrapped } from "../table.js";
 import { countText, durationText } from "../text.js";
 
 export const run: CommandRun = async (context) => {
@@ -11,7 +11,9 @@ export const run: CommandRun = async (context) => {
     signal,
     onSecret: (text) => output.secret(text),
     version,
-    say: (line) => output.say(line),
+    say: (line) => {
+      for (const part of output.json ? [line] : wrapped(line, output.columns)) output.say(part);
+    },
     show: (proof) => showProof(context, proof),
   });
   output.answer(

@@ -1,7 +1,6 @@
 import type { Backup } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
-import { backupPhysical } from "../../engine/backupPhysical.js";
-import type { WrittenSite } from "../../engine/setUp.js";
+import { firstSteps, type WrittenSite } from "../../engine/setUp.js";
 import { copiesText } from "../backupText.js";
 import { inShell } from "../confirm.js";
 import { type CommandContext, type CommandRun, withSite } from "../context.js";
@@ -25,17 +24,22 @@ export const run: CommandRun = async (context, _args, options) => {
   const ask = isYes ? null : await askOnTerminal(signal);
   const decided = await decideSite({ context, setUp, options, ask });
   const written = await setUp.write(decided.draft, decided.files, decided.locations);
-  const backup = decided.hasBackup ? await firstBackup(context, written) : null;
+  const backup = await begin(context, written, decided.hasBackup);
   output.answer(answerOf(decided, written, backup), textOf(decided, written, backup, context));
   return backup?.copies.some(({ status }) => status !== "stored") ? 3 : 0;
 };
 
 /** The site stands by now: when its first backup fails, that is one more command and no reason to begin again. */
-async function firstBackup(context: CommandContext, { config }: WrittenSite): Promise<Backup> {
-  let made: Backup | undefined;
+async function begin(
+  context: CommandContext,
+  written: WrittenSite,
+  hasBackup: boolean,
+): Promise<Backup | null> {
+  const { config } = written;
+  let made: Backup | null = null;
   try {
     await withSite({ ...context, configFile: config }, async (site) => {
-      made = await backupPhysical(site, { note: "first backup", fresh: false });
+      made = await firstSteps(site, written, hasBackup);
       return 0;
     });
   } catch (error) {
@@ -44,7 +48,7 @@ async function firstBackup(context: CommandContext, { config }: WrittenSite): Pr
     );
     throw error;
   }
-  return made as Backup;
+  return made;
 }
 
 const answerOf = (
@@ -74,11 +78,13 @@ function textOf(
   const command = (words: string): string => `jbackup ${words}${found ? "" : ` --config ${inShell(config)}`}`;
   const steps: [command: string, what: string][] = [
     ...(backup === null ? [[command("backup full"), "the first backup"] as [string, string]] : []),
-    [command("restore --dry-run"), "what a restore would do"],
     [command("backup wal"), "everything since; then any moment can be reached"],
+    [command("schedule install"), "from now on by itself"],
+    [command("doctor"), "what is still missing"],
     ...(draft.tenants === null
       ? []
       : [[command("tenants coverage"), "every table, and whose it is"] as [string, string]]),
+    [command("restore --dry-run"), "what a restore would do"],
     [command("dr list"), "what to do on the day of the disaster"],
   ];
   const width = Math.max(...steps.map(([line]) => line.length));

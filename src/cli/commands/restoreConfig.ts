@@ -38,7 +38,7 @@ function requestIn(args: string[], options: Options): ConfigRequest {
       'add --reason "why", or look first with --dry-run',
     );
   return {
-    reference: args[0] ?? "latest",
+    reference: args[0] === undefined || args[0] === "config" ? "latest" : args[0],
     directory: directory === undefined ? null : resolve(directory),
     paths: listFlag(options, "paths").map((path) => resolve(path)),
     reason,

@@ -43,7 +43,8 @@ function textOf(
           },
           {
             title: "LAST",
-            value: (job) => (job.overdue ? `MISSED; last ${last(job)}` : last(job)),
+            value: (job) =>
+              job.overdue ? `${job.nextRun === null ? "AWAY" : "MISSED"}; last ${last(job)}` : last(job),
             rank: 0,
             paint: (text, job) => (job.overdue ? red(text) : text),
           },
@@ -52,8 +53,10 @@ function textOf(
         bold,
       ),
     );
-  for (const { name, missedAt, lastRun, command } of jobs) {
-    if (missedAt !== null)
+  for (const { name, nextRun, missedAt, lastRun, command } of jobs) {
+    if (missedAt !== null && nextRun === null)
+      lines.push(`Nobody follows the WAL since ${minute(missedAt)}. Try: jbackup ${command}`);
+    else if (missedAt !== null)
       lines.push(`${name} should have run at ${minute(missedAt)}. Try: jbackup ${command}`);
     if (lastRun?.error) lines.push(`${name}: ${lastRun.error}`);
   }

@@ -4,6 +4,7 @@ import type { Check, TestReport } from "../../domain/testReport.js";
 import { checkReport, type TestRestored, testRestore } from "../../engine/testRestore.js";
 import { type CommandContext, type CommandRun, type Options, withSite, withSiteToRead } from "../context.js";
 import { countFlag, flagText, isSet, textFlag } from "../flags.js";
+import { wrapped } from "../table.js";
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
@@ -41,18 +42,32 @@ function tryNext({ checks, missed, backup }: TestReport): string[] {
     : [];
 }
 
+/** A name that is too long for its column has what was seen below it. */
+const NAME_PLACES = 28;
+
+function checkText(
+  { name, status, seen, expected }: Check,
+  { paint, columns }: CommandContext["output"],
+): string {
+  const colour = status === "failed" ? paint.red : status === "passed" ? paint.green : (text: string) => text;
+  const mark = colour(MARK[status].padEnd(7));
+  const indent = " ".repeat(10);
+  const text = `${seen}${status === "failed" ? ` (expected: ${expected})` : ""}`;
+  const isLong = name.length > NAME_PLACES;
+  const room = columns - indent.length - (isLong ? 0 : NAME_PLACES + 2);
+  const [first = "", ...more] = wrapped(text.replaceAll("\n", " "), Math.max(20, room));
+  const space = isLong ? indent : " ".repeat(indent.length + NAME_PLACES + 2);
+  if (isLong) return [`  ${mark} ${name}`, ...[first, ...more].map((line) => `${space}${line}`)].join("\n");
+  return [`  ${mark} ${name.padEnd(NAME_PLACES)}  ${first}`, ...more.map((line) => `${space}${line}`)].join(
+    "\n",
+  );
+}
+
 function summaryText({ report, files }: TestRestored, { output }: CommandContext): string {
-  const { paint } = output;
   const failed = report.checks.filter(({ status }) => status === "failed");
-  const colour = (status: Check["status"], text: string): string =>
-    status === "failed" ? paint.red(text) : status === "passed" ? paint.green(text) : text;
-  const width = Math.max(...report.checks.map(({ name }) => name.length));
   return [
     `Test restore of ${report.backup.label} (${report.backup.method}): ${report.checks.length} checks, ${failed.length === 0 ? "none" : failed.length} failed, in ${spanText(report.durationMs)}.`,
-    ...report.checks.map(
-      ({ name, status, seen, expected }) =>
-        `  ${colour(status, MARK[status].padEnd(7))} ${name.padEnd(width)}  ${seen}${status === "failed" ? ` (expected: ${expected})` : ""}`,
-    ),
+    ...report.checks.map((check) => checkText(check, output)),
     `  back after  ${verdict(report, "rto")}`,
     `  work lost   ${verdict(report, "rpo")}`,
     `Report: ${files.html} (.txt and .json beside it)`,
@@ -119,10 +134,18 @@ export const checkReportRun: CommandRun = (context, args, options) => {
     throw usage("a backup and --check-report exclude each other", "leave one of them out");
   const file = textFlag(options, "checkReport") ?? "";
   return withSiteToRead(context, async (site) => {
-    const { report, signature } = await checkReport(site, file);
+    const { report, signature, pageCompared } = await checkReport(site, file);
+    const isPage = file.endsWith(".html");
     context.output.answer(
-      { file, valid: true, signer: signature?.signer ?? null, report },
-      `${file} is as ${signature?.signer} signed it: test restore of ${report.backup.label} at ${report.startedAt}, ${report.status}.`,
+      { file, valid: true, signer: signature?.signer ?? null, pageCompared, report },
+      [
+        `${file} is as ${signature?.signer} signed it: test restore of ${report.backup.label} at ${report.startedAt}, ${report.status}.`,
+        ...(isPage && !pageCompared
+          ? [
+              `Note: jbackup ${report.jbackup} made this page, which shows what was signed in its own way: trust the data in it, or the .json form.`,
+            ]
+          : []),
+      ].join("\n"),
     );
     return 0;
   });

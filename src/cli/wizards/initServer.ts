@@ -77,8 +77,10 @@ async function chooseLocalServer({ setUp, ask }: Scene): Promise<LocalServer | n
 const askUrl = (ask: Ask): Promise<string> =>
   ask.text("Its address", {
     initial: "postgresql://USER@HOST:5432/DATABASE",
-    problem: (text) =>
-      /^postgres(ql)?:\/\//.test(text) ? null : "it begins with postgresql://, then USER@HOST:PORT/DATABASE",
+    problem: (text) => {
+      if (/\b(USER|HOST|DATABASE)\b/.test(text)) return "put your own user, host and database in";
+      return /^postgres(ql)?:\/\//.test(text) ? null : "it begins with postgresql://";
+    },
   });
 
 function urlOf({ socketDirectory, port }: LocalServer, user: string | null, database: string): string {
@@ -92,7 +94,7 @@ async function openedAs(
   scene: Scene,
   server: LocalServer,
 ): Promise<{ looked: LookedAt; user: string | null }> {
-  const { user: self } = scene.context.environment;
+  const { systemUser: self } = scene.context.environment;
   let refusal: unknown;
   for (const user of self === "postgres" ? [null] : [null, "postgres"]) {
     try {

@@ -2,7 +2,7 @@ import type { Backup, Run } from "../../domain/backup.js";
 import { type Cron, previousRun } from "../../domain/cron.js";
 import { comparedText, deviationOf } from "../../domain/deviation.js";
 import { isJBackupError } from "../../domain/errors.js";
-import { FOLLOW, FOLLOW_WORDS, SCHEDULED, type TimedJob, timedJobs } from "../../domain/schedule.js";
+import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED, type TimedJob } from "../../domain/schedule.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
 
@@ -13,7 +13,7 @@ const HISTORY = 10;
 /** What nobody tells because it did not happen: runs that are missing, WAL that does not come. */
 export async function watchSchedule(site: Site): Promise<void> {
   try {
-    for (const job of timedJobs(site.config.schedule)) await watchJob(site, job);
+    for (const job of jobsWithRuns(site.config.schedule)) await watchJob(site, job);
     if (site.config.schedule.wal === FOLLOW) await watchFollower(site);
     await watchRpo(site);
     await watchDrills(site);

@@ -1,7 +1,11 @@
+import type { AlertStatus } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { groupOf, type KeptBackup } from "../../domain/retention.js";
 import type { Site } from "../site.js";
+import { TEST_FAILED } from "../testRestore/job.js";
 import type { Survey } from "../verify/survey.js";
+
+const OPEN: AlertStatus[] = ["active", "acknowledged"];
 
 export interface Pauses {
   paused(backup: KeptBackup): string | null;
@@ -9,22 +13,26 @@ export interface Pauses {
 }
 
 /**
- * While the newest backups of a kind fail nothing more of it expires by age, and while a damaged page of the cluster is open
- * no full backup goes at all: what is old may be all that is good. Without the catalog nothing is known of failures, and
- * nothing is removed.
+ * While the newest backups of a kind fail nothing more of it expires by age. While the last test restore failed, or a damaged
+ * page of the cluster is open, no full backup goes at all: what is old may be all that is good. Without the catalog nothing
+ * is known of failures, and nothing is removed.
  */
 export async function pauses(site: Site, survey: Survey): Promise<Pauses> {
   try {
     const failing = await failingGroups(site, survey);
-    const damaged = (
-      await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: ["active", "acknowledged"] })
-    ).some(({ fingerprint }) => fingerprint.startsWith("damaged_page"));
+    const damaged = (await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: OPEN })).some(
+      ({ fingerprint }) => fingerprint.startsWith("damaged_page"),
+    );
+    const untrusted = (await site.catalog.alerts({ fingerprint: TEST_FAILED, status: OPEN })).length > 0;
     return {
       isFailing: (backup) => failing.has(groupOf(backup)),
-      paused: ({ kind }) =>
-        damaged && kind === "full"
-          ? "the cluster has damaged pages: older backups may hold them whole"
-          : null,
+      paused: ({ kind }) => {
+        if (damaged && kind === "full")
+          return "the cluster has damaged pages: older backups may hold them whole";
+        if (untrusted && kind === "full")
+          return "the last test restore failed: older backups may be all that can be restored";
+        return null;
+      },
     };
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;

@@ -76,12 +76,7 @@ export const files: Check = {
     ];
     const found = await Promise.all(wanted.map((one) => modeFinding(one)));
     const bad = found.flat().filter(({ status }) => status !== "ok");
-    const good = finding(
-      "files",
-      "modes",
-      "ok",
-      `${found.flat().length} files and folders with keys and secrets are kept from others`,
-    );
+    const good = finding("files", "modes", "ok", "keys, secrets and their folder are kept from others");
     const sound = bad.length === 0 && found.flat().length > 0 ? [good] : bad;
     return [...sound, await homeFinding(site)];
   },

@@ -2,7 +2,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Backup } from "../../domain/backup.js";
 import { type Age, finding, type JobFacts, judgeAge, judgeSchedule } from "../../domain/diagnosis.js";
-import { SCHEDULED, timedJobs } from "../../domain/schedule.js";
+import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
 import { isDaemonRunning } from "../schedule/show.js";
@@ -58,7 +58,7 @@ export const schedule: Check = {
     const since = await firstSeen(site);
     const now = site.clock.now();
     const jobs: JobFacts[] = [];
-    for (const { name, cron } of timedJobs(site.config.schedule)) {
+    for (const { name, cron } of jobsWithRuns(site.config.schedule)) {
       const { job, words } = SCHEDULED[name];
       const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
       const missed = done?.status === "running" ? null : missedSlot(cron, done, since, now);
@@ -67,6 +67,17 @@ export const schedule: Check = {
         command: words.join(" "),
         missedAt: missed?.toISOString() ?? null,
         ranAt: done?.startedAt ?? null,
+      });
+    }
+    if (site.config.schedule.wal === FOLLOW) {
+      const { job } = SCHEDULED.wal;
+      const [last] = await site.catalog.runs({ job, limit: 1 });
+      // that it is away is told by its age
+      jobs.push({
+        job,
+        command: FOLLOW_WORDS.join(" "),
+        missedAt: null,
+        ranAt: last?.startedAt ?? null,
       });
     }
     return judgeSchedule(jobs, await runnersHere(site));

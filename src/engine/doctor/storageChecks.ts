@@ -1,4 +1,4 @@
-import { type Finding, finding, judgeClock, judgeRoom } from "../../domain/diagnosis.js";
+import { type Finding, finding, judgeClock, judgeDeletion, judgeRoom } from "../../domain/diagnosis.js";
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import type { Storage } from "../../storage/storage.js";
 import type { OpenedStorage, Site } from "../site.js";
@@ -37,24 +37,19 @@ async function lookAt(site: Site, entry: OpenedStorage, deleting: Storage | null
           exit: 10,
         },
       ];
+    if (marker === undefined && (await hasBackups(site, name))) return [emptied(name, storage.location)];
     const { clock, mayDelete } = await probe(site, storage, deleting);
-    const isClaimed = marker !== undefined || (await hasNoBackups(site, name));
+    const configured = site.config.storages.find((one) => one.name === name);
+    const rights = judgeDeletion({
+      storage: name,
+      isLocal: storage.kind === "local",
+      mayDelete,
+      hasCleanup: configured !== undefined && configured.kind !== "local" && configured.cleanup !== undefined,
+    });
     return [
-      isClaimed
-        ? finding(
-            "storages",
-            `storage-${name}`,
-            "ok",
-            `storage ${name} can be listed, written and read${mayDelete ? "" : ", and what is there not deleted by these credentials"}`,
-          )
-        : finding(
-            "storages",
-            `storage-${name}`,
-            "fail",
-            `storage ${name} at ${storage.location} is empty, and the catalog knows of copies in it: another bucket, or a disk that is not mounted?`,
-            `mount it, or correct storages in jbackup.yaml; jbackup verify --all --heal fills a new one`,
-          ),
+      finding("storages", `storage-${name}`, "ok", `storage ${name} can be listed, written and read`),
       clock,
+      ...(rights === null ? [] : [rights]),
       ...(await room(site, storage)),
     ];
   } catch (error) {
@@ -73,9 +68,19 @@ const unusable = (name: string, error: Error): Finding =>
     (isJBackupError(error) ? error.hint : undefined) ?? "jbackup storages check tries each call by itself",
   );
 
-async function hasNoBackups(site: Site, name: string): Promise<boolean> {
+/** Nothing is written there: it may be a disk that is not mounted. */
+const emptied = (name: string, location: string): Finding =>
+  finding(
+    "storages",
+    `storage-${name}`,
+    "fail",
+    `storage ${name} at ${location} is empty, and the catalog knows of copies in it: another bucket, or a disk that is not mounted?`,
+    "mount it, or correct storages in jbackup.yaml; jbackup verify --all --heal fills a new one",
+  );
+
+async function hasBackups(site: Site, name: string): Promise<boolean> {
   const known = await site.catalog.backups({ status: ["completed", "verified"], limit: 20 }).catch(() => []); // it has its own check
-  return !known.some(({ copies }) =>
+  return known.some(({ copies }) =>
     copies.some(({ storage, status }) => storage === name && status === "stored"),
   );
 }
@@ -92,18 +97,23 @@ async function probe(
   await storage.put(PROBE, site.storage.bytesBody([Buffer.from(text)]), { replace: true, signal });
   const facts = await storage.stat(PROBE);
   await site.storage.readAll(storage, PROBE, { maxBytes: 10_000 });
-  let mayDelete = true;
-  try {
-    await (deleting ?? storage).delete(PROBE);
-  } catch (error) {
-    if (!isJBackupError(error, "storage_denied")) throw error;
-    mayDelete = false;
-  }
+  const mayDelete = await deleted(storage);
+  if (!mayDelete && deleting !== null) await deleted(deleting);
   const apartMs = (facts?.modifiedAt ?? askedAt).getTime() - askedAt.getTime();
   return {
     clock: { ...judgeClock("storages", `storage ${storage.name}`, apartMs), name: `clock-${storage.name}` },
     mayDelete,
   };
+}
+
+async function deleted(storage: Storage): Promise<boolean> {
+  try {
+    await storage.delete(PROBE);
+    return true;
+  } catch (error) {
+    if (isJBackupError(error, "storage_denied")) return false;
+    throw error;
+  }
 }
 
 /** Against the last backup that was stored whole, or against the database where there is none. */

@@ -85,7 +85,7 @@ export function drillGround(site: Site, scratch: string): Ground {
       const { openPostgres } = await site.clusters();
       const postgres = await openPostgres({
         url: await site.drillUrl(scratch),
-        user: site.environment.user,
+        user: site.environment.systemUser,
         binDirectory: site.config.database.binDirectory,
         dataDirectory: "auto",
         nowMs: () => site.clock.now().getTime(),

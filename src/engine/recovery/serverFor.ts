@@ -16,7 +16,7 @@ export async function binDirectoryFor(site: Site, facts: PhysicalFacts): Promise
   );
   const fitting = found.find(({ major }) => major === facts.server.major);
   if (fitting) return fitting.path;
-  const there = found.map(({ major }) => major).join(", ") || "none";
+  const there = [...new Set(found.map(({ major }) => major))].join(", ") || "none";
   throw new JBackupError(
     "version_mismatch",
     `the backup is of PostgreSQL ${facts.server.major}, and the server programs on this machine are of: ${there}`,

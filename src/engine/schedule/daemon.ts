@@ -27,9 +27,11 @@ import { noteEnd } from "./noteEnd.js";
 import { returnKilledRequests, returnRequest, settleRequest, takeDueRequests } from "./requests.js";
 import { rest } from "./rest.js";
 import { openSharedJobs, type SharedJobs } from "./sharedJobs.js";
+import { stamped } from "./stamped.js";
 
 const PAUSE_MS = 5 * 60_000;
 const WATCH_EVERY_MS = 5 * 60_000;
+const SHARE_EVERY_MS = 30_000;
 const FOLLOWER_PAUSE_MS = { first: 1_000, longest: 60_000 };
 const STAND_BY_MS = 10_000;
 /** A follower that held for so long did not fail at once. */
@@ -43,8 +45,9 @@ export interface DaemonWish {
 export const SCHEDULE_LOCK = "schedule";
 
 /** Runs every job when it is due, each in a process of its own, until it is told to stop. */
-export async function runDaemon(site: Site, wish: DaemonWish): Promise<void> {
-  const release = await lockOnHost(site, SCHEDULE_LOCK);
+export async function runDaemon(opened: Site, wish: DaemonWish): Promise<void> {
+  const release = await lockOnHost(opened, SCHEDULE_LOCK);
+  const site = { ...opened, report: stamped(opened) };
   const daemon = new Daemon(site);
   const stopHealth = wish.health === null ? null : await serveHealth(site, wish.health, daemon.state);
   try {
@@ -63,6 +66,7 @@ class Daemon {
   #isCaughtUp = false;
   /** Null: not yet known, or nobody to share with. */
   #shared: SharedJobs | null = null;
+  #shareAfterMs = 0;
   #watchedMs = 0;
 
   constructor(site: Site) {
@@ -81,6 +85,7 @@ class Daemon {
       ),
       follower: site.config.schedule.wal === FOLLOW ? { pid: null, restarts: 0, isElsewhere: false } : null,
       requests: new Map(),
+      dead: null,
     };
   }
 
@@ -119,12 +124,8 @@ class Daemon {
     if (site.signal.aborted) return;
     this.state.tickedMs = site.clock.monotonicMs();
     try {
+      await this.#share();
       await this.#withCatalog(async () => {
-        this.#shared ??= await openSharedJobs(
-          site,
-          this.#jobs.map(({ name }) => name),
-          this.#pauseMs,
-        );
         if (!this.#isCaughtUp) await this.#catchUp();
         for (const request of await takeDueRequests(site)) this.#keep(this.#runRequest(request));
       });
@@ -147,6 +148,20 @@ class Daemon {
     }
   }
 
+  /** Where hosts share a catalog they share the jobs. Without the queue each does what is due, and the locks decide. */
+  async #share(): Promise<void> {
+    const { clock, report } = this.#site;
+    if (this.#shared !== null || clock.monotonicMs() < this.#shareAfterMs) return;
+    this.#shareAfterMs = clock.monotonicMs() + SHARE_EVERY_MS;
+    try {
+      const names = this.#jobs.map(({ name }) => name);
+      this.#shared = await openSharedJobs(this.#site, names, this.#pauseMs);
+    } catch (error) {
+      if (!isJBackupError(error, "catalog_unavailable")) throw error;
+      report.warn(`${reasonOf(error)}; until it can be used, this host shares no jobs with others`);
+    }
+  }
+
   /** What should have run while nobody was here: each job once. */
   async #catchUp(): Promise<void> {
     await returnKilledRequests(this.#site);
@@ -165,7 +180,8 @@ class Daemon {
     const decision = decide({ cron: job.cron, jitter: jitterOf(this.#site, job) }, entry.state, moment);
     if (decision.act === "run" && (await this.#offered(job, decision.slot))) {
       const covered = stateAfter(entry.state, decision, moment.now);
-      entry.state = { ...covered, isRunning: entry.state.isRunning };
+      const { isRunning, attempt } = entry.state;
+      entry.state = { ...covered, isRunning, attempt };
       return;
     }
     // several that were missed follow one another
@@ -325,6 +341,9 @@ class Daemon {
     this.#watchedMs = this.#site.clock.monotonicMs();
     await watchSchedule(this.#site);
     await deliverAlerts(this.#site);
+    await this.#withCatalog(async () => {
+      this.state.dead = (await this.#shared?.dead()) ?? null;
+    });
   }
 
   #keep(work: Promise<void>): void {

@@ -28,6 +28,8 @@ export interface DaemonState {
   /** `isElsewhere`: another host follows, and this one stands by. */
   follower: { pid: number | null; restarts: number; isElsewhere: boolean } | null;
   requests: Map<string, string[]>;
+  /** Shared work that was tried in vain and laid aside, within two weeks; null where nothing is shared. */
+  dead: number | null;
 }
 
 /** The daemon looks at its jobs every two seconds. */
@@ -108,6 +110,7 @@ export function healthOf({ config, clock }: Pick<Site, "config" | "clock">, stat
     catalog: state.catalog,
     jobs,
     follower: state.follower,
+    dead: state.dead,
     requests: [...state.requests.values()].map((args) => args.join(" ")),
   };
 }

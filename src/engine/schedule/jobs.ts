@@ -10,14 +10,31 @@ import { isAlive, markOf } from "../../sys/processes.js";
 import { firstSeen } from "../alerts/watch.js";
 import type { Site } from "../site.js";
 
+/** What the catalog knows of a job's runs, newest first. */
+export async function runsOf(site: Site, name: ScheduledName, limit: number): Promise<Run[]> {
+  const { job } = SCHEDULED[name];
+  if (name !== "drill") return site.catalog.runs({ job, limit });
+  const drills = (await site.catalog.drills()).filter(({ drill }) => drill);
+  return drills.slice(0, limit).map(
+    ({ id, status, startedAt, finishedAt, metadata }): Run => ({
+      id,
+      job,
+      status: status === "aborted" ? "interrupted" : status,
+      startedAt,
+      finishedAt,
+      host: "",
+      pid: 0,
+      exitCode: null,
+      error: null,
+      metadata,
+    }),
+  );
+}
+
 /** The last run that counts for the schedule: one that was cut off is missing still. */
 export async function lastCounted(site: Site, name: ScheduledName): Promise<Run | undefined> {
-  const runs = await site.catalog.runs({
-    job: SCHEDULED[name].job,
-    status: ["succeeded", "partial", "failed", "running"],
-    limit: 20,
-  });
-  return runs.find((run) => run.status !== "running" || isAtWork(site, run));
+  const runs = await runsOf(site, name, 20);
+  return runs.find((run) => (run.status === "running" ? isAtWork(site, run) : run.status !== "interrupted"));
 }
 
 /** Of another host nothing is known: it is believed. */

@@ -1,4 +1,5 @@
 import type { AlertType } from "../../domain/backup.js";
+import { isJBackupError } from "../../domain/errors.js";
 import { type RunEnd, SCHEDULED, type ScheduledName } from "../../domain/schedule.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { deliverAlerts } from "../alerts/deliver.js";
@@ -31,6 +32,7 @@ export async function noteEnd(
     return;
   }
   site.report.warn(`${name}: failed after ${took}: ${why}; given up until its next time`);
+  if (await hasTold(site, name, exitCode)) return;
   await raiseAlert(site, {
     type: TYPES[name] ?? "BACKUP_FAILURE",
     severity: "error",
@@ -39,4 +41,19 @@ export async function noteEnd(
     hint: `run it by hand to see why: jbackup ${SCHEDULED[name].words.join(" ")}`,
   });
   await deliverAlerts(site);
+}
+
+/** Problems that were found, objectives that were missed: exit codes of commands that alert by themselves. */
+const TOLD_BY_THEMSELVES = [4, 15];
+
+/** One trouble, one alert. */
+async function hasTold(site: Site, name: ScheduledName, exitCode: number | null): Promise<boolean> {
+  if (exitCode !== null && TOLD_BY_THEMSELVES.includes(exitCode)) return true;
+  const fingerprint = `failed:${SCHEDULED[name].job}`;
+  try {
+    return (await site.catalog.alerts({ fingerprint, status: ["active", "acknowledged"] })).length > 0;
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error;
+    return false;
+  }
 }

@@ -10,7 +10,8 @@ export async function placeOf(
 ): Promise<UnitPlace> {
   const { config, environment, program } = site;
   const storages = config.storages.flatMap((storage) => (storage.kind === "local" ? [storage.path] : []));
-  const writable = [...new Set([config.home, ...storages])].map((path) => resolve(path));
+  const catalog = await catalogFolder(site);
+  const writable = [...new Set([config.home, ...storages, ...catalog].map((path) => resolve(path)))];
   const touched = [...writable, config.file, ...program, ...(await socketFolders(site))];
   return {
     site: config.site,
@@ -26,13 +27,17 @@ export async function placeOf(
   };
 }
 
+/** Where a catalog in a file lives: its own files stand beside it. */
+async function catalogFolder({ config }: Site): Promise<string[]> {
+  const file = /^sqlite:(?:\/\/(?=\/))?(\/.*)$/.exec((await config.catalogUrl()).reveal())?.[1];
+  return file === undefined ? [] : [dirname(file)];
+}
+
 /** Folders of Unix sockets that the addresses of the database and the catalog name. */
 async function socketFolders({ config }: Site): Promise<string[]> {
   const addresses = await Promise.all([config.database.url(), config.catalogUrl()]);
   return addresses.flatMap((address) => {
     const text = address.reveal();
-    const file = /^sqlite:(.*)$/.exec(text)?.[1];
-    if (file !== undefined) return [file];
     const host =
       /[?&]host=([^&]*)/.exec(text)?.[1] ?? /^[a-z]+:\/\/(?:[^/@]*@)?(%2F[^/:?]*)/i.exec(text)?.[1];
     return host === undefined ? [] : decodeURIComponent(host).split(",").filter(isAbsolute);

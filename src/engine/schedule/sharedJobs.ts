@@ -19,6 +19,8 @@ import { doTaken } from "./shared.js";
 export interface SharedJobs {
   offer(name: ScheduledName, slot: Date): Promise<void>;
   take(name: ScheduledName): Promise<TakenWork | null>;
+  /** How much was tried in vain and laid aside. */
+  dead(): Promise<number>;
   /** Runs what was taken here; answers what came of it, and what that means. */
   run(
     name: ScheduledName,
@@ -45,6 +47,7 @@ export async function openSharedJobs(
         },
       ]),
     take: (name) => queue.take(lineOf(name)),
+    dead: () => queue.dead(),
     run: (name, taken, onStart) => runTaken(site, queue, name, taken, onStart),
   };
 }

@@ -4,6 +4,7 @@ import { FOLLOW, FOLLOW_WORDS, SCHEDULED, type ScheduledName, timedJobs } from "
 import { lockOnHost } from "../lock.js";
 import type { Site } from "../site.js";
 import { SCHEDULE_LOCK } from "./daemon.js";
+import { runsOf } from "./jobs.js";
 import { missedAt } from "./once.js";
 import { waitingRequests } from "./requests.js";
 
@@ -89,7 +90,7 @@ async function followed(site: Site): Promise<ShownJob> {
 }
 
 async function lastRun(site: Site, name: ScheduledName): Promise<ShownJob["lastRun"]> {
-  const [run] = await site.catalog.runs({ job: SCHEDULED[name].job, limit: 1 });
+  const [run] = await runsOf(site, name, 1);
   if (run === undefined) return null;
   const { id, status, startedAt, finishedAt, host, error } = run;
   const durationMs = finishedAt === null ? null : Date.parse(finishedAt) - Date.parse(startedAt);

@@ -4,6 +4,7 @@ import type { Site } from "../site.js";
 import { backupBatch, type TenantBatch } from "../tenants/batch.js";
 import { rest } from "./rest.js";
 import { doTaken, requireQueue } from "./shared.js";
+import { stamped } from "./stamped.js";
 
 export const TENANTS = "tenants";
 const RETRY_PAUSE_MS = 5_000;
@@ -14,7 +15,8 @@ export const openTenantLine = (queue: JobQueue): Promise<void> =>
   queue.open(TENANTS, { retryPauseMs: RETRY_PAUSE_MS, isSingle: false });
 
 /** Takes batches of tenants, one after another, until it is told to stop. As many may work as there are hosts and processors. */
-export async function runWorker(site: Site): Promise<never> {
+export async function runWorker(opened: Site): Promise<never> {
+  const site = { ...opened, report: stamped(opened) };
   const queue = await requireQueue(site, "a worker");
   await openTenantLine(queue);
   site.report.info(`a worker of ${site.config.site} waits for tenants: jbackup backup tenant --all --queue`);

@@ -33,7 +33,7 @@ export async function lookAt(parts: SetUpParts, url: Secret): Promise<LookedAt> 
   if (password !== null) parts.onSecret(password);
   const opened = postgres.openPostgres({
     url,
-    user: environment.user,
+    user: environment.systemUser,
     binDirectory: "auto",
     dataDirectory: "auto",
     environment: { path: environment.path, home: environment.home },

@@ -1,6 +1,7 @@
 import type { Run } from "../../domain/backup.js";
 import { type Cron, nextRun, parseCron } from "../../domain/cron.js";
 import type { JobFacts } from "../../domain/health.js";
+import { FOLLOW, SCHEDULED, type ScheduledName } from "../../domain/schedule.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
 import type { Site } from "../site.js";
 
@@ -22,16 +23,10 @@ export interface JobStatus {
   command: string;
 }
 
-/** What a line of the schedule runs: the job in the records, and the command for a person. */
-const JOBS: [name: keyof Site["config"]["schedule"], job: string, command: string][] = [
-  ["full", "backup-full", "jbackup backup full"],
-  ["tenant", "backup-tenant", "jbackup backup tenant --all"],
-  ["wal", "backup-wal", "jbackup backup wal"],
-  ["config", "backup-config", "jbackup backup config"],
-  ["verify", "verify", "jbackup verify --all"],
-  ["cleanup", "cleanup", "jbackup cleanup"],
-  ["testRestore", "test-restore", "jbackup verify --level restore"],
-];
+/** In the order of their weight. */
+const NAMES: ScheduledName[] = ["full", "tenant", "wal", "config", "verify", "cleanup", "testRestore"];
+
+const commandOf = (name: ScheduledName): string => `jbackup ${SCHEDULED[name].words.join(" ")}`;
 
 const GOOD: Run["status"][] = ["succeeded", "partial"];
 
@@ -39,7 +34,8 @@ const GOOD: Run["status"][] = ["succeeded", "partial"];
 export async function jobsInCatalog(site: Site): Promise<JobStatus[]> {
   const since = await firstSeen(site);
   const jobs: JobStatus[] = [];
-  for (const [name, job, command] of JOBS) {
+  for (const name of NAMES) {
+    const { job } = SCHEDULED[name];
     const [last] = await site.catalog.runs({ job, limit: 1 });
     if (last === undefined && site.config.schedule[name] === undefined) continue;
     const [good] =
@@ -51,7 +47,7 @@ export async function jobsInCatalog(site: Site): Promise<JobStatus[]> {
     const done = isAtWork ? last : good;
     jobs.push({
       name,
-      command,
+      command: commandOf(name),
       lastRun: last ? lastRunOf(last) : null,
       lastGoodAt: good?.finishedAt ?? null,
       ...timesOf(site, name, done, since, name === "wal" && isAtWork),
@@ -70,20 +66,26 @@ const lastRunOf = ({ startedAt, finishedAt, status, error, host }: Run): JobStat
 
 /** Without a catalog: by the manifests alone, which tell of successes only. */
 export function jobsInStorages(site: Site, newest: ReadonlyMap<string, Date>): JobStatus[] {
-  return JOBS.flatMap(([name, , command]) => {
+  return NAMES.flatMap((name) => {
     const at = newest.get(name)?.toISOString() ?? null;
     const isKept = ["full", "wal", "config"].includes(name);
     if (at === null && (site.config.schedule[name] === undefined || !isKept)) return [];
     const done = at === null ? undefined : { startedAt: at };
     return [
-      { name, command, lastRun: null, lastGoodAt: at, ...timesOf(site, name, done, new Date(0), false) },
+      {
+        name,
+        command: commandOf(name),
+        lastRun: null,
+        lastGoodAt: at,
+        ...timesOf(site, name, done, new Date(0), false),
+      },
     ];
   });
 }
 
 function timesOf(
   site: Site,
-  name: keyof Site["config"]["schedule"],
+  name: ScheduledName,
   done: Pick<Run, "startedAt"> | undefined,
   since: Date,
   isFollowed: boolean,
@@ -91,10 +93,24 @@ function timesOf(
   const schedule = site.config.schedule[name] ?? null;
   const cron = schedule === null ? null : cronOf(schedule);
   const now = site.clock.now();
-  if (cron === null) return { schedule, nextAt: null, missedAt: null };
+  if (cron === null)
+    return { schedule, nextAt: null, missedAt: isFollowed ? null : notFollowedSince(schedule, done, now) };
   const missed = isFollowed ? null : missedSlot(cron, done, since, now);
   return { schedule, nextAt: nextRun(cron, now).toISOString(), missedAt: missed?.toISOString() ?? null };
 }
+
+/** A follower that ended should have been begun again long ago. */
+function notFollowedSince(
+  schedule: string | null,
+  done: Pick<Run, "startedAt"> | Run | undefined,
+  now: Date,
+): string | null {
+  if (schedule !== FOLLOW || done === undefined) return null;
+  const endedAt = "finishedAt" in done && done.finishedAt !== null ? done.finishedAt : done.startedAt;
+  return now.getTime() - Date.parse(endedAt) > FOLLOWER_GRACE_MS ? endedAt : null;
+}
+
+const FOLLOWER_GRACE_MS = 15 * 60_000;
 
 /** Null for what is no time of day, such as a follower that is kept running. */
 function cronOf(text: string): Cron | null {

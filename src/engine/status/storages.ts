@@ -108,6 +108,7 @@ export const storageFacts = (storages: StorageStatus[], now: Date): StorageFacts
     isLocal: one.kind === "local",
     error: one.reachable === false ? one.error : null,
     hasNewestFull: one.hasNewestFull,
+    stored: one.copies.stored,
     missing: one.copies.missing,
     damaged: one.copies.damaged,
     verifiedAgeMs: one.verifiedAt === null ? null : now.getTime() - Date.parse(one.verifiedAt),

@@ -1,15 +1,8 @@
 import { access, constants, readFile, stat } from "node:fs/promises";
 import { dirname, extname, join, resolve } from "node:path";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
-import {
-  htmlOf,
-  jsonOf,
-  SIGNED_AS,
-  type SignedReport,
-  signedText,
-  type TestReport,
-  textOf,
-} from "../../domain/testReport.js";
+import { SIGNED_AS, type SignedReport, signedText, type TestReport } from "../../domain/testReport.js";
+import { htmlOf, jsonOf, textOf } from "../../domain/testReportText.js";
 import { compactTime } from "../../domain/time.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import type { Site } from "../site.js";
@@ -68,14 +61,22 @@ export async function writeReports(
   signed: SignedReport,
   copy: string | null,
 ): Promise<ReportFiles> {
-  const name = `test-restore-${compactTime(new Date(signed.report.startedAt))}`;
+  const { site: name, startedAt } = signed.report;
+  const stem = `test-restore-${name}-${compactTime(new Date(startedAt))}`;
   const write = async (path: string): Promise<string> => {
     const form = FORMS[extname(path)] as (signed: SignedReport) => string;
-    await writeFileAtomic(path, form(signed), { overwrite: true, mode: 0o600 });
+    try {
+      await writeFileAtomic(path, form(signed), { overwrite: true, mode: 0o600 });
+    } catch (error) {
+      throw new JBackupError("failed", `the report cannot be written: ${reasonOf(error)}`, {
+        hint: `make room in ${dirname(path)}, and see who may write there; then run the test again`,
+        cause: error,
+      });
+    }
     return path;
   };
   const inHome = (extension: string): Promise<string> =>
-    write(join(site.config.home, "reports", `${name}${extension}`));
+    write(join(site.config.home, "reports", `${stem}${extension}`));
   const files = { text: await inHome(".txt"), json: await inHome(".json"), html: await inHome(".html") };
   if (copy !== null) await write(copy);
   return files;
@@ -83,8 +84,13 @@ export async function writeReports(
 
 const IN_PAGE = /<script type="application\/json" id="report">(.*?)<\/script>/s;
 
+export interface CheckedReport extends SignedReport {
+  /** Whether what a page shows was compared with what was signed; another version may have drawn it otherwise. */
+  pageCompared: boolean;
+}
+
 /** Whether a report is as it was signed, by somebody whom the site trusts. */
-export async function checkReport(site: Site, file: string): Promise<SignedReport> {
+export async function checkReport(site: Site, file: string): Promise<CheckedReport> {
   const path = resolve(site.environment.workingDirectory, file);
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw new JBackupError("not_found", `cannot read ${path}: ${reasonOf(error)}`, {
@@ -101,12 +107,13 @@ export async function checkReport(site: Site, file: string): Promise<SignedRepor
     domain: SIGNED_AS,
     what: path,
   });
+  const pageCompared = extname(path) === ".html" && signed.report.jbackup === site.version;
   // what people read in a page is not what was signed: it must be made of it
-  if (extname(path) === ".html" && text !== htmlOf(signed))
+  if (pageCompared && text !== htmlOf(signed))
     throw new JBackupError("verification_failed", `what ${path} shows is not what was signed`, {
       hint: "the signed report in it is whole: look at its .json form",
     });
-  return signed;
+  return { ...signed, pageCompared };
 }
 
 function parsed(text: string, path: string): SignedReport {

@@ -6,15 +6,22 @@ import { signedText, type TestReport } from "../../domain/testReport.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { recordAudit } from "../audit.js";
 import type { Site } from "../site.js";
-import { TEST_RESTORE_JOB } from "./job.js";
+import { TEST_FAILED, TEST_RESTORE_JOB } from "./job.js";
 import type { ReportFiles } from "./report.js";
 
-const FAILED = `failed:${TEST_RESTORE_JOB}`;
+/** Nothing was tested: what is stored may be as good as ever. */
+const UNTESTED = `untested:${TEST_RESTORE_JOB}`;
+
+export interface Settling {
+  files: ReportFiles;
+  /** An older backup that can be restored does not make up for a newer one that cannot. */
+  isNewest: boolean;
+}
 
 /** What was seen goes into the records, and what is wrong to people. */
-export async function settle(site: Site, report: TestReport, files: ReportFiles): Promise<void> {
-  await recordEvidence(site, report, files);
-  await tellResult(site, report, files);
+export async function settle(site: Site, report: TestReport, settling: Settling): Promise<void> {
+  await recordEvidence(site, report, settling.files);
+  await tellResult(site, report, settling);
   await tellObjectives(site, report);
 }
 
@@ -36,21 +43,32 @@ async function recordEvidence(site: Site, report: TestReport, files: ReportFiles
       missed,
       recoveredTo: recovery?.recoveredTo ?? null,
       checks: checks.map(({ name, status: one }) => ({ name, status: one })),
-      storages: report.storages.filter(({ objects }) => objects > 0).map(({ name }) => name),
+      storages: provedStorages(report),
       report: files.json,
       reportSha256: sha256,
     },
   });
-  if (status === "passed") await markVerified(site, backup.id);
+  await judgeBackup(site, report);
   await recordAudit(site, "backup.test-restore", backup.id, { status, report: files.json, sha256 });
 }
 
-/** A backup that was restored and looked at is proved; copies that are known to be bad stay to be told of. */
-async function markVerified(site: Site, id: string): Promise<void> {
-  const [record] = await known(site, id);
-  if (record === undefined || record.status !== "completed") return;
-  if (record.copies.some(({ status }) => status === "missing" || status === "damaged")) return;
-  await site.catalog.saveBackups([{ ...record, status: "verified" }]);
+/** Those that fed it, and of which nothing had to be passed over. */
+const provedStorages = ({ storages, remarks }: TestReport): string[] =>
+  storages
+    .filter(({ name, objects }) => objects > 0 && !remarks.some((one) => one.startsWith(`storage ${name}: `)))
+    .map(({ name }) => name);
+
+/** Failing in one of these, it is the backup that is bad; the others are about what is in it. */
+const OF_THE_BACKUP = ["restore", "databases", "rows", "structure", "checksums"];
+
+/** A backup that was restored and looked at is proved, one that cannot be restored is not; copies that are known to be bad stay to be told of. */
+async function judgeBackup(site: Site, { backup, status, checks }: TestReport): Promise<void> {
+  const [record] = await known(site, backup.id);
+  if (record === undefined) return;
+  const isBad = checks.some((check) => check.status === "failed" && OF_THE_BACKUP.includes(check.name));
+  const isWhole = !record.copies.some((copy) => copy.status === "missing" || copy.status === "damaged");
+  const is = isBad ? "completed" : status === "passed" && isWhole ? "verified" : record.status;
+  if (is !== record.status) await site.catalog.saveBackups([{ ...record, status: is }]);
 }
 
 async function known(site: Site, id: string): Promise<Backup[]> {
@@ -65,11 +83,12 @@ async function known(site: Site, id: string): Promise<Backup[]> {
 export const problemsOf = ({ checks }: TestReport): string[] =>
   checks.filter(({ status }) => status === "failed").map(({ name, seen }) => `${name}: ${seen}`);
 
-async function tellResult(site: Site, report: TestReport, files: ReportFiles): Promise<void> {
+async function tellResult(site: Site, report: TestReport, { files, isNewest }: Settling): Promise<void> {
   const { label, id } = report.backup;
-  await resolveAlert(site, `interrupted:${TEST_RESTORE_JOB}`, `a test restore of ${label} came to its end`);
+  for (const fingerprint of [`interrupted:${TEST_RESTORE_JOB}`, UNTESTED])
+    await resolveAlert(site, fingerprint, `a test restore of ${label} came to its end`);
   if (report.status === "passed") {
-    await resolveAlert(site, FAILED, `the test restore of ${label} passed`);
+    if (isNewest) await resolveAlert(site, TEST_FAILED, `the test restore of ${label} passed`);
     return;
   }
   const problems = problemsOf(report);
@@ -77,7 +96,7 @@ async function tellResult(site: Site, report: TestReport, files: ReportFiles): P
   await raiseAlert(site, {
     type: "RESTORE_FAILURE",
     severity: "critical",
-    fingerprint: FAILED,
+    fingerprint: TEST_FAILED,
     message: `the test restore of ${label} failed: ${problems[0] ?? "nothing could be checked"}${more}`,
     hint: `read the report in ${files.text}`,
     backupId: id,
@@ -121,7 +140,7 @@ export async function tellUntested(site: Site, error: unknown, named: boolean): 
   await raiseAlert(site, {
     type: "RESTORE_FAILURE",
     severity: "critical",
-    fingerprint: FAILED,
+    fingerprint: UNTESTED,
     message: `no test restore could be made: ${reasonOf(error)}`,
     hint: hint ?? null,
   });
