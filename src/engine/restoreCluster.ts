@@ -152,6 +152,9 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
     },
     finishing: (files) =>
       writeSettingsFiles({ facts: chain.facts, directory, owner, isRecovery: target !== null, files }),
+  }).catch((error: unknown) => {
+    site.report.info(`${directory} is half-restored: the same command, given again, goes on with it`);
+    throw error;
   });
   site.step("files-restored");
   const metadata: Record<string, unknown> = { ...laid, timeline: chain.facts.timeline };

@@ -205,6 +205,7 @@ test("a disk that takes no more ends a restore, and run again with room it goes 
   expect(error.code).toBe("no_space");
   expect(error.message).toMatch(/^cannot write .*\/full-disk\/.*: file too large$/);
   expect(error.hint).toMatch(/^make room where .* is, then run it again$/);
+  expect(limited.stderr).toContain("is half-restored: the same command, given again, goes on with it");
   expect(existsSync(join(directory, "global", "pg_control"))).toBe(false);
 
   const done = await site.json(args.slice(1, -1));
