@@ -2,6 +2,7 @@ import type { Backup, BackupKind } from "../domain/backup.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import { inShell } from "../domain/shell.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
+import { tellFailure } from "./backup/tellFailure.js";
 import { type RunContext, type RunWish, withRun } from "./run.js";
 import type { Site } from "./site.js";
 
@@ -28,32 +29,17 @@ export function withBackupRun<Result extends Made>(
 ): Promise<Result> {
   const withHooks = async (run: RunContext): Promise<Result> => {
     try {
-      await runBefore(site, job, kind, run);
+      await runHooks(site, "beforeBackup", { KIND: kind, RUN: run.id, STATUS: "starting" });
       const made = await work(run);
       await runAfter(site, kind, factsOf(made));
       return made;
     } catch (error) {
+      await tellFailure(site, job, error);
       await runOnFailure(site, kind, { STATUS: "failed", ERROR: reasonOf(error) });
       throw error;
     }
   };
   return withRun(site, job, withHooks, wish);
-}
-
-async function runBefore(site: Site, job: string, kind: BackupKind, run: RunContext): Promise<void> {
-  try {
-    await runHooks(site, "beforeBackup", { KIND: kind, RUN: run.id, STATUS: "starting" });
-  } catch (error) {
-    site.signal.throwIfAborted();
-    await raiseAlert(site, {
-      type: "BACKUP_FAILURE",
-      severity: "critical",
-      fingerprint: `failed:${job}`,
-      message: reasonOf(error),
-      hint: "no backup is made until that command succeeds, or is taken out of hooks.beforeBackup",
-    });
-    throw error;
-  }
 }
 
 async function runAfter(site: Site, kind: BackupKind, facts: Record<string, string>): Promise<void> {

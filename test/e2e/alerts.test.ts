@@ -108,6 +108,24 @@ test.each([
   }
 });
 
+test("a backup that cannot even begin is told, a wrong flag is not, and both are over with the next good one", async () => {
+  await site.configure(configOf().replace(server.url("shop"), "postgresql://nobody@127.0.0.1:1/shop"));
+  for (let nth = 0; nth < 2; nth++) expect((await site.run(...BACKUP)).code).toBe(1);
+  expect(await site.json(["alerts"])).toMatchObject([
+    {
+      type: "BACKUP_FAILURE",
+      severity: "critical",
+      occurrences: 2,
+      message: expect.stringMatching(/cannot reach PostgreSQL/),
+    },
+  ]);
+  await site.configure(configOf());
+  await site.json(BACKUP);
+  expect((await site.run(...BACKUP, "--nothing")).code).toBe(2);
+  expect(told().map(({ event }) => event)).toEqual(["raised", "resolved"]);
+  expect(await openTypes()).toEqual([]);
+});
+
 test("a backup half the usual size is told in a sentence, and the next usual one resolves it", async () => {
   for (let nth = 0; nth < 5; nth++) await site.json(BACKUP);
   expect(told()).toEqual([]);

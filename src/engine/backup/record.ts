@@ -1,11 +1,12 @@
 import type { Backup } from "../../domain/backup.js";
-import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import { labelOf } from "../../domain/reference.js";
-import { raiseAlert, resolveAlert } from "../alert.js";
+import { resolveAlert } from "../alert.js";
 import { watchBackup } from "../alerts/watch.js";
 import { healMissing } from "../heal.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
+import { tellFailure } from "./tellFailure.js";
 
 /** Logical and physical backups share a lock: they write to the same places. */
 export const JOB = "backup-full";
@@ -47,16 +48,8 @@ export async function recorded(
     await site.catalog.saveBackups([
       { ...draft, status, finishedAt, metadata: { ...draft.metadata, error: reasonOf(error) } },
     ]);
-    if (!site.signal.aborted) {
-      await raiseAlert(site, {
-        type: "BACKUP_FAILURE",
-        severity: "critical",
-        fingerprint: `failed:${job}`,
-        message: `backup ${draft.label} failed: ${reasonOf(error)}`,
-        hint: error instanceof JBackupError ? (error.hint ?? null) : null,
-        backupId: draft.id,
-      });
-    }
+    const message = `backup ${draft.label} failed: ${reasonOf(error)}`;
+    await tellFailure(site, job, error, { message, backupId: draft.id });
     throw error;
   }
 }
