@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { portOfOwn } from "../support/servers.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
@@ -11,7 +12,7 @@ let site: TestSite;
 let config: string;
 
 beforeAll(async () => {
-  port = String(40_000 + (process.pid % 20_000));
+  port = portOfOwn();
   server = await startPostgres({
     settings: { listen_addresses: "'127.0.0.1'", port },
     hba: ["host all guarded 127.0.0.1/32 scram-sha-256"],

@@ -6,6 +6,7 @@ import { contentOf, query } from "../support/awkward.js";
 import { type B2Server, startB2Server } from "../support/b2Server.js";
 import { filesBelow } from "../support/files.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { portOfOwn } from "../support/servers.js";
 import { makeSite, type Ran, type TestSite } from "../support/site.js";
 import { type Swift, startSwift } from "../support/swift.js";
 
@@ -22,7 +23,7 @@ let good: string;
 let secrets: string[];
 
 beforeAll(async () => {
-  port = String(20_000 + (process.pid % 20_000));
+  port = portOfOwn();
   [server, swift, b2] = await Promise.all([
     startPostgres({
       settings: { listen_addresses: "'127.0.0.1'", port },

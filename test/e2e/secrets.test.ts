@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { type B2Server, startB2Server } from "../support/b2Server.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { portOfOwn } from "../support/servers.js";
 import { makeSite, type Ran, type TestSite } from "../support/site.js";
 import { type Swift, startSwift } from "../support/swift.js";
 
@@ -17,7 +18,7 @@ let site: TestSite;
 let secrets: string[];
 
 beforeAll(async () => {
-  const port = String(20_000 + (process.pid % 20_000));
+  const port = portOfOwn();
   [server, swift, b2] = await Promise.all([
     startPostgres({
       settings: { listen_addresses: "'127.0.0.1'", port },

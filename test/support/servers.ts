@@ -66,3 +66,6 @@ async function copyServer(native: string, to: string): Promise<void> {
     if (!["ENOTEMPTY", "EEXIST"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
   }
 }
+
+/** One that the kernel gives to nobody who asks for any: those begin higher up. */
+export const portOfOwn = (): string => String(20_000 + (process.pid % 12_000));
