@@ -84,9 +84,10 @@ function jobTable(jobs: JobStatus[], now: Date, { paint, columns }: ScreenWish):
     { title: "JOB", value: ({ name }) => name, rank: 0 },
     {
       title: "LAST GOOD",
-      value: ({ lastGoodAt }) => ago(lastGoodAt, now),
+      value: ({ lastGoodAt, lastRun }) =>
+        lastGoodAt === null && lastRun?.status === "running" ? "-" : ago(lastGoodAt, now),
       rank: 0,
-      paint: (text, { lastGoodAt }) => (lastGoodAt === null ? paint.yellow(text) : text),
+      paint: (text) => (text === "never" ? paint.yellow(text) : text),
     },
     {
       title: "LAST RUN",
@@ -161,7 +162,7 @@ const fullText = ({ filledPercent, daysUntilFull, growthBytesPerDay }: StorageSt
   [
     filledPercent === null ? "" : `${filledPercent} %`,
     daysUntilFull === null ? "" : daysUntilFull > 999 ? "> 999 d" : `in ${daysUntilFull} d`,
-    filledPercent === null && growthBytesPerDay !== null
+    filledPercent === null && daysUntilFull === null && growthBytesPerDay !== null
       ? `${bytesText(Math.max(0, growthBytesPerDay))}/d`
       : "",
   ]

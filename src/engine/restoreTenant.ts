@@ -4,7 +4,7 @@ import { lockOnServer } from "./lock.js";
 import { JOB } from "./restore/record.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
-import { type RestoreTarget, spelled } from "./tenants/care.js";
+import { finishKilled, type RestoreTarget, spelled } from "./tenants/care.js";
 import { requireDecided, tenantGraph } from "./tenants/graph.js";
 import { type OriginTimes, tenantOrigins } from "./tenants/origins.js";
 import { planEach, requireOneUnblocked } from "./tenants/planRestore.js";
@@ -95,7 +95,11 @@ export async function restoreTenants(
         target.session,
       );
       const left = queued.filter(({ place }) => !before.has(place));
-      const skipped = queued.filter(({ place }) => before.has(place));
+      const skipped: Settled[] = [];
+      for (const { place } of queued) {
+        const done = before.get(place);
+        if (done !== undefined) skipped.push(await doneBefore(site, target, done));
+      }
       const { plans, blocked } = await planEach(
         site,
         wish,
@@ -105,7 +109,7 @@ export async function restoreTenants(
       requireOneUnblocked(plans, blocked);
       const agreement = await confirm(plans.map(({ plan }) => plan));
       const settled: Settled[] = [
-        ...skipped.map(({ origin }) => doneBefore(site, origin.facts.id)),
+        ...skipped,
         ...failed.map(({ tenantId, error }) => notRestored(tenantId, error)),
         ...blocked.map(({ tenantId, blockers }) => notRestored(tenantId, blockers.join("; "))),
       ];
@@ -119,9 +123,11 @@ export async function restoreTenants(
   });
 }
 
-function doneBefore(site: Site, tenantId: string): Settled {
+async function doneBefore(site: Site, target: RestoreTarget, done: Restore): Promise<Settled> {
+  const [tenantId = ""] = done.tenantIds;
   site.report.info(`tenant ${tenantId} was restored already by the run before`);
-  return { state: { tenantId, restoreId: null, status: "skipped", error: null }, restore: null };
+  if (done.status !== "completed") await finishKilled(site, target, done);
+  return { state: { tenantId, restoreId: done.id, status: "skipped", error: null }, restore: null };
 }
 
 const notRestored = (tenantId: string, error: string): Settled => ({

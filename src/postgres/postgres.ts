@@ -4,7 +4,6 @@ import type { ServerCheckup } from "../domain/serverDiagnosis.js";
 import { askReadOnly } from "./askReadOnly.js";
 import { readCheckup } from "./checkup.js";
 import { addressOf, connect, type Session, type Target } from "./connection.js";
-import { copySchema } from "./copySchema.js";
 import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
@@ -16,6 +15,7 @@ import * as restoring from "./sideDatabase.js";
 import { amcheck, type Soundness } from "./soundness.js";
 import { auditTenants } from "./tenant/audit.js";
 import * as tenantReading from "./tenant/readTenants.js";
+import { removeTenant } from "./tenant/remove.js";
 import { restoreTenantRows } from "./tenant/restore.js";
 import { readTenantSchema } from "./tenant/schema.js";
 import { openTenantSnapshot } from "./tenant/snapshot.js";
@@ -112,6 +112,7 @@ export interface TenantSteps {
   disagreements: typeof tenantReading.disagreements;
   countLines: typeof tenantReading.countLines;
   restore: typeof restoreTenantRows;
+  remove: typeof removeTenant;
   audit: typeof auditTenants;
 }
 
@@ -148,7 +149,6 @@ export interface RestoreSteps {
   load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<void>;
   count(database: string): ReturnType<typeof restoring.countTarget>;
   analyze(database: string): Promise<void>;
-  copySchema(wish: { admin: Session; from: string; to: string; major: number }): Promise<void>;
 }
 
 export function openPostgres(given: PostgresSettings): Postgres {
@@ -215,6 +215,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       readSchema: readTenantSchema,
       openSnapshot: openTenantSnapshot,
       restore: restoreTenantRows,
+      remove: removeTenant,
       audit: auditTenants,
     },
     restoring: {
@@ -231,7 +232,6 @@ export function openPostgres(given: PostgresSettings): Postgres {
       load: (run, facts, spacesMissing) => runRestore(run, facts, settings, spacesMissing),
       count: (name) => restoring.countTarget(settings, name),
       analyze: (name) => restoring.analyzeTarget(settings, name),
-      copySchema: (wish) => copySchema(settings, wish),
     },
     amcheck: (major) => amcheck(settings, major),
     ask: askReadOnly,

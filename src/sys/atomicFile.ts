@@ -115,14 +115,15 @@ async function renameNew(temporary: string, path: string): Promise<void> {
 }
 
 /** Makes the directory and its missing parents so that they survive a power cut: each new name needs its parent's fsync. */
-export async function makeDirectory(path: string, mode = 0o700): Promise<void> {
+export async function makeDirectory(path: string, mode = 0o700, attempts = 5): Promise<void> {
   try {
     await mkdir(path, { mode });
   } catch (error) {
     if (codeOf(error) === "EEXIST") return;
-    if (codeOf(error) !== "ENOENT" || dirname(path) === path) throw error;
+    // /proc says that there is no such thing however often it is asked
+    if (codeOf(error) !== "ENOENT" || dirname(path) === path || attempts === 0) throw error;
     await makeDirectory(dirname(path), mode);
-    return makeDirectory(path, mode);
+    return makeDirectory(path, mode, attempts - 1);
   }
   await syncDirectory(dirname(path));
 }

@@ -1,7 +1,7 @@
 // One tenant at one moment out of a large cluster, against bringing the whole cluster back:
 //   npm run bench:moment -- [--megabytes 2000] [--rounds 3]
 import "./sources.ts";
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -19,6 +19,7 @@ const { values } = parseArgs({
 });
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 const folder = mkdtempSync(join(tmpdir(), "jbackup-bench-"));
+chmodSync(folder, 0o755); // a restored cluster may belong to somebody else than who runs this
 const server = await startPostgres({
   settings: { shared_buffers: "256MB", max_wal_size: "8GB", autovacuum: "off" },
 });

@@ -13,9 +13,10 @@ test("the manual is what the table of commands says: npm run man makes it anew",
   expect(readFileSync(file, "utf8")).toBe(manPage(version));
 });
 
-const man = spawnSync("man", ["--version"]);
+// small images have no manual, or a script in its place
+const hasMan = /^man \d/.test(spawnSync("man", ["--version"], { encoding: "utf8" }).stdout ?? "");
 
-test.skipIf(man.error !== undefined)("man shows every command and every flag, without a complaint", () => {
+test.runIf(hasMan)("man shows every command and every flag, without a complaint", () => {
   const shown = spawnSync("man", ["--warnings", "-P", "cat", "-l", fileURLToPath(file)], {
     encoding: "utf8",
     env: { ...process.env, MANWIDTH: "200", MANROFFOPT: "-c", LC_ALL: "C.UTF-8" },

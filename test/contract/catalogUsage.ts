@@ -99,6 +99,21 @@ export function catalogUsage(fresh: () => Promise<CatalogPlace>): void {
       { numRuns: 60 },
     ));
 
+  it("is so as well when several save the same backups at the same moment", async () => {
+    const own = await fresh();
+    const users = [await open(own), await open(own), await open(own)];
+    const rounds = fc.sample(fc.array(someBackup, { minLength: 2, maxLength: 6 }), { numRuns: 30, seed: 11 });
+    await Promise.all(
+      users.map(async (user, who) => {
+        for (const [turn, backups] of rounds.entries()) if (turn % 3 === who) await user.saveBackups(backups);
+      }),
+    );
+    const [one] = users as [Catalog];
+    expect(await useOf(one)).toEqual(countedFrom(await one.backups()));
+    for (const user of users) await user.close();
+    await own.close();
+  });
+
   it("is counted from what a storage was seen to hold", async () => {
     const own = await fresh();
     const here = await open(own);

@@ -238,13 +238,13 @@ test("what a killed cleanup left is swept when it is old enough, though another 
 });
 
 test("while newer backups fail, nothing more expires by age; what was in excess before still goes", async () => {
-  site = await withPolicy("{within: 2s}");
+  site = await withPolicy("{within: 6s}");
   const first = await backedUp("--logical");
-  await delay(2500);
+  await delay(6500);
   const second = await backedUp("--logical");
   const third = await backedUp("--logical");
   await killAt(site, "dumping", ["backup", "full", "--logical"]);
-  await delay(2500);
+  await delay(6500);
   const ran = await site.json(["cleanup", "--confirm", "test"]);
   expect(ran.remove.map(({ id }: Made) => id)).toEqual([first.id]);
   expect(JSON.stringify(ran.keep.filter(({ id }: Made) => id === second.id))).toContain(
@@ -252,7 +252,7 @@ test("while newer backups fail, nothing more expires by age; what was in excess 
   );
   expect([first, second, third].map((made) => isIn("near", made))).toEqual([false, true, true]);
   await backedUp("--logical");
-  await delay(2500);
+  await delay(6500);
   await site.json(["cleanup", "--confirm", "test"]);
   expect([second, third].map((made) => isIn("near", made))).toEqual([false, false]);
 });

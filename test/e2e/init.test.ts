@@ -119,6 +119,19 @@ test("--yes without a terminal ends with a first backup that comes back, and wit
   ]);
   expect(readFileSync(join(inFolder("opened"), "PG_VERSION"), "utf8").trim()).toMatch(/^\d+$/);
 
+  const again = [
+    "init",
+    "--yes",
+    "--out",
+    inFolder("again/jbackup.yaml"),
+    "--database-url",
+    url,
+    "--skip-backup",
+  ];
+  const told = await site.run(...again, "--storage", `disk=${inFolder("disk")}`);
+  expect(told.stderr).toMatch(
+    /^Warning: storage disk holds backups of site shop already, made under other keys/m,
+  );
   await expectRefused(site, ["init", "--yes", "--out", file, "--database-url", url], {
     exit: 14,
     message: `${file} exists already`,
@@ -128,16 +141,24 @@ test("--yes without a terminal ends with a first backup that comes back, and wit
 });
 
 test("a role that may not is told what it lacks, and may when that was run", async () => {
-  const out = ["--out", inFolder("weak.yaml"), "--kit", inFolder("weak-kit.txt"), "--tenants", "none"];
+  const out = ["--out", inFolder("weak.yaml"), "--kit", inFolder("weak-kit.txt"), "--site", "weak"];
   const args = ["init", "--yes", "--database-url", url.replace("postgres@", "weak@"), ...out];
   const before = everything();
-  const refused = await site.json([...args, "--site", "weak"], [1]);
+  const refused = await site.json(args, [1]);
   expect(refused.error.message).toBe("role weak may not back up the cluster");
   expect(everything()).toEqual(before);
   const statements = refused.error.hint.replace(/^run in database shop as a superuser: /, "");
   await query(url, statements);
-  const made = await site.json([...args, "--site", "weak", "--storage", `disk=${inFolder("weak-disk")}`]);
-  expect(made.backup).toMatchObject({ status: "completed", method: "physical" });
+  const ran = await site.run(...args, "--storage", `disk=${inFolder("weak-disk")}`, "--json");
+  expect(JSON.parse(ran.stdout).backup).toMatchObject({ status: "completed", method: "physical" });
+  const [, rights = ""] = /cannot back them up by themselves. As a superuser: (.*);"/.exec(ran.stderr) ?? [];
+  await query(url, rights.replaceAll('\\"', '"'));
+  const given = ["--config", inFolder("weak.yaml")];
+  const refusal = await site.json(["backup", "tenant", "--all", ...given], [2]);
+  expect(refusal.error.message).toContain("ops.metrics is unknown"); // nobody has decided: named, not guessed
+  const text = readFileSync(inFolder("weak.yaml"), "utf8");
+  writeFileSync(inFolder("weak.yaml"), text.replace("  setting:", "  exclude: [ops.metrics]\n  setting:"));
+  expect(await site.json(["backup", "tenant", "--all", ...given])).toMatchObject({ status: "completed" });
 });
 
 test("what cannot work is refused before anything is written", async () => {

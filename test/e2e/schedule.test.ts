@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
 import { openCatalog } from "../../src/catalog/catalogs.js";
 import type { JobRequest, Run } from "../../src/domain/backup.js";
 import { systemClock } from "../../src/sys/clock.js";
@@ -14,7 +14,6 @@ import { makeSite, type TestSite } from "../support/site.js";
 
 let server: TestPostgres;
 const sites: TestSite[] = [];
-const daemons: RunningDaemon[] = [];
 /** Runs a job every minute, while other tests go on. */
 let minutely: { site: TestSite; daemon: RunningDaemon };
 
@@ -24,9 +23,12 @@ async function siteWith(more: string[], name = "shop-prod"): Promise<TestSite> {
   return site;
 }
 
-async function daemonOf(...args: Parameters<typeof startDaemon>): Promise<RunningDaemon> {
-  const daemon = await startDaemon(...args);
-  daemons.push(daemon);
+/** Ended with the test, whatever becomes of it: those of several tests run side by side. */
+async function daemonOf({ onTestFinished }: TestContext, site: TestSite): Promise<RunningDaemon> {
+  const daemon = await startDaemon(site);
+  onTestFinished(async () => {
+    await daemon.stop("SIGKILL").catch(() => undefined);
+  });
   return daemon;
 }
 
@@ -38,9 +40,6 @@ beforeAll(async () => {
   // cleanup refuses a site that has nothing
   await site.json(["backup", "full", "--logical"]);
   minutely = { site, daemon: await startDaemon(site) };
-});
-afterEach(async () => {
-  for (const daemon of daemons.splice(0)) await daemon.stop("SIGKILL").catch(() => undefined);
 });
 afterAll(async () => {
   await minutely?.daemon.stop("SIGKILL").catch(() => undefined);
@@ -194,16 +193,16 @@ test("an impossible time is refused when the configuration is read", async () =>
   expect(ran.stderr).toMatch(/schedule\.wal: expected five cron fields such as "0 2 \* \* \*", or follow/);
 });
 
-describe("the daemon", () => {
-  test("makes up for what was missed, once; is the only one; and ends in time with its jobs", async () => {
-    const site = await siteWith([`schedule: {full: "${HOURS_AGO}", verify: "${HOURS_AGO}"}`]);
+describe.concurrent("the daemon", () => {
+  test("makes up for what was missed, once; is the only one; and ends in time with its jobs", async (context) => {
+    const site = await siteWith([`schedule: {full: "${HOURS_AGO}", verify: "${HOURS_AGO}"}`], "missed");
     await since(site, "backup-full", "verify");
     const shown = await site.json(["schedule", "show"]);
     expect(shown.jobs).toMatchObject([
       { name: "full", overdue: true, lastRun: { status: "succeeded" } },
       { name: "verify", overdue: true },
     ]);
-    let daemon = await daemonOf(site);
+    let daemon = await daemonOf(context, site);
     await daemon.until(
       "verify",
       async () =>
@@ -219,7 +218,7 @@ describe("the daemon", () => {
     expect(second.stderr).toContain("another schedule of this site is running (process ");
     expect(await daemon.stop()).toMatchObject({ code: 143 });
 
-    daemon = await daemonOf(site);
+    daemon = await daemonOf(context, site);
     await daemon.until("a look at the catalog", async () => (await daemon.health()).catalog === "up");
     await delay(3_000);
     expect(await runsOf(site, "backup-full")).toHaveLength(2);
@@ -229,16 +228,19 @@ describe("the daemon", () => {
     ).toEqual([false, false]);
   });
 
-  test("tries a job again whose process was killed; and a stop ends a job that is at work within ten seconds", async () => {
-    const site = await siteWith([
-      `schedule: {full: "${HOURS_AGO}"}`,
-      "hooks:",
-      `  beforeBackup: ["if [ -e ${server.directory}/hold ]; then sleep 60; fi"]`,
-    ]);
+  test("tries a job again whose process was killed; and a stop ends a job that is at work within ten seconds", async (context) => {
+    const site = await siteWith(
+      [
+        `schedule: {full: "${HOURS_AGO}"}`,
+        "hooks:",
+        `  beforeBackup: ["if [ -e ${server.directory}/hold ]; then sleep 60; fi"]`,
+      ],
+      "killed",
+    );
     await since(site, "backup-full");
     const hold = join(server.directory, "hold");
     writeFileSync(hold, "");
-    let daemon = await daemonOf(site);
+    let daemon = await daemonOf(context, site);
     const pidOf = async (): Promise<number | null> => (await daemon.health()).jobs[0]?.pid ?? null;
     await daemon.until("the hook", async () => (await runsOf(site, "backup-full"))[0]?.status === "running");
     process.kill((await pidOf()) as number, "SIGKILL");
@@ -255,7 +257,7 @@ describe("the daemon", () => {
       for (const run of await catalog.runs({ job: "backup-full" }))
         await catalog.saveRun({ ...run, startedAt: daysAgo(3).toISOString() });
     });
-    daemon = await daemonOf(site);
+    daemon = await daemonOf(context, site);
     await daemon.until(
       "the hook",
       async () => (await pidOf()) !== null && (await runsOf(site, "backup-full"))[0]?.status === "running",
@@ -269,8 +271,8 @@ describe("the daemon", () => {
     spawnSync("rm", [hold]);
   });
 
-  test("runs on while the catalog is away, and takes one-off runs when it is back", async () => {
-    const site = await siteWith([`catalog: {url: "${server.url("catalog")}"}`]);
+  test("runs on while the catalog is away, and takes one-off runs when it is back", async (context) => {
+    const site = await siteWith([`catalog: {url: "${server.url("catalog")}"}`], "away");
     const stored: JobRequest = await site.json([
       "backup",
       "full",
@@ -288,7 +290,7 @@ describe("the daemon", () => {
     ]);
     await site.json(["schedule", "cancel", dropped.id.slice(0, 34)]);
     expect((await site.run("schedule", "cancel", dropped.id)).code).toBe(10);
-    const daemon = await daemonOf(site);
+    const daemon = await daemonOf(context, site);
     await query(server.url(), "alter database catalog allow_connections false");
     await query(
       server.url(),
@@ -303,9 +305,9 @@ describe("the daemon", () => {
     expect((await site.json(["schedule", "show"])).requests).toEqual([]);
   });
 
-  test("keeps a follower of the WAL running, whatever becomes of it", async () => {
+  test("keeps a follower of the WAL running, whatever becomes of it", async (context) => {
     const site = await siteWith(["schedule: {wal: follow}"], "follow");
-    const daemon = await daemonOf(site);
+    const daemon = await daemonOf(context, site);
     const following = async (): Promise<number | null> => {
       const [run] = await runsOf(site, "backup-wal");
       return run?.status === "running" ? ((await daemon.health()).follower?.pid ?? null) : null;

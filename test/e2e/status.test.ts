@@ -21,6 +21,7 @@ beforeAll(async () => {
   site = await makeSite({
     url: server.url("shop"),
     name: "shop-prod",
+    here: true,
     storages: (folder) => [
       `- {name: one, kind: local, path: ${folder}/one}`,
       `- {name: two, kind: local, path: ${folder}/two, capacity: 200MB}`,

@@ -28,7 +28,7 @@ const b2Line = (key: { keyId: string; applicationKey: string }, more = ""): stri
   `- {name: b2, kind: b2, endpoint: "${b2.endpoint}", bucket: shop, prefix: prod, keyId: "${key.keyId}", applicationKey: "${key.applicationKey}"${more}}`;
 
 async function siteWith(storages: (folder: string) => string[], more: string[] = []): Promise<TestSite> {
-  const site = await makeSite({ url: "postgresql://nobody@127.0.0.1:1/none", storages, more });
+  const site = await makeSite({ url: "postgresql://nobody@127.0.0.1:1/none", storages, more, here: true });
   sites.push(site);
   return site;
 }

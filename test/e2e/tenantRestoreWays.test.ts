@@ -59,7 +59,17 @@ describe("several tenants", () => {
     expect([ran.code, done.status]).toEqual([0, "completed"]);
     expect(await allRows()).toEqual(before);
     expect(done.metadata.tenants.length).toBe(3);
+    // who was killed behind the commit of the first let nobody in again, and could not say that it was done
     expect((await sql("select count(*)::text as many from app.suspended"))[0]?.many).toBe("0");
+    const [first] = done.metadata.tenants;
+    expect(first).toMatchObject({ tenantId: A, status: "skipped" });
+    const recorded = await shop.site.json(["restores", first.restoreId]);
+    expect(recorded).toMatchObject({
+      status: "completed",
+      rowsRestored: 8,
+      signature: { isGenuine: true },
+      warnings: ["the run that restored it was killed behind its commit, and the next one finished it"],
+    });
   });
 
   test("one that cannot come back is named, and keeps no other from it", async () => {

@@ -256,12 +256,12 @@ describe("the watchdog", () => {
       ...text("0123456789"),
       async *read(start, end) {
         for (let at = start; at < end; at++) {
-          await delay(15);
+          await delay(40);
           yield Buffer.from(String(at));
         }
       },
     };
-    await withWatchdog(local, 60).put("key", slow);
+    await withWatchdog(local, 300).put("key", slow);
     expect(await readText(local, "key")).toBe("0123456789");
   });
 

@@ -52,7 +52,7 @@ export async function startDaemon(
       const response = await fetch(url ?? "http://nowhere");
       return { ...((await response.json()) as Health), code: response.status };
     },
-    async until(what, holds, ms = 60_000) {
+    async until(what, holds, ms = 90_000) {
       for (let waited = 0; waited < ms; waited += 50) {
         if (await holds()) return;
         if (child.exitCode !== null) break;

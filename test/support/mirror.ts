@@ -76,7 +76,7 @@ export function keepWritingTwice(server: TestPostgres, tenants: string[]): { sto
             delete from app.repair_photos where ctid in (select p.ctid from app.repair_photos p join app.repairs r on r.id = p.repair_id where r.tenant_id = '${id}' order by p.id limit 1);
             commit`);
         turns++;
-        await delay(5); // others need the processor too
+        await delay(20); // others need the processor too
       }
     } finally {
       await Promise.all(clients.map((client) => client.end()));

@@ -1,6 +1,6 @@
 import { chmod } from "node:fs/promises";
 import { resolve } from "node:path";
-import { JBackupError } from "../../domain/errors.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
 import { metricsText } from "../../domain/metrics.js";
 import { metricsOf } from "../../engine/metrics.js";
 import { type ListenPlace, serveMetrics } from "../../engine/serveMetrics.js";
@@ -38,12 +38,23 @@ export const run: CommandRun = async (context, _args, options) => {
       return 0;
     }
     const file = resolve(environment.workingDirectory, out);
-    await writeFileAtomic(file, text, { overwrite: true, mode: MODE, directoryMode: 0o755 });
-    await chmod(file, MODE); // whatever the umask of cron
+    await writeForOthers(file, text);
     output.answer({ file, metrics: metrics.length }, "");
     return 0;
   });
 };
+
+async function writeForOthers(file: string, text: string): Promise<void> {
+  try {
+    await writeFileAtomic(file, text, { overwrite: true, mode: MODE, directoryMode: 0o755 });
+    await chmod(file, MODE); // whatever the umask of cron
+  } catch (error) {
+    throw new JBackupError("failed", `cannot write ${file}: ${reasonOf(error)}`, {
+      hint: "give a file in a folder that this user may write to, and that node_exporter reads",
+      cause: error,
+    });
+  }
+}
 
 /** `127.0.0.1:9187`, `[::1]:9187`, `localhost:9187`; a port alone is this host's own. */
 function listenPlace(text: string | undefined): ListenPlace | null {

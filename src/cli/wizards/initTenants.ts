@@ -25,6 +25,11 @@ export async function chooseTenants(scene: Scene, looked: LookedAt): Promise<Ten
   requireTables(looked, draft);
   describe(scene, looked, draft);
   if (ask !== null) await decideTables(scene, ask, looked, draft);
+  const { rows } = looked.server.lacks;
+  if (rows.length > 0)
+    scene.context.output.report.warn(
+      `role ${looked.server.user} does not see every tenant's rows, so it cannot back them up by themselves. As a superuser: ${rows.join("; ")};`,
+    );
   const left = looked.classify(draft).undecided;
   if (left.length > 0)
     scene.context.output.report.warn(

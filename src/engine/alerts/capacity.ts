@@ -2,6 +2,7 @@ import type { StorageConfig } from "../../domain/config.js";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { daysUntilFull, filledPercent, fullnessOf, type StorageUse } from "../../domain/storageUse.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
+import { inTime } from "../inTime.js";
 import type { OpenedStorage, Site } from "../site.js";
 import { firstDay, growthIn, roomOf } from "../status/storages.js";
 
@@ -50,10 +51,12 @@ async function watchStorage(
 
 /** A storage that cannot be asked now has an alert of its own. */
 async function spaceOf({
+  name,
   storage,
 }: OpenedStorage): Promise<{ freeBytes: number; totalBytes: number } | undefined> {
   try {
-    return await storage?.space?.();
+    // a mount whose server is gone answers never
+    return await inTime(Promise.resolve(storage?.space?.()), `storage ${name}`);
   } catch (error) {
     if (!(error instanceof JBackupError) || error.code === "bug") throw error;
     return undefined;

@@ -1,16 +1,12 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Backup } from "../../domain/backup.js";
-import { type Age, finding, type JobFacts, judgeAge, judgeSchedule } from "../../domain/diagnosis.js";
+import { finding, type JobFacts, judgeSchedule } from "../../domain/diagnosis.js";
 import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
 import { isDaemonRunning } from "../schedule/show.js";
 import type { Site } from "../site.js";
-import { ageOf, type Check, type Diagnosed } from "./check.js";
-
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+import type { Check } from "./check.js";
 
 /** It is opened, and with that brought up to date; what waited for it is written. */
 export const catalog: Check = {
@@ -106,103 +102,6 @@ async function runnersHere(site: Site): Promise<string[]> {
     ...(timers?.code === 0 && timers.stdout.includes("jbackup") ? ["systemd"] : []),
     ...(isInCrontab || cronFiles.some((name) => name.includes("jbackup")) ? ["cron"] : []),
   ];
-}
-
-/** What was done last, and how long ago: nothing protects that was not done lately. */
-export const proof: Check = {
-  group: "proof",
-  name: "proof",
-  look: async (site) => {
-    const age = (
-      name: string,
-      what: string,
-      at: string | null | undefined,
-      days: [warn: number, fail: number | null],
-      never: Age["never"],
-      hint: string,
-    ): Diagnosed => {
-      const [warn, fail] = days;
-      const failAfterMs = fail === null ? null : fail * DAY_MS;
-      return judgeAge({
-        group: "proof",
-        name,
-        what,
-        ageMs: ageOf(site, at),
-        warnAfterMs: warn * DAY_MS,
-        failAfterMs,
-        never,
-        hint,
-      });
-    };
-    const newest = async (kind: Backup["kind"]): Promise<string | undefined> =>
-      (await site.catalog.backups({ kind, status: ["completed", "verified"], limit: 1 }))[0]?.createdAt;
-    const verifiedAt = async (level?: "restore"): Promise<string | undefined> =>
-      (await site.catalog.verifications({ ...(level ? { level } : {}), limit: 1 }))[0]?.checkedAt;
-    const drilled = (await site.catalog.drills()).filter(
-      ({ drill, status }) => drill && status === "succeeded",
-    );
-    const drillDays = site.config.objectives.drillEveryMs / DAY_MS;
-    const isArchiving = (await newest("wal")) !== undefined || site.config.schedule.wal !== undefined;
-    return [
-      age("full", "full backup", await newest("full"), [1.5, 7], "fail", "jbackup backup full"),
-      ...(isArchiving ? [await walAge(site)] : [noWal()]),
-      age(
-        "config",
-        "backup of configuration files",
-        await newest("config"),
-        [7, null],
-        "warn",
-        "jbackup backup config",
-      ),
-      age("verify", "verification", await verifiedAt(), [7, null], "warn", "jbackup verify --all --heal"),
-      age(
-        "test-restore",
-        "test restore",
-        await verifiedAt("restore"),
-        [35, null],
-        "warn",
-        "jbackup verify --level restore",
-      ),
-      age(
-        "drill",
-        "drill",
-        drilled[0]?.startedAt,
-        [drillDays, null],
-        "warn",
-        "jbackup dr run server-lost --drill",
-      ),
-    ];
-  },
-};
-
-const noWal = (): Diagnosed =>
-  finding(
-    "proof",
-    "wal",
-    "warn",
-    "no WAL is archived: whatever came after the last full backup would be lost",
-    'jbackup backup wal, and schedule: {wal: "*/5 * * * *"} in jbackup.yaml',
-  );
-
-async function walAge(site: Site): Promise<Diagnosed> {
-  const runs = await site.catalog.runs({
-    job: SCHEDULED.wal.job,
-    status: ["succeeded", "partial", "running"],
-    limit: 1,
-  });
-  const [last] = runs;
-  if (last?.status === "running") return finding("proof", "wal", "ok", "WAL is being followed");
-  const { rpoMs } = site.config.objectives;
-  return judgeAge({
-    group: "proof",
-    name: "wal",
-    what: "pass over the WAL",
-    ageMs: ageOf(site, last?.finishedAt),
-    warnAfterMs: rpoMs,
-    failAfterMs: Math.max(2 * rpoMs, HOUR_MS),
-    never: "fail",
-    hint: "jbackup backup wal",
-  });
 }
 
 export const alerts: Check = {

@@ -7,6 +7,8 @@ import type { SetUpParts } from "./parts.js";
 export interface TriedStorage {
   location: string;
   checks: number;
+  /** The site has stored something there already, under keys that this new one will not have. */
+  isUsed: boolean;
   /** In the storage's own words; empty when all is well. */
   problems: string[];
 }
@@ -31,7 +33,7 @@ export async function tryStorage(
       });
     const { checks } = await parts.storage.checkStorage(storage, parts.clock);
     const problems = checks.flatMap(({ name, error }) => (error === undefined ? [] : [`${name}: ${error}`]));
-    return { location: storage.location, checks: checks.length, problems };
+    return { location: storage.location, checks: checks.length, isUsed: marker !== undefined, problems };
   } finally {
     await storage.close();
     if (draft.kind === "local") await removeEmpty(join(draft.path, "jbackup-check"), missing);

@@ -1,7 +1,8 @@
 import { parseManifestKey } from "../../domain/reference.js";
 import type { Storage } from "../../storage/storage.js";
+import { inTime } from "../inTime.js";
 import type { Site } from "../site.js";
-import { inTime, type ProbedStorage } from "./probe.js";
+import type { ProbedStorage } from "./probe.js";
 
 /** Manifests and WAL by their ages: what a host knows that has no catalog. */
 export interface SeenInStorages {

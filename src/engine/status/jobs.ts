@@ -1,7 +1,7 @@
 import type { Run } from "../../domain/backup.js";
 import { type Cron, nextRun, parseCron } from "../../domain/cron.js";
 import type { JobFacts } from "../../domain/health.js";
-import { FOLLOW, SCHEDULED, type ScheduledName } from "../../domain/schedule.js";
+import { FOLLOW, FOLLOW_WORDS, SCHEDULED, type ScheduledName } from "../../domain/schedule.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
 import type { Site } from "../site.js";
 
@@ -26,7 +26,10 @@ export interface JobStatus {
 /** In the order of their weight. */
 const NAMES: ScheduledName[] = ["full", "tenant", "wal", "config", "verify", "cleanup", "testRestore"];
 
-const commandOf = (name: ScheduledName): string => `jbackup ${SCHEDULED[name].words.join(" ")}`;
+const commandOf = (site: Site, name: ScheduledName): string => {
+  const words = site.config.schedule[name] === FOLLOW ? FOLLOW_WORDS : SCHEDULED[name].words;
+  return `jbackup ${words.join(" ")}`;
+};
 
 const GOOD: Run["status"][] = ["succeeded", "partial"];
 
@@ -47,7 +50,7 @@ export async function jobsInCatalog(site: Site): Promise<JobStatus[]> {
     const done = isAtWork ? last : good;
     jobs.push({
       name,
-      command: commandOf(name),
+      command: commandOf(site, name),
       lastRun: last ? lastRunOf(last) : null,
       lastGoodAt: good?.finishedAt ?? null,
       ...timesOf(site, name, done, since, name === "wal" && isAtWork),
@@ -74,7 +77,7 @@ export function jobsInStorages(site: Site, newest: ReadonlyMap<string, Date>): J
     return [
       {
         name,
-        command: commandOf(name),
+        command: commandOf(site, name),
         lastRun: null,
         lastGoodAt: at,
         ...timesOf(site, name, done, new Date(0), false),

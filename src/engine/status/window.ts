@@ -4,12 +4,13 @@ import { JBackupError } from "../../domain/errors.js";
 import { lsnText, parseLsn } from "../../domain/wal.js";
 import { holesOf, holeText, pathFrom, stretchesOf } from "../../domain/walCoverage.js";
 import type { Storage } from "../../storage/storage.js";
+import { inTime, PROBE_MS } from "../inTime.js";
 import type { Site } from "../site.js";
 import { loadInventory } from "../wal/inventory.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
 import type { Moment } from "../wal/status.js";
 import { openWalReader } from "../wal/walStore.js";
-import { inTime, PROBE_MS, type ProbedStorage } from "./probe.js";
+import type { ProbedStorage } from "./probe.js";
 
 export interface WindowStatus {
   from: Moment;

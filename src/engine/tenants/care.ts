@@ -1,3 +1,4 @@
+import type { Restore } from "../../domain/backup.js";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Postgres, Session, TenantGraph } from "../../postgres/postgres.js";
 import { exportTenants } from "../backupTenants.js";
@@ -5,6 +6,7 @@ import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
 import { listTenants } from "./choose.js";
 import { tenantSettings } from "./graph.js";
+import { type Evidence, writtenIn } from "./report.js";
 
 /** The database that tenants come back into. */
 export interface RestoreTarget {
@@ -53,6 +55,25 @@ export async function suspended<Result>(
   } finally {
     if (resume !== undefined) await session.rows(resume, resume.includes("$1") ? [tenantId] : []);
   }
+}
+
+/** A run that was killed behind its commit let nobody in again, ran no hooks, and recorded no end. */
+export async function finishKilled(site: Site, target: RestoreTarget, restore: Restore): Promise<Restore> {
+  const { tenantId, report } = restore.metadata as { tenantId: string } & Pick<Evidence, "report">;
+  await suspended(site, target, tenantId, async () => undefined);
+  const warnings = [
+    "the run that restored it was killed behind its commit, and the next one finished it",
+    ...(await runAfter(site, target)),
+  ];
+  const finished: Restore = {
+    ...restore,
+    ...writtenIn(report),
+    status: "completed",
+    error: null,
+    warnings: [...restore.warnings, ...warnings],
+  };
+  await site.catalog.saveRestore(finished);
+  return finished;
 }
 
 /** The rows are committed by now: a hook that fails must not make a failure of the restore, nor lose its proof. */

@@ -1,5 +1,5 @@
 import { JBackupError, reasonOf } from "../../domain/errors.js";
-import type { TenantPlan, TenantProof, TenantRestored } from "../../postgres/postgres.js";
+import type { TenantPlan, TenantRestored } from "../../postgres/postgres.js";
 import type { TenantRestorePlan, TenantRestoreRequest } from "../restoreTenant.js";
 import type { Site } from "../site.js";
 import type { RestoreTarget } from "./care.js";
@@ -122,7 +122,7 @@ export interface HowToRun {
   holdsTo: string | null;
   mayOverwrite: boolean;
   /** Told before the commit. */
-  onProved(proof: TenantProof): Promise<void>;
+  onProved(restored: TenantRestored): Promise<void>;
 }
 
 /** The dry run and the real one are the same, up to the first write. */
@@ -162,8 +162,8 @@ export function runRestore(
     },
     onStaged: () => site.step("tenant-staged"),
     onWritten: () => site.step("tenant-written"),
-    onProved: async (proof) => {
-      await onProved(proof);
+    onProved: async (restored) => {
+      await onProved(restored);
       site.step("tenant-proved");
     },
     onCommitted: () => site.step("tenant-committed"),

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { Restore } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import type { Session } from "../../postgres/postgres.js";
 import type { TenantRestoreRequest } from "../restoreTenant.js";
@@ -27,22 +28,26 @@ export function placeInQueue(
 
 const LOOK_BACK_MS = 24 * 3_600_000;
 
-/** Those of the queue that are restored already, unless all are: then it is a new one. */
-export async function doneInQueue(site: Site, places: string[], session: Session): Promise<Set<string>> {
-  if (places.length < 2) return new Set();
+/** Restores by their places in the queue that are done already, unless all are: then it is a new queue. */
+export async function doneInQueue(
+  site: Site,
+  places: string[],
+  session: Session,
+): Promise<Map<string, Restore>> {
+  const done = new Map<string, Restore>();
+  if (places.length < 2) return done;
   try {
     const since = new Date(site.clock.now().getTime() - LOOK_BACK_MS).toISOString();
-    const done = new Set<string>();
-    for (const { status, metadata } of await site.catalog.restores({ since })) {
-      const { queue, xid } = metadata as { queue?: string; xid?: string };
-      if (queue === undefined || !places.includes(queue)) continue;
-      if (status === "completed" || (xid !== undefined && (await wasCommitted(session, xid))))
-        done.add(queue);
+    for (const restore of await site.catalog.restores({ since })) {
+      const { queue, xid } = restore.metadata as { queue?: string; xid?: string | null };
+      if (queue === undefined || done.has(queue) || !places.includes(queue)) continue;
+      const isOver = restore.status === "completed";
+      if (isOver || (xid != null && (await wasCommitted(session, xid)))) done.set(queue, restore);
     }
-    return done.size < places.length ? done : new Set();
+    return done.size < places.length ? done : new Map();
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
-    return new Set(); // then all are done anew, which changes nothing in those that are right
+    return new Map(); // then all are done anew, which changes nothing in those that are right
   }
 }
 

@@ -10,7 +10,7 @@ import { type RestoreTarget, runAfter, safetyBackup, suspended } from "./care.js
 import type { OriginTimes } from "./origins.js";
 import { type Planned, planOne, requireUnblocked, runRestore, targetIdOf } from "./planRestore.js";
 import { placeInQueue } from "./queue.js";
-import { signReport } from "./report.js";
+import { evidenceOf, writtenIn } from "./report.js";
 
 export interface Settled {
   state: TenantState;
@@ -121,7 +121,7 @@ async function asAgreed(
           isDryRun: false,
           holdsTo,
           mayOverwrite,
-          onProved: ({ xid }) => note({ xid }),
+          onProved: async (proved) => note(await evidenceOf(site, proved)),
         }),
       );
       requireUnblocked([restored]);
@@ -141,21 +141,13 @@ const isPlanOver = (error: unknown): boolean =>
 
 async function outcomeOf(
   site: Site,
-  { tables, warnings, proof, planHash, tenantId }: TenantRestored,
+  restored: TenantRestored,
   times: OriginTimes & { restoredMs: number },
   safetyBackupId: string | null,
 ): Promise<Outcome> {
-  const report = { tenantId, planHash, tables, proof };
   return {
-    tables: tables.map(({ conflicts: _, ...table }) => table),
-    rowsRestored: tables.reduce((sum, { inserted, updated }) => sum + inserted + updated, 0),
-    warnings,
-    metadata: {
-      planHash,
-      report,
-      signature: await signReport(site, report),
-      times,
-      safetyBackupId,
-    },
+    ...writtenIn(restored),
+    warnings: restored.warnings,
+    metadata: { ...(await evidenceOf(site, restored)), times, safetyBackupId },
   };
 }

@@ -9,7 +9,8 @@ import type { Site } from "../site.js";
 import { listTenants, type Tenant } from "../tenants/choose.js";
 import { requireDecided, tenantGraph } from "../tenants/graph.js";
 import { newestOfTenant } from "../tenants/newest.js";
-import { failed, noted, type Protocol, passed, skipped, type Verdict } from "./protocol.js";
+import { failed, noted, type Protocol, passed, type Verdict } from "./protocol.js";
+import { type OwnBackup, rowsText, takenOutAndBack } from "./tenantBack.js";
 import { type RecoveredTenant, recoveredTenant } from "./tenantRows.js";
 import type { Tested } from "./tested.js";
 
@@ -20,10 +21,7 @@ export interface TenantSample {
   backupId: string;
 }
 
-/** The database that tenants come back into: the schema, and nobody in it. */
-const EMPTY = "jbackup_test_tenants";
-
-/** Some tenants, chosen by lot: taken out of what was recovered, compared with their backups, and brought back into an empty database. */
+/** Some tenants, chosen by lot: compared with their backups, taken out of what was recovered, and brought back. */
 export async function checkTenants(
   site: Site,
   tested: Tested,
@@ -50,8 +48,14 @@ export async function checkTenants(
       const names = chosen.map(({ id, name }) => (name === null ? id : `${id} (${name})`));
       return passed(expected, `${active.length} are active; chosen by lot: ${names.join(", ")}`);
     });
+    const others = { areSame: true };
     for (const tenant of chosen)
-      await checkTenant(site, tested, protocol, { tenant, snapshot: snapshot as TenantSnapshot, sample });
+      await checkTenant(site, tested, protocol, {
+        tenant,
+        snapshot: snapshot as TenantSnapshot,
+        sample,
+        others,
+      });
   } finally {
     await snapshot?.close();
   }
@@ -71,34 +75,35 @@ interface Chosen {
   tenant: Tenant;
   snapshot: TenantSnapshot;
   sample: TenantSample;
-}
-
-interface OwnBackup {
-  label: string;
-  facts: TenantFacts;
-  read(entry: string): AsyncIterable<Buffer>;
+  others: { areSame: boolean };
 }
 
 async function checkTenant(site: Site, tested: Tested, protocol: Protocol, chosen: Chosen): Promise<void> {
-  const { tenant, snapshot, sample } = chosen;
+  const { tenant, snapshot, sample, others } = chosen;
   let recovered: RecoveredTenant | undefined;
   let own: OwnBackup | null = null;
   const name = `tenant ${tenant.id}`;
-  await protocol.check(`${name}: rows`, "its rows as recovered, against its newest backup", async () => {
-    recovered = await recoveredTenant(site, tested.postgres, snapshot, tenant, sample.backupId);
-    own = await newestOwn(site, tenant.id);
-    return own === null ? withoutBackup(recovered) : compared(recovered, own, tested);
-  });
+  const { status } = await protocol.check(
+    `${name}: rows`,
+    "its rows as recovered, against its newest backup",
+    async () => {
+      recovered = await recoveredTenant(site, tested.postgres, snapshot, tenant, sample.backupId);
+      own = await newestOwn(site, tenant.id);
+      return own === null ? withoutBackup(recovered) : compared(recovered, own, tested);
+    },
+  );
   if (recovered === undefined) return;
-  const from = (own as OwnBackup | null) ?? {
+  const source = (own as OwnBackup | null) ?? {
     label: "what was recovered",
     ...(recovered as RecoveredTenant),
   };
-  await protocol.check(
+  others.areSame &&= own === null || status === "passed";
+  const back = await protocol.check(
     `${name}: restore`,
-    `brought back out of ${from.label} into an empty database, by the module that restores tenants`,
-    () => restoredAlone(site, tested, from),
+    `taken out, and brought back from ${source.label} by the module that restores tenants`,
+    () => takenOutAndBack(site, tested, { ...source, isSame: others.areSame }),
   );
+  others.areSame &&= back.status === "passed";
 }
 
 async function newestOwn(site: Site, tenantId: string): Promise<OwnBackup | null> {
@@ -117,8 +122,6 @@ async function newestOwn(site: Site, tenantId: string): Promise<OwnBackup | null
   return { label, facts, read: (entry) => opened.read(opened.entry(entry)) };
 }
 
-const rowsText = (rows: number): string => `${rows.toLocaleString("en")} rows`;
-
 function withoutBackup({ facts }: RecoveredTenant): Verdict {
   const { rows, equal } = compareTenants(facts, facts);
   return noted("its newest backup", `it has none; ${rowsText(rows)} in ${equal} tables were read`);
@@ -136,61 +139,4 @@ function compared({ facts }: RecoveredTenant, own: OwnBackup, { recovery }: Test
     expected,
     `${equal} of ${all} tables equal by SHA-256; others changed in between: ${differing.slice(0, 5).join(", ")} (${apart})`,
   );
-}
-
-/** Its rows come back from the backup, and are read back and compared by digest before they are committed. */
-async function restoredAlone(site: Site, { postgres, major }: Tested, from: OwnBackup): Promise<Verdict> {
-  const expected = "every row back, each table equal by SHA-256, no reference broken";
-  const made = await emptyDatabase(postgres, major);
-  if (made !== null) return skipped(expected, made);
-  const session = await postgres.connect(EMPTY);
-  try {
-    const graph = await tenantGraph(site, postgres, session);
-    const { blockers, proof } = await postgres.tenants.restore({
-      session,
-      observe: () => postgres.connect(EMPTY),
-      graph,
-      facts: from.facts,
-      read: from.read,
-      changes: { createMissing: true, updateExisting: true, deleteNew: true },
-      tables: [],
-      withShared: true,
-      triggers: "off",
-      cloning: null,
-      erasures: null,
-      expectPlan: null,
-      mayOverwrite: false,
-      provesOthers: false,
-      isDryRun: false,
-      signal: site.signal,
-      cancel: async () => session.abort(),
-      onStaged: () => undefined,
-      onWritten: () => undefined,
-      onProved: async () => undefined,
-      onCommitted: () => undefined,
-    });
-    if (proof === null) return failed(expected, blockers.join("; "));
-    const rows = proof.digests.reduce((sum, one) => sum + one.rows, 0);
-    return passed(
-      expected,
-      `${rowsText(rows)} in ${proof.digests.length} tables equal by SHA-256, ${proof.foreignKeys.length} foreign keys hold`,
-    );
-  } finally {
-    await session.close();
-  }
-}
-
-/** Made for the first tenant. Null: it is there; else why it cannot be. */
-async function emptyDatabase(postgres: Tested["postgres"], major: number): Promise<string | null> {
-  const admin = await postgres.admin();
-  try {
-    if (await postgres.restoring.exists(admin, EMPTY)) return null;
-    await postgres.restoring.copySchema({ admin, from: postgres.database, to: EMPTY, major });
-    return null;
-  } catch (error) {
-    if (!isJBackupError(error, "environment", "version_mismatch")) throw error;
-    return error.message;
-  } finally {
-    await admin.close();
-  }
 }

@@ -63,7 +63,8 @@ export interface TenantRestoring {
   cancel(pid: number): Promise<void>;
   onStaged(): void;
   onWritten(): void;
-  onProved(proof: TenantProof): Promise<void>;
+  /** Before the commit, with all that there will be to tell. */
+  onProved(restored: TenantRestored): Promise<void>;
   onCommitted(): void;
 }
 
@@ -132,7 +133,7 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
     signal.throwIfAborted();
     if (isDryRun || restored.blockers.length > 0) await session.run("rollback");
     else {
-      if (restored.proof !== null) await restoring.onProved(restored.proof);
+      await restoring.onProved(restored);
       await session.run("commit");
       restoring.onCommitted();
     }

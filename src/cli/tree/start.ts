@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./tree.js";
+import type { CommandSpec } from "../tree.js";
 
 /** The commands that one begins with. */
 export const START_COMMANDS: CommandSpec[] = [
@@ -38,6 +38,6 @@ export const START_COMMANDS: CommandSpec[] = [
       ],
     ],
     exits: [0, 1, 2, 3, 10, 11, 13, 14, 16, 130, 143],
-    load: () => import("./commands/init.js"),
+    load: () => import("../commands/init.js"),
   },
 ];

@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./tree.js";
+import type { CommandSpec } from "../tree.js";
 
 /** The commands for the day of the disaster, and for practising it. */
 export const RECOVERY_COMMANDS: CommandSpec[] = [
@@ -7,14 +7,14 @@ export const RECOVERY_COMMANDS: CommandSpec[] = [
     summary: "the runbooks there are, and when each was run and practised",
     examples: [["jbackup dr list", "by what is seen of a disaster"]],
     exits: [0, 1, 2],
-    load: () => import("./commands/drList.js"),
+    load: () => import("../commands/drList.js"),
   },
   {
     usage: "dr check",
     summary: "check every runbook, by itself, as a drill, and against this site",
     examples: [["jbackup dr check", "after changing a runbook or the configuration"]],
     exits: [0, 1, 2],
-    load: () => import("./commands/drCheck.js"),
+    load: () => import("../commands/drCheck.js"),
   },
   {
     usage: "dr run [runbook]",
@@ -38,7 +38,7 @@ export const RECOVERY_COMMANDS: CommandSpec[] = [
       ["jbackup dr run --resume", "after a crash, a closed laptop or a reboot"],
     ],
     exits: [0, 1, 2, 3, 4, 10, 11, 13, 14, 15, 16, 130, 143],
-    load: () => import("./commands/drRun.js"),
+    load: () => import("../commands/drRun.js"),
   },
   {
     usage: "dr report [run]",
@@ -48,6 +48,6 @@ export const RECOVERY_COMMANDS: CommandSpec[] = [
       ["jbackup dr report 0198c --json", "for the archive"],
     ],
     exits: [0, 1, 2, 10],
-    load: () => import("./commands/drReport.js"),
+    load: () => import("../commands/drReport.js"),
   },
 ];

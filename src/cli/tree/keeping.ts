@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./tree.js";
+import type { CommandSpec } from "../tree.js";
 
 /** What backups are sealed with, where they are listed, and where they are kept. */
 export const KEEPING_COMMANDS: CommandSpec[] = [
@@ -10,28 +10,28 @@ export const KEEPING_COMMANDS: CommandSpec[] = [
       ["jbackup keys new --out /etc/jbackup/keys", "private halves are readable by their owner only"],
     ],
     exits: [0, 1, 2, 14],
-    load: () => import("./commands/keysNew.js"),
+    load: () => import("../commands/keysNew.js"),
   },
   {
     usage: "keys list",
     summary: "who can open new backups, and whose signatures are believed",
     examples: [["jbackup keys list", "recipients and signers"]],
     exits: [0, 1, 2, 12],
-    load: () => import("./commands/keysList.js"),
+    load: () => import("../commands/keysList.js"),
   },
   {
     usage: "keys test [backup]",
     summary: "prove that this host's key opens a backup",
     examples: [["jbackup keys test", "the newest backup"]],
     exits: [0, 1, 2, 4, 10, 12],
-    load: () => import("./commands/keysTest.js"),
+    load: () => import("../commands/keysTest.js"),
   },
   {
     usage: "keys rotate",
     summary: "seal the data keys of all backups for today's recipients",
     examples: [["jbackup keys rotate", "after changing keys.recipients; objects stay as they are"]],
     exits: [0, 1, 2, 3, 11, 12, 130, 143],
-    load: () => import("./commands/keysRotate.js"),
+    load: () => import("../commands/keysRotate.js"),
   },
   {
     usage: "keys kit",
@@ -41,14 +41,14 @@ export const KEEPING_COMMANDS: CommandSpec[] = [
       ["jbackup keys kit --out /media/usb/kit.txt", "keys, places, and a script that needs no jbackup"],
     ],
     exits: [0, 1, 2, 12, 14],
-    load: () => import("./commands/keysKit.js"),
+    load: () => import("../commands/keysKit.js"),
   },
   {
     usage: "catalog migrate",
     summary: "bring the catalog's tables up to date",
     examples: [["jbackup catalog migrate", "also done by itself when a command opens an older catalog"]],
     exits: [0, 1, 2, 16],
-    load: () => import("./commands/catalogMigrate.js"),
+    load: () => import("../commands/catalogMigrate.js"),
   },
   {
     usage: "catalog rebuild",
@@ -56,7 +56,7 @@ export const KEEPING_COMMANDS: CommandSpec[] = [
     options: [["--from <storage>", "only this storage (default: all)"]],
     examples: [["jbackup catalog rebuild --from local", "after the catalog was lost"]],
     exits: [0, 1, 2, 3, 10, 12],
-    load: () => import("./commands/catalogRebuild.js"),
+    load: () => import("../commands/catalogRebuild.js"),
   },
   {
     usage: "storages check [storage...]",
@@ -66,6 +66,6 @@ export const KEEPING_COMMANDS: CommandSpec[] = [
       ["jbackup storages check r2", "only this one"],
     ],
     exits: [0, 1, 2, 10],
-    load: () => import("./commands/storagesCheck.js"),
+    load: () => import("../commands/storagesCheck.js"),
   },
 ];

@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./tree.js";
+import type { CommandSpec } from "../tree.js";
 
 /** The commands that tell how it all is doing. */
 export const STATUS_COMMANDS: CommandSpec[] = [
@@ -19,7 +19,7 @@ export const STATUS_COMMANDS: CommandSpec[] = [
       ["jbackup status --json | jq '.storages[] | {name, daysUntilFull}'", "for scripts"],
     ],
     exits: [0, 1, 2, 3],
-    load: () => import("./commands/status.js"),
+    load: () => import("../commands/status.js"),
   },
   {
     usage: "metrics",
@@ -34,7 +34,7 @@ export const STATUS_COMMANDS: CommandSpec[] = [
       ["jbackup metrics | grep rpo_seconds", "by hand"],
     ],
     exits: [0, 1, 2, 16],
-    load: () => import("./commands/metrics.js"),
+    load: () => import("../commands/metrics.js"),
   },
   {
     usage: "storages harden",
@@ -48,6 +48,6 @@ export const STATUS_COMMANDS: CommandSpec[] = [
       ["jbackup storages harden --check --json | jq '.[] | {storage, mayDestroy}'", "for scripts"],
     ],
     exits: [0, 1, 2, 4],
-    load: () => import("./commands/storagesHarden.js"),
+    load: () => import("../commands/storagesHarden.js"),
   },
 ];

@@ -1,5 +1,5 @@
-import type { CommandSpec } from "./tree.js";
-import { AT } from "./treeSchedule.js";
+import type { CommandSpec } from "../tree.js";
+import { AT } from "./schedule.js";
 
 /** The commands about how the host is set up. */
 export const CONFIG_COMMANDS: CommandSpec[] = [
@@ -12,7 +12,7 @@ export const CONFIG_COMMANDS: CommandSpec[] = [
       ["jbackup backup config --json | jq .warnings", "what is missing in it; exit 3 when something is"],
     ],
     exits: [0, 1, 2, 3, 10, 11, 16, 130, 143],
-    load: () => import("./commands/backupConfig.js"),
+    load: () => import("../commands/backupConfig.js"),
   },
   {
     usage: "doctor",
@@ -26,6 +26,6 @@ export const CONFIG_COMMANDS: CommandSpec[] = [
       ],
     ],
     exits: [0, 1, 2, 10, 12, 16],
-    load: () => import("./commands/doctor.js"),
+    load: () => import("../commands/doctor.js"),
   },
 ];

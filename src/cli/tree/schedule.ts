@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./tree.js";
+import type { CommandSpec } from "../tree.js";
 
 /** For every command that makes a backup. */
 export const AT: [string, string] = [
@@ -27,7 +27,7 @@ export const SCHEDULE_COMMANDS: CommandSpec[] = [
       ["jbackup schedule show --json | jq '.jobs[] | select(.overdue)'", "for monitoring"],
     ],
     exits: [0, 1, 2],
-    load: () => import("./commands/scheduleShow.js"),
+    load: () => import("../commands/scheduleShow.js"),
   },
   {
     usage: "schedule install [kind]",
@@ -43,7 +43,7 @@ export const SCHEDULE_COMMANDS: CommandSpec[] = [
       ["jbackup schedule install cron", "between two marks; other lines stay as they are"],
     ],
     exits: [0, 1, 2, 14, 16],
-    load: () => import("./commands/scheduleInstall.js"),
+    load: () => import("../commands/scheduleInstall.js"),
   },
   {
     usage: "schedule remove [kind]",
@@ -51,7 +51,7 @@ export const SCHEDULE_COMMANDS: CommandSpec[] = [
     options: [["--dry-run", "show what would be removed, and change nothing"], DIRECTORY],
     examples: [["jbackup schedule remove", "jobs run by hand only, from now on"]],
     exits: [0, 1, 2, 16],
-    load: () => import("./commands/scheduleRemove.js"),
+    load: () => import("../commands/scheduleRemove.js"),
   },
   {
     usage: "schedule run",
@@ -70,13 +70,13 @@ export const SCHEDULE_COMMANDS: CommandSpec[] = [
       ["jbackup schedule run --once", "what schedule install lets run every five minutes"],
     ],
     exits: [0, 1, 2, 11, 16, 130, 143],
-    load: () => import("./commands/scheduleRun.js"),
+    load: () => import("../commands/scheduleRun.js"),
   },
   {
     usage: "schedule cancel <id>",
     summary: "take back a one-off run that was asked for with --at",
     examples: [["jbackup schedule cancel 019ac1", "the id, or its beginning, from schedule show"]],
     exits: [0, 1, 2, 10],
-    load: () => import("./commands/scheduleCancel.js"),
+    load: () => import("../commands/scheduleCancel.js"),
   },
 ];

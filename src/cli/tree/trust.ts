@@ -1,4 +1,4 @@
-import type { CommandSpec } from "./tree.js";
+import type { CommandSpec } from "../tree.js";
 
 /** The commands that look after what is stored. */
 export const TRUST_COMMANDS: CommandSpec[] = [
@@ -38,7 +38,7 @@ export const TRUST_COMMANDS: CommandSpec[] = [
       ["jbackup verify --all --json | jq '.problems'", "for scripts"],
     ],
     exits: [0, 1, 2, 4, 10, 11, 12, 15, 16, 130, 143],
-    load: () => import("./commands/verify.js"),
+    load: () => import("../commands/verify.js"),
   },
   {
     usage: "cleanup",
@@ -52,7 +52,7 @@ export const TRUST_COMMANDS: CommandSpec[] = [
       ["jbackup cleanup", "for cron, every day"],
     ],
     exits: [0, 1, 2, 3, 10, 11, 13, 16, 130, 143],
-    load: () => import("./commands/cleanup.js"),
+    load: () => import("../commands/cleanup.js"),
   },
   {
     usage: "pin <backup>",
@@ -63,14 +63,14 @@ export const TRUST_COMMANDS: CommandSpec[] = [
     ],
     examples: [['jbackup pin full-20261120 --reason "audit 2026" --until 2027-12-31', "with an end"]],
     exits: [0, 1, 2, 10],
-    load: () => import("./commands/pin.js"),
+    load: () => import("../commands/pin.js"),
   },
   {
     usage: "unpin <backup>",
     summary: "let the retention decide again",
     examples: [["jbackup unpin full-20261120", "the next cleanup may remove it"]],
     exits: [0, 1, 2, 10],
-    load: () => import("./commands/unpin.js"),
+    load: () => import("../commands/unpin.js"),
   },
   {
     usage: "audit show",
@@ -78,14 +78,14 @@ export const TRUST_COMMANDS: CommandSpec[] = [
     options: [["--limit <n>", "at most so many, newest first (default 50)"]],
     examples: [["jbackup audit show --limit 20", "the newest 20 entries"]],
     exits: [0, 1, 2],
-    load: async () => ({ run: (await import("./commands/audit.js")).show }),
+    load: async () => ({ run: (await import("../commands/audit.js")).show }),
   },
   {
     usage: "audit check",
     summary: "prove that no entry was changed or removed",
     examples: [["jbackup audit check --json | jq .head", "keep the head elsewhere"]],
     exits: [0, 1, 2, 4],
-    load: async () => ({ run: (await import("./commands/audit.js")).check }),
+    load: async () => ({ run: (await import("../commands/audit.js")).check }),
   },
   {
     usage: "audit export",
@@ -93,7 +93,7 @@ export const TRUST_COMMANDS: CommandSpec[] = [
     options: [["--out <file>", "into this file (default: standard output)"]],
     examples: [["jbackup audit export --out audit.jsonl", "for the system that keeps logs"]],
     exits: [0, 1, 2],
-    load: async () => ({ run: (await import("./commands/audit.js")).exportAll }),
+    load: async () => ({ run: (await import("../commands/audit.js")).exportAll }),
   },
   {
     usage: "alerts [action] [id]",
@@ -117,6 +117,6 @@ export const TRUST_COMMANDS: CommandSpec[] = [
       ["jbackup alerts check", "look for runs that are missing, and send what waits; for cron"],
     ],
     exits: [0, 1, 2, 10],
-    load: () => import("./commands/alerts.js"),
+    load: () => import("../commands/alerts.js"),
   },
 ];
