@@ -248,7 +248,12 @@ export class LocalStorage implements Storage {
 
   /** An unmounted disk must not read as an empty storage. */
   async #requireRoot(deed: Deed): Promise<void> {
-    const found = await lstat(this.#root).catch(forgiveAbsent);
+    const found = await stat(this.#root).catch(forgiveAbsent);
+    // a file in its place is no storage that is empty
+    if (!Array.isArray(found) && !found.isDirectory())
+      throw storageFailure("storage_denied", deed, `${this.#root} is not a directory`, {
+        hint: "Put the directory back, or correct the path of this storage in jbackup.yaml.",
+      });
     if (Array.isArray(found))
       throw storageFailure("not_found", deed, `${this.#root} does not exist`, {
         hint: `Mount it, or make it with \`mkdir -m 700 ${this.#root}\` if this storage is new.`,

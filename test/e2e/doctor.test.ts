@@ -199,6 +199,11 @@ test("storages: another site's, emptied, not to be written, each named while the
   expect(empty.say("storage-two")).toContain("is empty, and the catalog knows of copies in it");
   expect(empty.exit).toBe(1);
 
+  rmSync(join(site.folder, "two"), { recursive: true });
+  writeFileSync(join(site.folder, "two"), "a file");
+  expect((await doctor()).say("storage-two")).toMatch(/^storage two cannot be used: .*is not a directory/);
+  rmSync(join(site.folder, "two"));
+
   const three = `  - {name: three, kind: local, path: ${join(site.folder, "kit.txt/below-a-file")}}`;
   await configured([/^storages:\n/m, `storages:\n${three}\n`]);
   const blocked = await doctor();

@@ -37,7 +37,10 @@ async function lookAt(site: Site, entry: OpenedStorage, deleting: Storage | null
           exit: 10,
         },
       ];
-    if (marker === undefined && (await hasBackups(site, name))) return [emptied(name, storage.location)];
+    if (marker === undefined && (await hasBackups(site, name))) {
+      for await (const _ of storage.list("")) break; // what cannot even be listed is not empty
+      return [emptied(name, storage.location)];
+    }
     const { clock, mayDelete } = await probe(site, storage, deleting);
     const configured = site.config.storages.find((one) => one.name === name);
     const rights = judgeDeletion({
