@@ -7,6 +7,7 @@ import type {
   Backup,
   BackupKind,
   BackupStatus,
+  ChainedEntry,
   Delivery,
   Drill,
   JobRequest,
@@ -130,7 +131,7 @@ export interface Catalog {
   jobRequests(filter?: JobRequestFilter): Promise<JobRequest[]>;
   /** Takes a waiting request, unless somebody else has: of several who try, exactly one is told true. */
   claimJobRequest(id: string, by: string, at: string): Promise<boolean>;
-  audit(limit?: number): Promise<AuditEntry[]>;
+  audit(limit?: number): Promise<ChainedEntry[]>;
   checkAudit(): Promise<AuditCheck>;
 
   /** Brings the schema up to date; answers the names of the migrations that ran. */

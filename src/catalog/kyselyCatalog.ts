@@ -3,6 +3,7 @@ import type {
   Alert,
   AuditEntry,
   Backup,
+  ChainedEntry,
   Delivery,
   Drill,
   JobRequest,
@@ -182,12 +183,17 @@ export class KyselyCatalog implements Catalog {
     return Number(result.numUpdatedRows) === 1;
   }
 
-  async audit(limit?: number): Promise<AuditEntry[]> {
+  async audit(limit?: number): Promise<ChainedEntry[]> {
     const rows = await this.#guard((db) => {
       const all = db.selectFrom("audit").selectAll().orderBy("sequence", "desc");
       return (limit === undefined ? all : all.limit(limit)).execute();
     });
-    return rows.map((row) => fromRow(auditLayout, row));
+    return rows.map((row) => ({
+      ...fromRow(auditLayout, row),
+      sequence: row.sequence,
+      previousHash: row.previous_hash,
+      hash: row.hash,
+    }));
   }
 
   checkAudit(): Promise<AuditCheck> {

@@ -168,6 +168,13 @@ export interface AuditEntry {
   detail: Record<string, unknown>;
 }
 
+/** As it stands in the log: each hash is over its entry and the hash before it. */
+export interface ChainedEntry extends AuditEntry {
+  sequence: number;
+  previousHash: string;
+  hash: string;
+}
+
 /** A backup that cleanup must leave alone, whatever the retention says. */
 export interface Pin {
   id: string;
