@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { crontabLine, hasLines, withLines } from "../../domain/crontab.js";
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { FOLLOW, LEFTOVERS, SCHEDULED, timedJobs } from "../../domain/schedule.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import type { Site } from "../site.js";
@@ -48,7 +48,12 @@ async function change(
   warnings: string[],
 ): Promise<Installed> {
   const crontab = crontabOf(site, directory);
-  const before = await crontab.read();
+  const before = await crontab.read().catch((error: unknown) => {
+    // a look needs no cron
+    if (!dryRun || !isJBackupError(error, "environment")) throw error;
+    site.report.warn(`${error.message}; these are the lines of this site alone`);
+    return "";
+  });
   const after = withLines(before, site.config.site, lines);
   if (!dryRun && after !== before) await crontab.write(after);
   const isRemoved = lines.length === 0;
