@@ -87,11 +87,14 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
     const [newest] = good;
     if (newest && (!newest.isAside || !own.has(groupOf(newest))))
       because(newest.id, "the newest good one of its kind");
+    const meant = meantToStay(group, question);
     for (const bad of group) {
       if (bad.isGood) continue;
-      // it may still be mended from another storage; once a newer good one is there, that no longer matters
+      // it may still be mended from another storage, or hold the last good piece itself
       if (newest === undefined || newest.createdAt <= bad.createdAt)
         because(bad.id, "damaged here, and nothing newer is good: jbackup verify --heal mends it");
+      else if (meant.has(bad.id))
+        because(bad.id, "damaged here, and the policy would keep it: jbackup verify --heal mends it");
     }
   }
   for (const { id } of backups) {
@@ -105,6 +108,16 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
   }
   keepNeeded(backups, keep);
   return { keep, remove: backups.filter(({ id }) => !keep.has(id)).map(({ id }) => id) };
+}
+
+/** What the policy and the window would keep if all of it were good. A damaged one never counts for a good one, but stays beside it. */
+function meantToStay(group: KeptBackup[], question: RetentionQuestion): Set<string> {
+  const meant = new Set<string>();
+  const whole = group.map((backup) => ({ ...backup, isGood: true }));
+  const because = (id: string): void => void meant.add(id);
+  keepByPolicy(whole, question, because);
+  keepWindow({ ...question, backups: whole }, because);
+  return meant;
 }
 
 type Because = (id: string, reason: string) => void;

@@ -124,8 +124,21 @@ async function removeOne(
   }
 }
 
+/** Storages are cleaned side by side, and each changes its part of the same records: one at a time. */
+let turn: Promise<unknown> = Promise.resolve();
+function recordCopy(
+  site: Site,
+  storage: Storage,
+  backup: SurveyedBackup,
+  status: CopyStatus,
+): Promise<CopyStatus | null> {
+  const mine = turn.then(() => changeCopy(site, storage, backup, status));
+  turn = mine.catch(() => undefined); // told to whoever asked
+  return mine;
+}
+
 /** Answers what the catalog said before. */
-async function recordCopy(
+async function changeCopy(
   site: Site,
   storage: Storage,
   { id }: SurveyedBackup,

@@ -39,6 +39,15 @@ export function isWhole(
   );
 }
 
-/** By what the last verification saw in the bytes themselves. */
-export const isKnownBad = ({ record }: SurveyedBackup, storage: string): boolean =>
-  record?.copies.some((copy) => copy.storage === storage && copy.status === "damaged") ?? false;
+/** By what the last verification saw in the bytes themselves: of a backup, or of one that it is built on. */
+export function knownBadIn(backups: SurveyedBackup[], storage: string): (backup: SurveyedBackup) => boolean {
+  const bad = new Set(
+    backups
+      .filter(({ record }) =>
+        record?.copies.some((copy) => copy.storage === storage && copy.status === "damaged"),
+      )
+      .map(({ id }) => id),
+  );
+  return ({ id, manifest: { body } }) =>
+    bad.has(id) || (body.needs ?? []).some(({ backupId }) => bad.has(backupId));
+}

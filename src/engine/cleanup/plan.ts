@@ -1,4 +1,5 @@
 import { isJBackupError } from "../../domain/errors.js";
+import { parseManifestKey } from "../../domain/reference.js";
 import { oldestWindowBase, planRetention, windowEnd } from "../../domain/retention.js";
 import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
 import type { ObjectFacts } from "../../storage/storage.js";
@@ -7,7 +8,7 @@ import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import type { Survey, SurveyedBackup } from "../verify/survey.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
-import { isKnownBad, isWhole, keptBackup, policyOf } from "./kept.js";
+import { isWhole, keptBackup, knownBadIn, policyOf } from "./kept.js";
 import { type Pauses, pauses } from "./pauses.js";
 
 export interface StoragePlan {
@@ -41,11 +42,29 @@ export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPl
   for (const { name } of survey.storages) {
     const listed = survey.listed.get(name) ?? new Map<string, ObjectFacts>();
     const here = survey.backups.filter(({ folder }) => listed.has(manifestKey(folder)));
+    const unread = unreadIn(listed, survey);
+    if (unread !== null) {
+      passedOver.push({
+        storage: name,
+        why: `${unread} cannot be read anywhere, and what it needs is not known`,
+      });
+      continue;
+    }
     const empty = here.length === 0 && survey.backups.some(({ record }) => isBelievedIn(record, name));
     if (empty) passedOver.push({ storage: name, why: "it lists no backup, and the catalog knows of some" });
     else storages.push(planStorage(site, survey, { name, listed, here, pins, pausing }));
   }
   return { storages, survey, passedOver };
+}
+
+/** A manifest that is listed and was read nowhere: its backup must not be planned as if it did not exist. */
+function unreadIn(listed: Map<string, ObjectFacts>, { backups }: Survey): string | null {
+  const read = new Set(backups.map(({ id }) => id));
+  for (const key of listed.keys()) {
+    const place = parseManifestKey(key);
+    if (place !== null && !read.has(place.id)) return key;
+  }
+  return null;
 }
 
 const isBelievedIn = (record: SurveyedBackup["record"], storage: string): boolean =>
@@ -63,9 +82,8 @@ function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pau
   const now = site.clock.now();
   const policy = policyOf(site, name);
   const { pitrWindowMs } = site.config.retention;
-  const backups = here.map((backup) =>
-    keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup, name)),
-  );
+  const isKnownBad = knownBadIn(survey.backups, name);
+  const backups = here.map((backup) => keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup)));
   const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, ...pausing });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(

@@ -1,4 +1,4 @@
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import type { ManifestBody, StoredObject } from "../../domain/manifest.js";
 import type { Storage } from "../../storage/storage.js";
 import { manifestKey } from "../replicate.js";
@@ -16,8 +16,10 @@ export async function requireWholeParent(
   const { folder, body } = parent;
   const places = [{ folder, objects: body.objects }, ...(body.needs ?? [])];
   const complaints: string[] = [];
+  const ids = [body.backupId, ...(body.needs ?? []).map(({ backupId }) => backupId)];
+  const damaged = await knownDamage(site, ids);
   for (const storage of storages) {
-    const missing = await firstMissing(storage, places);
+    const missing = damaged.get(storage.name) ?? (await firstMissing(storage, places));
     if (missing !== null) complaints.push(`${storage.name} lacks ${missing}`);
   }
   const whole = storages.length - complaints.length;
@@ -27,6 +29,20 @@ export async function requireWholeParent(
     "too_few_copies",
     `the last backup is whole in ${whole} storages only, not in ${site.config.minCopies}${why}`,
   );
+}
+
+/** What the last verification found wrong with the chain, by storage. */
+async function knownDamage(site: Site, ids: string[]): Promise<Map<string, string>> {
+  const damaged = new Map<string, string>();
+  try {
+    for (const id of ids)
+      for (const { label, copies } of await site.catalog.backups({ reference: id, limit: 1 }))
+        for (const { storage, status } of copies)
+          if (status === "damaged") damaged.set(storage, `a good copy of ${label}`);
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error; // then the listings decide
+  }
+  return damaged;
 }
 
 /** The name of the first object that is not there at its right size; null when all are. */

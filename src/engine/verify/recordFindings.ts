@@ -77,14 +77,27 @@ async function currentRecord(site: Site, { id }: SurveyedBackup): Promise<Backup
 const ofCopy = (problems: Problem[], backupId: string, storage: string): Problem[] =>
   problems.filter((one) => one.backupId === backupId && one.storage === storage);
 
+/** Also what is wrong with older backups' objects that it is made of. */
+function touching(problems: Problem[], backup: SurveyedBackup, storage: string): Problem[] {
+  const here = problems.filter((one) => one.storage === storage);
+  if (here.length === 0) return [];
+  const needed = new Set(
+    (backup.manifest.body.needs ?? []).flatMap(({ folder, objects }) =>
+      objects.map(({ name }) => `${folder}/${name}`),
+    ),
+  );
+  return here.filter(({ backupId, path }) => backupId === backup.id || needed.has(path));
+}
+
 const leftOf = ({ problems, healed }: Findings): Problem[] =>
   problems.filter((problem) => !healed.includes(problem));
 
-function judged(copy: Copy, { id, manifest, holders }: SurveyedBackup, findings: Findings, at: string): Copy {
+function judged(copy: Copy, backup: SurveyedBackup, findings: Findings, at: string): Copy {
+  const { manifest, holders } = backup;
   const { survey, isWhole } = findings;
   const wasLooked = survey.storages.some(({ name }) => name === copy.storage);
   if (!wasLooked || copy.status === "removed" || !holders.includes(copy.storage)) return copy;
-  const left = ofCopy(leftOf(findings), id, copy.storage);
+  const left = touching(leftOf(findings), backup, copy.storage);
   if (left.some(({ kind }) => kind === "damaged" || kind === "tampered"))
     return { ...copy, status: "damaged" };
   if (left.some(({ kind }) => kind === "missing")) return { ...copy, status: "missing" };
@@ -104,15 +117,16 @@ function statusOf(record: Backup, copies: Copy[], { isWhole, survey }: Findings)
 
 async function recordCopy(
   site: Site,
-  { id, folder }: SurveyedBackup,
+  backup: SurveyedBackup,
   storage: string,
   findings: Findings,
   at: string,
 ): Promise<void> {
   if (!findings.survey.storages.some(({ name }) => name === storage)) return;
-  const problems = ofCopy(findings.problems, id, storage);
+  const { id, folder } = backup;
+  const problems = touching(findings.problems, backup, storage);
   const read = findings.checked.find((one) => one.backupId === id && one.storage === storage);
-  const healed = ofCopy(findings.healed, id, storage);
+  const healed = touching(findings.healed, backup, storage);
   await site.catalog.saveVerification({
     id: site.newId(),
     backupId: id,
