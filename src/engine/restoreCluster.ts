@@ -17,7 +17,7 @@ import { recover } from "./recovery/recover.js";
 import { binDirectoryFor, privateDirectory, sizedOptions } from "./recovery/serverFor.js";
 import type { Outcome } from "./restore/outcome.js";
 import { JOB, recorded } from "./restore/record.js";
-import { withRun } from "./run.js";
+import { onThisHost, withRun } from "./run.js";
 import type { Site } from "./site.js";
 
 export interface ClusterRequest extends DirectoryWish {
@@ -52,7 +52,7 @@ export async function restoreCluster(
   const { plan } = await prepare(site, request);
   await confirm(plan);
   return withRun(site, JOB, async (run) => {
-    await run.settleKilled();
+    await run.settleKilled(onThisHost(site));
     // whatever was true before the confirmation may have changed meanwhile
     const prepared = await prepare(site, request);
     return recorded(

@@ -1,6 +1,7 @@
-import type { Backup, Copy, VerificationLevel } from "../../domain/backup.js";
+import type { Alert, AlertType, Backup, Copy, VerificationLevel } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
+import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import { lostFingerprint } from "../useStorages.js";
 import type { CheckedCopy } from "./objects.js";
@@ -30,6 +31,7 @@ export async function recordFindings(site: Site, findings: Findings): Promise<vo
     await alertBackup(site, backup, findings);
   }
   await recordWithoutManifest(site, findings);
+  await alertPlanted(site, findings);
   await alertRest(site, findings);
 }
 
@@ -65,6 +67,54 @@ async function recordWithoutManifest(site: Site, findings: Findings): Promise<vo
   }
 }
 
+/** A manifest under the id of a backup, in a folder that is not the backup's: nobody of us writes such a thing. */
+async function alertPlanted(site: Site, findings: Findings): Promise<void> {
+  const { backups, storages } = findings.survey;
+  const ids = new Set(backups.map(({ id }) => id));
+  const own = new Set(backups.map(({ folder }) => manifestKey(folder)));
+  for (const { name } of storages) {
+    const planted = leftOf(findings).find(
+      ({ backupId, storage, path }) =>
+        storage === name && ids.has(backupId ?? "") && path.endsWith("/manifest.json") && !own.has(path),
+    );
+    const fingerprint = `planted:${name}`;
+    if (planted === undefined) {
+      if (findings.isWhole) await resolveAlert(site, fingerprint, "no such manifest is there any more");
+      continue;
+    }
+    await raiseAlert(site, {
+      type: "SECURITY",
+      severity: "critical",
+      fingerprint,
+      message: `storage ${name} holds ${planted.path}, which ${planted.problem}`,
+      hint: `find out who can write to storage ${name}, then remove that file; jbackup verify --all tells when nothing is left`,
+      storage: name,
+    });
+  }
+  await resolveGone(site, findings);
+}
+
+/** Alerts about backups of which neither a storage nor the catalog knows anything any more. */
+async function resolveGone(site: Site, findings: Findings): Promise<void> {
+  if (!findings.isWhole || findings.survey.backups.length < 2) return;
+  const seen = new Set([
+    ...findings.survey.backups.map(({ id }) => id),
+    ...findings.problems.flatMap(({ backupId }) => backupId ?? []),
+  ]);
+  for (const type of ["SECURITY", "INTEGRITY_FAILURE"] as const)
+    for (const { fingerprint } of await openAlertsOf(site, type)) {
+      const id = /^(?:no_good_copy|manifest:[^:]+):([0-9a-f-]{36})$/.exec(fingerprint)?.[1];
+      if (id !== undefined && !seen.has(id))
+        await resolveAlert(site, fingerprint, "nothing under that id is stored any more");
+    }
+}
+
+const openAlertsOf = (site: Site, type: AlertType): Promise<Alert[]> =>
+  site.catalog.alerts({ type, status: ["active", "acknowledged"] }).catch((error: unknown) => {
+    if (isJBackupError(error, "catalog_unavailable")) return []; // said when the storages were surveyed
+    throw error;
+  });
+
 async function currentRecord(site: Site, { id }: SurveyedBackup): Promise<Backup | null> {
   try {
     return (await site.catalog.backups({ reference: id, limit: 1 }))[0] ?? null;
@@ -74,8 +124,12 @@ async function currentRecord(site: Site, { id }: SurveyedBackup): Promise<Backup
   }
 }
 
-const ofCopy = (problems: Problem[], backupId: string, storage: string): Problem[] =>
-  problems.filter((one) => one.backupId === backupId && one.storage === storage);
+/** In its own folder: what somebody put elsewhere under its id says nothing of it. */
+const isOf = ({ backupId, path }: Problem, { id, folder }: SurveyedBackup): boolean =>
+  backupId === id && path.startsWith(`${folder}/`);
+
+const ofCopy = (problems: Problem[], backup: SurveyedBackup, storage: string): Problem[] =>
+  problems.filter((one) => one.storage === storage && isOf(one, backup));
 
 /** Also what is wrong with older backups' objects that it is made of. */
 function touching(problems: Problem[], backup: SurveyedBackup, storage: string): Problem[] {
@@ -86,7 +140,7 @@ function touching(problems: Problem[], backup: SurveyedBackup, storage: string):
       objects.map(({ name }) => `${folder}/${name}`),
     ),
   );
-  return here.filter(({ backupId, path }) => backupId === backup.id || needed.has(path));
+  return here.filter((one) => isOf(one, backup) || needed.has(one.path));
 }
 
 const leftOf = ({ problems, healed }: Findings): Problem[] =>
@@ -151,9 +205,9 @@ async function alertBackup(site: Site, backup: SurveyedBackup, findings: Finding
   const { label } = manifest.body;
   const left = leftOf(findings);
   const looked = findings.survey.storages.map(({ name }) => name).filter((name) => holders.includes(name));
-  const bad = looked.filter((name) => ofCopy(left, id, name).length > 0);
+  const bad = looked.filter((name) => ofCopy(left, backup, name).length > 0);
   for (const storage of looked) {
-    const problems = ofCopy(left, id, storage);
+    const problems = ofCopy(left, backup, storage);
     const [first] = problems;
     const fingerprint = `bad_copy:${storage}:${id}`;
     if (first === undefined) {
