@@ -126,13 +126,28 @@ function planStorage(
     backups: here.length,
     keep: [...answer.keep].map(([id, reasons]) => ({ id, label: labelOf(byId, id), reasons })),
     remove: answer.remove.flatMap((id) => byId.get(id) ?? []),
-    wal: policy === null || base === undefined || isHeldUp ? [] : walBefore(base, [...listed.values()]),
+    wal:
+      policy === null || base === undefined || isHeldUp
+        ? []
+        : [
+            ...walBefore(base, [...listed.values()]),
+            ...walOfEarlierClusters(here, [...listed.values()], now.getTime() - pitrWindowMs),
+          ],
     orphans,
   };
 }
 
 const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string =>
   byId.get(id)?.manifest.body.label ?? id;
+
+/** Of a cluster that no backup here is of any more, and from before the window: there is nothing to replay it on. */
+function walOfEarlierClusters(here: SurveyedBackup[], listed: ObjectFacts[], fromMs: number): ObjectFacts[] {
+  const known = new Set(here.map(({ manifest }) => manifest.body.server?.systemId));
+  return listed.filter(({ key, modifiedAt }) => {
+    const parsed = parseWalKey(key);
+    return parsed !== null && !known.has(parsed.systemId) && modifiedAt.getTime() < fromMs;
+  });
+}
 
 /** Whole segments and pieces before the base's beginning, on its timeline and on those before it. Histories and keys stay. */
 function walBefore({ manifest: { body } }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {
