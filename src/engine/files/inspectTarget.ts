@@ -27,7 +27,8 @@ export async function inspectTarget(wish: DirectoryWish, facts: PhysicalFacts): 
   const state = await lookAt(directory);
   refuseBusy(directory, state);
   const isOurs = state.mark !== null;
-  if (!isOurs) await refuseRunning(directory);
+  // a whole mark tells of a server that is ours to stop
+  if (!isOurs || state.mark?.process === null) await refuseRunning(directory);
   if (!state.isEmpty && !isOurs) refuseFull(wish, state, facts);
   const isDelta = !state.isEmpty && (delta || isOurs);
   const places = placesFor(directory, await chooseTablespaces(facts, wish.tablespaces, isDelta));

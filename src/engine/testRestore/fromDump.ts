@@ -26,7 +26,11 @@ export async function testDump(
   const environment = { path: site.environment.path, home: site.environment.home };
   const { sweepScratchClusters, startScratchCluster } = await site.clusters();
   const parentDirectory = site.environment.temporaryDirectory;
-  for (const swept of await sweepScratchClusters(parentDirectory, environment))
+  for (const swept of await sweepScratchClusters(
+    parentDirectory,
+    environment,
+    site.config.database.binDirectory,
+  ))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
   await requireRoom(parentDirectory, facts.database.bytes, ELSEWHERE);
   const binDirectory = await serverPrograms(site, facts);
