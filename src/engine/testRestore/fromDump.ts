@@ -8,6 +8,7 @@ import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
 import { sizedOptions } from "../recovery/serverFor.js";
 import { globalsOf } from "../restore/fromDump.js";
+import { restoringSite } from "../restore/load.js";
 import { requireSpace, temporaryDirectory } from "../restore/space.js";
 import { ELSEWHERE } from "../scratch.js";
 import type { Site } from "../site.js";
@@ -105,7 +106,7 @@ async function load(site: Site, postgres: Postgres, backup: OpenedBackup, facts:
     const lost = await steps.checkTarget(admin, facts);
     await archive.write(backup.read(entry));
     if (await steps.exists(admin, name)) await steps.drop(admin, name);
-    await steps.createSide(admin, name, { ...facts.database, tablespace: "pg_default" });
+    await steps.createSide(admin, name, { ...facts.database, tablespace: "pg_default" }, restoringSite(site));
     const directory = temporaryDirectory(site);
     const jobs = availableParallelism();
     await steps.load(
