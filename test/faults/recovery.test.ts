@@ -1,6 +1,17 @@
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, open, readdir, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -141,6 +152,19 @@ describe("onto a directory that is there", () => {
     await rm(join(directory, "pg_subtrans"), { recursive: true });
     await symlink(outside, join(directory, "pg_subtrans"));
     await symlink(join(outside, "kept"), join(directory, "global", "pg_control.jbackup"));
+    if (process.getuid?.() === 0) {
+      const wal = join(directory, "pg_wal");
+      await rename(wal, `${wal}-aside`);
+      await symlink(outside, wal);
+      const foreign = await refusal(...plain, "--delta", "--confirm", directory);
+      expect([foreign.code, foreign.message]).toEqual([
+        14,
+        `${wal} is a link to a directory that does not belong to the owner of the cluster`,
+      ]);
+      expect(existsSync(join(base, "stranger"))).toBe(true);
+      await rm(wal);
+      await rename(`${wal}-aside`, wal);
+    }
     const asked = await refusal(...plain, "--delta");
     expect(asked.code).toBe(13);
     expect(asked.hint).toContain("--confirm");
