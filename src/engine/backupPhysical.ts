@@ -80,7 +80,7 @@ async function carryOut(
 ): Promise<Backup> {
   const work = await beginWork(site, draft, base, storages, request);
   try {
-    const done = await store(work);
+    const done = withoutBehind(site, await store(work), work.parent?.behind ?? []);
     await remember(work, draft).catch((error: unknown) =>
       site.report.warn(`what this backup holds could not be noted for the next one: ${reasonOf(error)}`),
     );
@@ -90,6 +90,21 @@ async function carryOut(
     await work.map.discard();
     await work.parent?.map.close();
   }
+}
+
+/** What it builds on is not there, so it is no copy yet: healing brings the rest right afterwards. */
+function withoutBehind(site: Site, done: Backup, behind: string[]): Backup {
+  if (behind.length === 0) return done;
+  site.report.info(
+    `${behind.join(", ")} lacks older backups that this one builds on: they are brought there`,
+  );
+  return {
+    ...done,
+    copies: done.copies.map((copy) =>
+      behind.includes(copy.storage) && copy.status === "stored" ? { ...copy, status: "missing" } : copy,
+    ),
+    metadata: { ...done.metadata, behind },
+  };
 }
 
 interface Work {

@@ -58,6 +58,10 @@ async function inCatalog(site: Site, reference: string, kind: LatestKind): Promi
         ? (await site.catalog.backups({ kind, status: USABLE, limit: 1 }))[0]
         : pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
     if (!found) return null;
+    if (found.kind === "wal")
+      throw new JBackupError("usage", `${found.label} is a stretch of WAL, not a backup to open by itself`, {
+        hint: "it is replayed behind a full backup: jbackup restore --mode pitr --to TIME",
+      });
     const state = found.status.replace("_", " ");
     const unfinished = USABLE.includes(found.status)
       ? null

@@ -1,5 +1,6 @@
 import type { Backup, Copy } from "../domain/backup.js";
-import { isJBackupError, reasonOf } from "../domain/errors.js";
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
+import type { Manifest, StoredObject } from "../domain/manifest.js";
 import type { Storage } from "../storage/storage.js";
 import { resolveAlert } from "./alert.js";
 import { readManifest } from "./findBackup.js";
@@ -78,28 +79,18 @@ async function healCopy(
     const place = { folder: copy.path, id: backup.id, tenantId: backup.tenantId };
     const { manifest, bytes } = await readManifest(site, others, place, signers);
     const { body } = manifest;
-    const needed = backup.kind === "tenant" ? (body.needs ?? []) : []; // older full ones are healed by themselves
-    let done = 0;
-    for (const { folder, objects } of [...needed, { folder: copy.path, objects: body.objects }]) {
-      for (const object of objects) {
-        const key = `${folder}/${object.name}`;
-        if (folder !== copy.path && (await target.stat(key))?.bytes === object.bytes) continue;
-        const content = await fetchVerified(others, key, object, site.storage.bytesBody, site.signal);
-        await target.put(key, content, { signal: site.signal });
-        done += object.bytes;
-        site.report.progress({
-          task: `copying ${backup.label} to ${target.name}`,
-          done,
-          total: body.storedBytes,
-          unit: "bytes",
-        });
-      }
+    const own = { folder: copy.path, objects: body.objects };
+    const older = await olderParts(site, backup, manifest, others, target, signers);
+    for (const { folder, objects, manifest: olderBytes, id } of [
+      ...older,
+      { ...own, manifest: null, id: "" },
+    ]) {
+      await bringObjects(site, backup.label, { folder, objects, total: body.storedBytes }, others, target);
+      if (olderBytes === null) continue;
+      await putUnlessThere(site, target, manifestKey(folder), olderBytes);
+      if (backup.kind !== "tenant") await recordStored(site, id, folder, target);
     }
-    for (const { folder, backupId } of needed) {
-      const older = await readManifest(site, others, { ...place, folder, id: backupId }, signers);
-      await target.put(manifestKey(folder), site.storage.bytesBody([older.bytes]), { signal: site.signal });
-    }
-    await target.put(manifestKey(copy.path), site.storage.bytesBody([bytes]), { signal: site.signal });
+    await putUnlessThere(site, target, manifestKey(copy.path), bytes);
     const [now] = await site.catalog.backups({ reference: backup.id, limit: 1 });
     const current = now ?? backup;
     await site.catalog.saveBackups([
@@ -123,4 +114,79 @@ async function healCopy(
   } finally {
     site.report.progressEnd();
   }
+}
+
+interface OlderPart {
+  id: string;
+  folder: string;
+  objects: StoredObject[];
+  manifest: Buffer;
+}
+
+/** The older backups that it builds on: whole, except for a tenant's, of which one object is needed. */
+async function olderParts(
+  site: Site,
+  backup: Backup,
+  { body }: Manifest,
+  others: Storage[],
+  target: Storage,
+  signers: string[],
+): Promise<OlderPart[]> {
+  const parts: OlderPart[] = [];
+  for (const { backupId, folder, objects } of body.needs ?? []) {
+    await requireUndamaged(site, backupId, target.name);
+    const place = { folder, id: backupId, tenantId: backup.tenantId };
+    const { manifest, bytes } = await readManifest(site, others, place, signers);
+    const wanted = backup.kind === "tenant" ? objects : manifest.body.objects;
+    parts.push({ id: backupId, folder, objects: wanted, manifest: bytes });
+  }
+  return parts;
+}
+
+/** What is there and wrong is replaced by whoever proves what is right. */
+async function requireUndamaged(site: Site, id: string, storage: string): Promise<void> {
+  const [record] = await site.catalog.backups({ reference: id, limit: 1 });
+  if (record?.copies.some((copy) => copy.storage === storage && copy.status === "damaged"))
+    throw new JBackupError("object_corrupt", `${record.label}, which it builds on, is damaged there`, {
+      hint: "run jbackup verify --all --heal",
+    });
+}
+
+async function putUnlessThere(site: Site, target: Storage, key: string, bytes: Buffer): Promise<void> {
+  if ((await target.stat(key)) !== undefined) return;
+  await target.put(key, site.storage.bytesBody([bytes]), { signal: site.signal });
+}
+
+async function bringObjects(
+  site: Site,
+  label: string,
+  { folder, objects, total }: { folder: string; objects: StoredObject[]; total: number },
+  others: Storage[],
+  target: Storage,
+): Promise<void> {
+  let done = 0;
+  for (const object of objects) {
+    const key = `${folder}/${object.name}`;
+    if ((await target.stat(key))?.bytes === object.bytes) continue;
+    const content = await fetchVerified(others, key, object, site.storage.bytesBody, site.signal);
+    await target.put(key, content, { signal: site.signal });
+    done += object.bytes;
+    const task = `copying ${label} to ${target.name}`;
+    site.report.progress({ task, done, total: Math.max(total, done), unit: "bytes" });
+  }
+}
+
+async function recordStored(site: Site, id: string, path: string, { name, kind }: Storage): Promise<void> {
+  const [record] = await site.catalog.backups({ reference: id, limit: 1 });
+  if (record === undefined) return;
+  const copy: Copy = {
+    storage: name,
+    kind,
+    status: "stored",
+    path,
+    bytes: record.storedBytes,
+    verifiedAt: null,
+  };
+  const copies = [...record.copies.filter(({ storage }) => storage !== name), copy];
+  await site.catalog.saveBackups([{ ...record, copies }]);
 }

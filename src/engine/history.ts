@@ -63,7 +63,8 @@ function tablesIn(detail: Record<string, unknown>): TableRows[] | null {
 }
 
 async function insideOf(site: Site, backup: Backup): Promise<Pick<ShownBackup, "contents" | "tables">> {
-  if (backup.status !== "completed" && backup.status !== "verified") return { contents: null, tables: null };
+  const isWhole = backup.status === "completed" || backup.status === "verified";
+  if (!isWhole || backup.kind === "wal") return { contents: null, tables: null };
   try {
     const { contents } = await openBackup(site, await findBackup(site, backup.id));
     return {

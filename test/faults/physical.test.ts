@@ -178,6 +178,33 @@ describe("what a backup builds on", () => {
     expect(JSON.parse(ran.stdout).parentId).toBeNull();
   });
 
+  test("is brought along to a storage that joins later: its copy restores alone", async () => {
+    const config = readFileSync(site.configFile, "utf8");
+    const [line = ""] = /^ +- \{name: two, .*$/m.exec(config) ?? [];
+    const third = line.replace("name: two", "name: three").replace("/two}", "/three}");
+    await site.configure(config.replace(line, `${line}\n${third}`));
+    try {
+      await addRows();
+      const made = await site.json(["backup", "full"]);
+      expect(made.parentId).not.toBeNull();
+      expect(made.copies.map(({ status }: { status: string }) => status)).toEqual([
+        "stored",
+        "stored",
+        "stored",
+      ]);
+      expect((await site.json(["verify", made.id])).problems).toEqual([]);
+      await site.configure(
+        config
+          .replace(/^ +- \{name: one, .*\n/m, "")
+          .replace(line, third)
+          .replace("minCopies: 2", ""),
+      );
+      await expectRestorable(made.id, await countRows(server.url()));
+    } finally {
+      await site.configure(config);
+    }
+  });
+
   test("is read from a storage, with a key, when this host has lost its notes", async () => {
     await rm(join(site.home, "chain"), { recursive: true });
     const next = await site.json(["backup", "full"]);

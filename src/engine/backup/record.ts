@@ -39,9 +39,12 @@ export async function recorded(
     await compareWithUsual(site, done);
     await resolveAlert(site, `failed:${job}`, `backup ${done.label} succeeded`);
     await resolveAlert(site, `interrupted:${job}`, `backup ${done.label} succeeded`);
-    const away = done.copies.filter(({ status }) => status === "missing").map(({ storage }) => storage);
+    const behind = Array.isArray(done.metadata.behind) ? done.metadata.behind : [];
+    const away = done.copies
+      .filter(({ storage, status }) => status === "missing" && !behind.includes(storage))
+      .map(({ storage }) => storage);
     await healMissing(site, away, what.kind === "config" ? "config" : "full");
-    return done;
+    return behind.length === 0 ? done : await afterHealing(site, done);
   } catch (error) {
     const finishedAt = site.clock.now().toISOString();
     const status = site.signal.aborted ? "interrupted" : "failed";
@@ -50,6 +53,15 @@ export async function recorded(
     ]);
     const message = `backup ${draft.label} failed: ${reasonOf(error)}`;
     await tellFailure(site, job, error, { message, backupId: draft.id });
+    throw error;
+  }
+}
+
+async function afterHealing(site: Site, done: Backup): Promise<Backup> {
+  try {
+    return (await site.catalog.backups({ reference: done.id, limit: 1 }))[0] ?? done;
+  } catch (error) {
+    if (isJBackupError(error, "catalog_unavailable")) return done;
     throw error;
   }
 }

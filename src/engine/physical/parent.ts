@@ -29,6 +29,8 @@ export interface Parent {
   manifest: Manifest;
   folder: string;
   map: MapReader;
+  /** Storages that lack some of it: a copy of the next backup alone could not be restored there. */
+  behind: string[];
   /** Numbers of the damaged pages of a file. */
   damagedIn(path: string): number[];
   /** The id of the backup that a source number of its extents means. */
@@ -50,8 +52,9 @@ export async function findParent(
     if (site.clock.now().getTime() - Date.parse(state.since) > site.config.rebaseEveryMs)
       return fresh(site, "rebaseEvery has passed");
     const found = await findBackup(site, state.backupId);
-    await requireWholeParent(site, wanted.storages, { folder: found.folder, body: found.manifest.body });
-    return parentOf(state, found, await openMap(site, mapPath(site, state.backupId)));
+    const place = { folder: found.folder, body: found.manifest.body };
+    const behind = await requireWholeParent(site, wanted.storages, place);
+    return { ...parentOf(state, found, await openMap(site, mapPath(site, state.backupId))), behind };
   } catch (error) {
     site.signal.throwIfAborted();
     if (!isJBackupError(error) || isJBackupError(error, "bug")) throw error;
@@ -64,7 +67,7 @@ function fresh(site: Site, why: string): null {
   return null;
 }
 
-function parentOf(state: ChainState, found: FoundBackup, map: MapReader): Parent {
+function parentOf(state: ChainState, found: FoundBackup, map: MapReader): Omit<Parent, "behind"> {
   const { body } = found.manifest;
   const places = new Map(
     [{ backupId: body.backupId, folder: found.folder, objects: body.objects }, ...(body.needs ?? [])].map(

@@ -6,24 +6,27 @@ import type { Site } from "../site.js";
 
 /**
  * What a new backup refers to must be there as safely as the backup itself: every older backup of the chain, with its
- * manifest and every object that is needed, in `minCopies` storages.
+ * manifest and every object that is needed, in `minCopies` storages. Answers the storages that lack some of it.
  */
 export async function requireWholeParent(
   site: Site,
   storages: Storage[],
   parent: { folder: string; body: ManifestBody },
-): Promise<void> {
+): Promise<string[]> {
   const { folder, body } = parent;
   const places = [{ folder, objects: body.objects }, ...(body.needs ?? [])];
   const complaints: string[] = [];
+  const behind: string[] = [];
   const ids = [body.backupId, ...(body.needs ?? []).map(({ backupId }) => backupId)];
   const damaged = await knownDamage(site, ids);
   for (const storage of storages) {
     const missing = damaged.get(storage.name) ?? (await firstMissing(storage, places));
-    if (missing !== null) complaints.push(`${storage.name} lacks ${missing}`);
+    if (missing === null) continue;
+    complaints.push(`${storage.name} lacks ${missing}`);
+    behind.push(storage.name);
   }
   const whole = storages.length - complaints.length;
-  if (whole >= site.config.minCopies) return;
+  if (whole >= site.config.minCopies) return behind;
   const why = complaints.length === 0 ? "" : `: ${complaints.join("; ")}`;
   throw new JBackupError(
     "too_few_copies",
