@@ -2,7 +2,7 @@ import type { Backup } from "../../domain/backup.js";
 import { isHeld } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import { lsnText, parseLsn } from "../../domain/wal.js";
-import { holesOf, holeText, pathFrom, stretchesOf } from "../../domain/walCoverage.js";
+import { holesOf, holeText, pathFrom, stretchesOf, windowOf } from "../../domain/walCoverage.js";
 import type { Storage } from "../../storage/storage.js";
 import { inTime, PROBE_MS } from "../inTime.js";
 import type { Site } from "../site.js";
@@ -96,11 +96,11 @@ async function listed(site: Site, all: Backup[], storages: Storage[]): Promise<W
       hole: path.hole === null ? null : holeText(path.hole),
     };
   });
-  const newest = reached[0] as (typeof reached)[number];
-  const joined = reached.filter(({ to, hole }) => hole === null && to.lsn === newest.to.lsn);
+  const [newest] = reached;
+  const { from, to } = windowOf(reached) ?? (newest as (typeof reached)[number]);
   return {
-    from: (joined.at(-1) ?? newest).from,
-    to: newest.to,
+    from,
+    to,
     bases: reached,
     holes: holes.map(({ timeline, from, to }) => ({ timeline, from: lsnText(from), to: lsnText(to) })),
     source: "storages",

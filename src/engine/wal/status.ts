@@ -1,7 +1,14 @@
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import type { ManifestBody } from "../../domain/manifest.js";
 import { lsnText, parseLsn } from "../../domain/wal.js";
-import { holesOf, holeText, pathFrom, stretchesOf, type WalBase } from "../../domain/walCoverage.js";
+import {
+  holesOf,
+  holeText,
+  pathFrom,
+  stretchesOf,
+  type WalBase,
+  windowOf,
+} from "../../domain/walCoverage.js";
 import type { WalHealth, WalServer } from "../../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { slotName } from "../archiveWal.js";
@@ -122,12 +129,9 @@ async function storedStatus(
       hole: path.hole === null ? null : holeText(path.hole),
     };
   });
-  const newest = bases[0];
-  const joined = bases.filter(({ to, hole }) => hole === null && to.lsn === newest?.to.lsn);
-  const oldest = joined.at(-1) ?? newest;
   return {
     systemId,
-    window: newest && oldest ? { from: oldest.from, to: newest.to } : null,
+    window: windowOf(bases),
     bases,
     timelines: stretches.map(({ timeline, from, to, until }) => ({
       timeline,
