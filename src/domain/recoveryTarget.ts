@@ -11,6 +11,9 @@ export type RecoveryTarget =
 const LSN = /^([0-9a-f]{1,8})\/([0-9a-f]{1,8})$/i;
 const TIME =
   /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(\.\d{1,6})?)?)?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/i;
+/** What people write for times elsewhere. */
+const LOOKS_LIKE_TIME =
+  /^(now|today|yesterday|tomorrow|noon|midnight|last\b.*|.*\bago|[-+]?\d+\s*(s|m|h|d|w|min|mins|minutes?|hours?|days?)|\d{1,2}:\d\d(:\d\d)?.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*)$/i;
 const RESTORE_POINT_BYTES = 63;
 
 /** `--to`: a time with its zone, an LSN, a named restore point, or latest. */
@@ -24,6 +27,20 @@ export function parseTarget(given: string): RecoveryTarget {
   const lsn = LSN.exec(text);
   if (lsn) return { kind: "lsn", lsn: `${lsn[1]}/${lsn[2]}`.toUpperCase() };
   if (/^\d{4}-\d\d-\d\d/.test(text)) return timeTarget(text);
+  if (LOOKS_LIKE_TIME.test(text))
+    throw new JBackupError(
+      "usage",
+      `the target in --to is no moment, and unlikely to be a restore point: ${text}`,
+      {
+        hint: "give a time with its zone, 2026-11-20T13:59:30Z; a restore point of that very name is named as name:NAME",
+      },
+    );
+  const named = /^name:(.+)$/.exec(text);
+  if (named) return nameTarget(named[1] ?? "");
+  return nameTarget(text);
+}
+
+function nameTarget(text: string): RecoveryTarget {
   if (Buffer.byteLength(text) > RESTORE_POINT_BYTES || /\p{Cc}/u.test(text))
     throw new JBackupError(
       "usage",

@@ -9,6 +9,8 @@ export interface FanOutSettings {
   /** The backup's folder, the same in every storage. */
   folder: string;
   minCopies: number;
+  /** Those that never took part, and why: named when too few are left. */
+  lostBefore?: ReadonlyMap<string, Error>;
   signal: AbortSignal;
   toBody: (chunks: Uint8Array[], sha256: string) => ObjectBody;
   onStored: (storage: string, bytes: number) => void;
@@ -75,7 +77,11 @@ export function fanOut(settings: FanOutSettings): FanOut {
   const requireEnough = (): void => {
     settings.signal.throwIfAborted();
     if (live().length >= settings.minCopies) return;
-    throw tooFewCopies(settings.minCopies, live().length, lost());
+    throw tooFewCopies(
+      settings.minCopies,
+      live().length,
+      new Map([...(settings.lostBefore ?? []), ...lost()]),
+    );
   };
   const lost = (): Map<string, Error> =>
     new Map(lanes.flatMap((lane) => (lane.lost === null ? [] : [[lane.storage.name, lane.lost]])));

@@ -6,7 +6,7 @@ import { expectWholeReport, leftovers, openFolder, ownTemporary } from "../suppo
 import { useShop } from "../support/shopSite.js";
 import { rowsOf, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
-const shop = useShop({ tenants: 3, rows: 40, settings: { wal_level: "replica" } });
+const shop = useShop({ here: false, tenants: 3, rows: 40, settings: { wal_level: "replica" } });
 const A = tenantId(1);
 let folder: string;
 

@@ -27,16 +27,25 @@ interface Wish {
   more?: string;
   config?: string[];
   settings?: Record<string, string>;
+  /** Commands run in the test's own process, unless they start jbackup themselves. */
+  here?: boolean;
 }
 
 /** A PostgreSQL with the shop in it for all tests of a file. */
-export function useShop({ tenants, rows, more = "", config = SHOP_TENANTS, settings }: Wish): Shop {
+export function useShop({
+  tenants,
+  rows,
+  more = "",
+  config = SHOP_TENANTS,
+  settings,
+  here = true,
+}: Wish): Shop {
   let server: TestPostgres;
   let site: TestSite;
   let shop: Awaited<ReturnType<typeof openQuery>>;
   const siteWith: Shop["siteWith"] = (lines, storages = ["one", "two"]) =>
     makeSite({
-      here: true,
+      here,
       url: server.url("shop"),
       storages: (place) => storages.map((name) => `- {name: ${name}, kind: local, path: ${place}/${name}}`),
       more: lines,

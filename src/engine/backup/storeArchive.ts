@@ -51,6 +51,7 @@ export async function storeArchive(
     storages: storages.usable.filter(({ name }) => !storages.lost.has(name)),
     folder,
     minCopies: site.config.minCopies,
+    lostBefore: storages.lost,
     signal: site.signal,
     toBody: site.storage.bytesBody,
     onStored: (_storage, bytes) => {
