@@ -28,11 +28,13 @@ const endMark = (site: string): string => `# end jbackup ${site}`;
 /** One job as a line of a crontab. cron takes a bare % for the end of the line. */
 export function crontabLine(times: string, words: readonly string[], place: RunPlace): string {
   const { program, configFile, home, path, environmentFile } = place;
+  const fileOfVariables = environmentFile === null ? [] : ["--environment-file", environmentFile];
   const variables = { PATH: path, JBACKUP_HOME: home };
   const command = [
-    ...(environmentFile === null ? [] : [`set -a; . ${inShell(environmentFile)}; set +a;`]),
     ...Object.entries(variables).map(([name, value]) => `${name}=${inShell(value)}`),
-    ...[...program, ...words, "--config", configFile, "--quiet", "--no-input"].map(inShell),
+    ...[...program, ...words, "--config", configFile, ...fileOfVariables, "--quiet", "--no-input"].map(
+      inShell,
+    ),
     "> /dev/null",
   ];
   return `${portableTimes(times)} ${command.join(" ").replaceAll("%", "\\%")}`;

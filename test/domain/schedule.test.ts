@@ -244,8 +244,8 @@ describe("lines of a crontab", () => {
     expect(crontabLine("0 2 * * *", ["backup", "full"], place)).toBe(
       "0 2 * * * PATH=/usr/bin:/bin JBACKUP_HOME=/var/lib/jbackup /usr/bin/node '/opt/my tools/jbackup.js' backup full --config /etc/jbackup/100\\%.yaml --quiet --no-input > /dev/null",
     );
-    expect(crontabLine("0 2 * * *", ["cleanup"], { ...place, environmentFile: "/etc/j.env" })).toContain(
-      "0 2 * * * set -a; . /etc/j.env; set +a; PATH=",
+    expect(crontabLine("0 2 * * *", ["cleanup"], { ...place, environmentFile: "/etc/my 1%.env" })).toContain(
+      " --environment-file '/etc/my 1\\%.env' --quiet --no-input > /dev/null",
     );
   });
 
