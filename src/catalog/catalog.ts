@@ -54,6 +54,8 @@ export interface AlertFilter {
 
 export interface RunFilter {
   job?: string;
+  /** Otherwise the newest come first. */
+  oldestFirst?: boolean;
   status?: Run["status"][];
   limit?: number;
 }

@@ -89,8 +89,9 @@ export function alertQuery(db: Kysely<Tables>, filter: AlertFilter): Query<"aler
 }
 
 export function runQuery(db: Kysely<Tables>, filter: RunFilter): Query<"runs"> {
-  const { job, status, limit } = filter;
-  let query = db.selectFrom("runs").selectAll().orderBy("started_at", "desc").orderBy("id", "desc");
+  const { job, status, oldestFirst = false, limit } = filter;
+  const order = oldestFirst ? "asc" : "desc";
+  let query = db.selectFrom("runs").selectAll().orderBy("started_at", order).orderBy("id", order);
   if (job !== undefined) query = query.where("job", "=", plainText(job));
   if (status !== undefined) query = query.where("status", "in", oneOf(status));
   return limit === undefined ? query : query.limit(limit);

@@ -34,6 +34,8 @@ export interface RetentionQuestion {
   backups: KeptBackup[];
   /** Reasons by id. */
   pins: ReadonlyMap<string, string>;
+  /** What is in use just now, with the reason. */
+  held?: ReadonlyMap<string, string>;
   pitrWindowMs: number;
   now: Date;
   /** Why nothing may be removed of a kind just now; null where nothing stands against it. */
@@ -45,6 +47,20 @@ export interface RetentionQuestion {
 export interface RetentionAnswer {
   keep: Map<string, string[]>;
   remove: string[];
+}
+
+const UNKNOWN_RHYTHM_MS = 8 * 86_400_000;
+const LATE_MS = 86_400_000;
+
+/** Whether the newest is older than the rhythm of those before it explains: backups have stopped, or the clock is wrong. */
+export function hasStopped(madeAt: readonly Date[], now: Date): boolean {
+  const times = madeAt.map((at) => at.getTime()).toSorted((a, b) => b - a);
+  const [newest] = times;
+  if (newest === undefined) return false;
+  const gaps = times.slice(0, 10).flatMap((at, nth) => (nth === 0 ? [] : [(times[nth - 1] ?? at) - at]));
+  const usual = gaps.toSorted((a, b) => a - b)[Math.floor(gaps.length / 2)];
+  const limitMs = gaps.length < 2 || usual === undefined ? UNKNOWN_RHYTHM_MS : 2 * usual + LATE_MS;
+  return now.getTime() - newest > limitMs;
 }
 
 type PeriodOf = (at: Date) => string;
@@ -100,6 +116,8 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
   for (const { id } of backups) {
     const pin = pins.get(id);
     if (pin !== undefined) because(id, `pinned: ${pin}`);
+    const held = question.held?.get(id);
+    if (held !== undefined) because(id, held);
   }
   keepWindow(question, because);
   for (const backup of backups) {

@@ -5,9 +5,9 @@ import { JOB as TENANT_JOB } from "./backupTenants.js";
 import { applyPlan, type Removed } from "./cleanup/apply.js";
 import { requireSane } from "./cleanup/guards.js";
 import { type CleanupPlan, planCleanup } from "./cleanup/plan.js";
-import { isPolicyNew, rememberPolicy } from "./cleanup/policyMark.js";
+import { isPolicyNew, isRoutine, rememberCleaned, rememberPolicy } from "./cleanup/policyMark.js";
 import { lockOnHost, lockOnServer } from "./lock.js";
-import { withRun } from "./run.js";
+import { onThisHost, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
 import { noteMeasures } from "./status/measure.js";
@@ -36,7 +36,7 @@ export const cleanup = (
   confirm: (plan: CleanupPlan) => Promise<void>,
 ): Promise<CleanupReport> =>
   withRun(site, CLEANUP_JOB, async (run) => {
-    await run.settleKilled();
+    await run.settleKilled(onThisHost(site));
     // a backup that is being made may refer to one that would go
     return withBackupsStopped(site, async () => {
       const plan = await lookAndPlan(site);
@@ -48,9 +48,10 @@ export const cleanup = (
         return { plan, removed: null, held };
       }
       await rememberPolicy(site);
-      if (isSudden(plan)) await confirm(plan);
+      if (isSudden(plan) && !(await isRoutine(site))) await confirm(plan);
       site.step("cleanup-planned");
       const removed = await applyPlan(site, plan);
+      await rememberCleaned(site);
       await noteMeasures(site, plan.survey.listed, removed.bytesIn);
       await recordAudit(site, "cleanup", site.config.site, {
         backups: removed.backups,

@@ -157,6 +157,7 @@ export async function readManifest(
           site: site.config.site,
           backupId: place.id,
           tenantId: place.tenantId,
+          folder: place.folder,
           ...(place.digest === undefined ? {} : { digest: place.digest }),
         },
       });

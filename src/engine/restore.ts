@@ -8,6 +8,7 @@ import { type FoundBackup, findBackup } from "./findBackup.js";
 import { lockOnServer } from "./lock.js";
 import { planFromDump } from "./restore/fromDump.js";
 import { planFromFiles } from "./restore/fromFiles.js";
+import { restoringSite } from "./restore/load.js";
 import type { Planned, Target } from "./restore/outcome.js";
 import { JOB, recorded } from "./restore/record.js";
 import { withRun } from "./run.js";
@@ -128,7 +129,7 @@ function refuseTarget(request: RestoreRequest, target: string, exists: boolean, 
 
 /** What a killed restore left behind goes first. */
 async function sweepBefore(site: Site, postgres: Postgres, admin: Session, target: string): Promise<void> {
-  for (const name of await postgres.restoring.sweep(admin))
+  for (const name of await postgres.restoring.sweep(admin, restoringSite(site)))
     site.report.info(`dropped ${name}, left half-restored by a run that was killed`);
   if (await postgres.restoring.reopen(admin, target))
     site.report.info(`opened ${target} to connections again: a killed run had closed it`);

@@ -14,10 +14,16 @@ import { type Mark, unmarkTarget } from "./files/target.js";
 import { checkCluster, startForGood } from "./recovery/checkCluster.js";
 import { type PlannedWal, planWal } from "./recovery/planWal.js";
 import { recover } from "./recovery/recover.js";
-import { binDirectoryFor, privateDirectory, sizedOptions } from "./recovery/serverFor.js";
+import {
+  binDirectoryFor,
+  isPrivateDirectory,
+  privateDirectory,
+  sizedOptions,
+  stopLeftServer,
+} from "./recovery/serverFor.js";
 import type { Outcome } from "./restore/outcome.js";
 import { JOB, recorded } from "./restore/record.js";
-import { withRun } from "./run.js";
+import { onThisHost, withRun } from "./run.js";
 import type { Site } from "./site.js";
 
 export interface ClusterRequest extends DirectoryWish {
@@ -52,7 +58,7 @@ export async function restoreCluster(
   const { plan } = await prepare(site, request);
   await confirm(plan);
   return withRun(site, JOB, async (run) => {
-    await run.settleKilled();
+    await run.settleKilled(onThisHost(site));
     // whatever was true before the confirmation may have changed meanwhile
     const prepared = await prepare(site, request);
     return recorded(
@@ -136,7 +142,7 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
       : ((await unprivilegedOwner()) ?? null)
     : null;
   const environment = { path: site.environment.path, home: site.environment.home };
-  await endLeftover(site, inspected.state.mark, { directory, owner, environment });
+  await endLeftover(site, inspected.state.mark, { directory, owner });
   const ownPlace = binDirectory === null ? null : privateDirectory(site);
   const laid = await layOut(site, {
     chain,
@@ -147,7 +153,6 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
       backupId: prepared.plan.backupId,
       restoreId,
       process: ownMark(),
-      binDirectory,
       privateDirectory: ownPlace,
     },
     finishing: (files) =>
@@ -177,21 +182,16 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
 interface Leftover {
   directory: string;
   owner: { uid: number; gid: number } | null;
-  environment: { path: string; home: string };
 }
 
 /** A run that was killed may have left its server running, on files that are about to be written anew. */
-async function endLeftover(
-  site: Site,
-  mark: Mark | null,
-  { directory, owner, environment }: Leftover,
-): Promise<void> {
+async function endLeftover(site: Site, mark: Mark | null, { directory, owner }: Leftover): Promise<void> {
   if (mark === null) return;
   site.report.info(`going on with ${directory}, which a run that was killed left half-restored`);
-  const { stopServer } = await site.clusters();
-  if (mark.binDirectory !== null)
-    await stopServer({ dataDirectory: directory, binDirectory: mark.binDirectory, environment, owner });
-  if (mark.privateDirectory !== null) await rm(mark.privateDirectory, { recursive: true, force: true });
+  if (mark.privateDirectory === null) return; // it had none
+  await stopLeftServer(site, directory, owner);
+  if (await isPrivateDirectory(site, mark.privateDirectory, owner))
+    await rm(mark.privateDirectory, { recursive: true, force: true });
 }
 
 /** First alone, to recover and to look at it; nobody reaches the server meanwhile. */

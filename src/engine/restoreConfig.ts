@@ -19,7 +19,7 @@ import { isOwnLeftover, layOutIn, refuseFolder } from "./configFiles/layOutIn.js
 import { findBackup } from "./findBackup.js";
 import { type OpenedBackup, openBackup } from "./openBackup.js";
 import { JOB, recorded } from "./restore/record.js";
-import { withRun } from "./run.js";
+import { onThisHost, withRun } from "./run.js";
 import type { Site } from "./site.js";
 
 export interface PreparedConfig {
@@ -46,14 +46,20 @@ export async function restoreConfig(
   const { plan } = await prepare(site, request);
   await confirm(plan);
   return withRun(site, JOB, async (run) => {
-    await run.settleKilled();
+    await run.settleKilled(onThisHost(site));
     // whatever was true before the confirmation may have changed meanwhile
-    const prepared = await prepare(site, request);
+    const prepared = await prepare(site, { ...request, reference: plan.backupId });
     refuseObstacles(prepared.plan);
     return recorded(
       site,
       run,
-      { plan: prepared.plan, mode: "full", reason: request.reason, targetTime: null },
+      {
+        plan: prepared.plan,
+        mode: "full",
+        reason: request.reason,
+        targetTime: null,
+        metadata: { kind: "config" },
+      },
       () =>
         request.directory === null
           ? bringInPlace(site, prepared)

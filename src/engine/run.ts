@@ -85,6 +85,12 @@ async function markInterrupted(
   return killed;
 }
 
+/** For jobs that are locked on each host alone: another host's run may well be alive. */
+export const onThisHost =
+  (site: Site) =>
+  ({ host }: Run): boolean =>
+    host === site.environment.host;
+
 export interface RunWish<Result> {
   /** Jobs that write to the same place share a lock; by default each has its own. */
   lock?: string;

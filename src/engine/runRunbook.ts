@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { LoadedRunbook } from "../config/config.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
@@ -16,7 +15,7 @@ import { DRILL_OPERATOR, type Operator } from "./dr/operator.js";
 import { loadRunbook, missingVariables, refuseDangers, valuesFor } from "./dr/prepare.js";
 import { RUNBOOK_COPY, runbookOf, writeReport } from "./dr/report.js";
 import { runStep, type StepContext, undoStep } from "./dr/runStep.js";
-import { claimScratch, leftScratches, makeScratch, removeScratch } from "./dr/scratch.js";
+import { claimScratch, isOwnScratch, leftScratches, makeScratch, removeScratch } from "./dr/scratch.js";
 import { lockOnHost } from "./lock.js";
 import type { Site } from "./site.js";
 
@@ -56,7 +55,7 @@ export async function resumeRunbook(
   const runbook = await sameRunbook(site, journal);
   const { isDrill } = journal.state;
   return locked(site, isDrill, async () => {
-    const scratch = await scratchAgain(journal);
+    const scratch = await scratchAgain(site, journal);
     await journal.write({ type: "resumed", by: actorOf(site) });
     if (journal.state.phase === "aborting") return takeBack(site, runbook, journal, scratch, operator);
     return carryOut(site, runbook, journal, scratch, isDrill ? DRILL_OPERATOR : operator);
@@ -154,11 +153,11 @@ async function sameRunbook(site: Site, journal: RunJournal): Promise<Runbook> {
   });
 }
 
-async function scratchAgain(journal: RunJournal): Promise<string | null> {
+async function scratchAgain(site: Site, journal: RunJournal): Promise<string | null> {
   const { isDrill, values, run, runbook } = journal.state;
   if (!isDrill) return null;
   const folder = values.scratch ?? "";
-  if (!existsSync(folder))
+  if (!(await isOwnScratch(site, folder)))
     throw new JBackupError("target_refused", `the folder of drill ${run} was removed when it ended`, {
       hint: `begin a new one with jbackup dr run ${runbook} --drill`,
     });
@@ -169,6 +168,11 @@ async function scratchAgain(journal: RunJournal): Promise<string | null> {
 /** What drills of this runbook left that were killed; a new one takes their place. */
 async function sweepDrills(site: Site, runbook: string): Promise<void> {
   for (const { folder, run } of await leftScratches(site)) {
+    if (run === null) {
+      await removeScratch(site, folder);
+      site.report.info(`removed ${folder}, left by a drill that a power cut ended`);
+      continue;
+    }
     const journal = await openJournal(site, run).catch((error: unknown) => {
       if (isJBackupError(error, "not_found")) return null; // another site's
       throw error;

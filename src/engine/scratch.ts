@@ -47,7 +47,7 @@ export async function withScratchCluster<Result>(
   const { sweepScratchClusters, markScratchCluster, unprivilegedOwner } = await site.clusters();
   const parent = site.environment.temporaryDirectory;
   const environment = { path: site.environment.path, home: site.environment.home };
-  for (const swept of await sweepScratchClusters(parent, environment))
+  for (const swept of await sweepScratchClusters(parent, environment, site.config.database.binDirectory))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
   await requireRoom(parent, chain.facts.bytes, ELSEWHERE);
   const folder = join(parent, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
@@ -55,7 +55,7 @@ export async function withScratchCluster<Result>(
   await mkdir(folder, { mode: 0o700 });
   let cluster: RestoredCluster | undefined;
   try {
-    await markScratchCluster(folder, binDirectory, owner);
+    await markScratchCluster(folder, owner);
     site.step("scratch-made");
     const up = await bringUp(site, chain, folder, binDirectory, owner, recovery);
     const running = up.cluster;
@@ -99,7 +99,7 @@ async function bringUp(
     places: placesFor(directory, new Map(spaces)),
     delta: false,
     owner,
-    mark: { backupId: "", restoreId: "", process: ownMark(), binDirectory, privateDirectory: null },
+    mark: { backupId: "", restoreId: "", process: ownMark(), privateDirectory: null },
     finishing: (files) =>
       writeSettingsFiles({ facts, directory, owner, isRecovery: recovery !== null, files }),
     isThrowaway: true,

@@ -2,7 +2,7 @@ import { JBackupError, reasonOf } from "../domain/errors.js";
 import type { SignedReport, TestReport } from "../domain/testReport.js";
 import { isPhysical } from "./bases.js";
 import { type FoundBackup, findBackup } from "./findBackup.js";
-import { type RunContext, withRun } from "./run.js";
+import { onThisHost, type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { checkAssertions } from "./testRestore/assertions.js";
 import { testDump } from "./testRestore/fromDump.js";
@@ -41,7 +41,7 @@ export async function testRestore(site: Site, request: TestRestoreRequest): Prom
     site,
     TEST_RESTORE_JOB,
     async (run) => {
-      await run.settleKilled();
+      await run.settleKilled(onThisHost(site));
       try {
         const { report, found } = await testBackup(site, run, request);
         const signed = await signReport(site, report);

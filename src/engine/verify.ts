@@ -2,7 +2,7 @@ import type { VerificationLevel } from "../domain/backup.js";
 import { CLEANUP_JOB } from "./cleanup.js";
 import { findBackup } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
-import { type RunContext, withRun } from "./run.js";
+import { onThisHost, type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
 import { noteMeasures } from "./status/measure.js";
@@ -54,7 +54,7 @@ export const verify = (site: Site, request: VerifyRequest): Promise<VerifyReport
   });
 
 async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunContext): Promise<VerifyReport> {
-  await run.settleKilled();
+  await run.settleKilled(onThisHost(site));
   // what is mended must not be what a cleanup takes away just then
   const release = request.heal ? await lockOnHost(site, CLEANUP_JOB) : () => undefined;
   try {

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { type ErrorCode, JBackupError } from "../domain/errors.js";
 import type { Manifest, ManifestBody, RawManifest, WrappedKey } from "../domain/manifest.js";
+import { folderOf } from "../domain/reference.js";
 import type { Secret } from "../domain/secret.js";
 import { canonicalJson } from "./canonical.js";
 import { bodyProblem, isSignature, keysProblem } from "./manifestShape.js";
@@ -31,6 +32,8 @@ export interface Expectation {
   site?: string;
   backupId?: string;
   tenantId?: string | null;
+  /** Where it was found: one that was copied elsewhere is not believed there. */
+  folder?: string;
   /** The digest that the catalog, or the next manifest of the chain, recorded. */
   digest?: string;
   /** Manifests with a smaller number are older than what is known to exist. */
@@ -93,6 +96,9 @@ function refuseOther({ body, digest }: Manifest, expect: Expectation, fail: Fail
       "manifest_foreign",
       `belongs to ${body.tenantId === null ? "no tenant" : `tenant ${body.tenantId}`}, not ${expect.tenantId ?? "to the whole site"}`,
     );
+  const folder = folderOf(body.kind, body.backupId, new Date(body.createdAt), body.tenantId);
+  if (expect.folder !== undefined && expect.folder !== folder)
+    throw fail("manifest_foreign", `belongs into ${folder}`);
   if (expect.minSequence !== undefined && body.sequence < expect.minSequence)
     throw fail(
       "manifest_older",

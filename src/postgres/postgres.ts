@@ -4,6 +4,7 @@ import type { ServerCheckup } from "../domain/serverDiagnosis.js";
 import { askReadOnly } from "./askReadOnly.js";
 import { readCheckup } from "./checkup.js";
 import { addressOf, connect, type Session, type Target } from "./connection.js";
+import { dropDatabase, sweepHalfRestored } from "./halfRestored.js";
 import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
@@ -142,8 +143,8 @@ export interface RestoreSteps {
   createSide: typeof restoring.createSideDatabase;
   dress: typeof restoring.dressDatabase;
   swapIn: typeof restoring.swapIn;
-  drop: typeof restoring.dropDatabase;
-  sweep: typeof restoring.sweepHalfRestored;
+  drop: typeof dropDatabase;
+  sweep: typeof sweepHalfRestored;
   reopen: typeof restoring.reopenClosed;
   merge: typeof mergeDatabase;
   load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<void>;
@@ -225,8 +226,8 @@ export function openPostgres(given: PostgresSettings): Postgres {
       createSide: restoring.createSideDatabase,
       dress: restoring.dressDatabase,
       swapIn: restoring.swapIn,
-      drop: restoring.dropDatabase,
-      sweep: restoring.sweepHalfRestored,
+      drop: dropDatabase,
+      sweep: sweepHalfRestored,
       reopen: restoring.reopenClosed,
       merge: mergeDatabase,
       load: (run, facts, spacesMissing) => runRestore(run, facts, settings, spacesMissing),

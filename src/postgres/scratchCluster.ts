@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { chmod, chown, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, lstat, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../domain/errors.js";
-import { isAlive, ownMark, type ProcessMark } from "../sys/processes.js";
+import { writeFileAtomic } from "../sys/atomicFile.js";
+import { isOwnFolder, objectIn, readOwnFile } from "../sys/ownFiles.js";
+import { isAlive, isProcessMark, ownMark } from "../sys/processes.js";
 import { findBinDirectories, runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
 
 const FOLDER = /^jbackup-scratch-[0-9a-f]{8}$/;
@@ -70,7 +72,7 @@ export async function startScratchCluster(wanted: ScratchSettings): Promise<Scra
 
   await mkdir(directory, { mode: 0o700 });
   await chmod(directory, 0o700);
-  await markScratchCluster(directory, binDirectory, owner ?? null);
+  await markScratchCluster(directory, owner ?? null);
 
   const stop = async (): Promise<void> => {
     try {
@@ -149,35 +151,39 @@ export async function startScratchCluster(wanted: ScratchSettings): Promise<Scra
 /** Says whose folder it is: when that process is gone, the next run may remove it. */
 export async function markScratchCluster(
   directory: string,
-  binDirectory: string,
   owner: { uid: number; gid: number } | null,
 ): Promise<void> {
-  await writeFile(join(directory, "owner.json"), JSON.stringify({ ...ownMark(), binDirectory }), {
-    mode: 0o600,
-  });
+  await writeFileAtomic(join(directory, "owner.json"), JSON.stringify(ownMark()), { overwrite: true });
   if (owner) await chown(directory, owner.uid, owner.gid);
 }
 
-/** Removes the scratch clusters of runs that died without doing so; answers their folders. */
+/** Removes the scratch clusters of runs that died without doing so; answers their folders. What others made bears any name, and is left alone. */
 export async function sweepScratchClusters(
   parentDirectory: string,
   environment: ToolEnvironment,
+  configuredBin: string | "auto" = "auto",
 ): Promise<string[]> {
   const swept: string[] = [];
+  const owner = await unprivilegedOwner();
   for (const name of (await readdir(parentDirectory)).filter((entry) => FOLDER.test(entry))) {
     const directory = join(parentDirectory, name);
-    const text = await readFile(join(directory, "owner.json"), "utf8").catch(() => null);
-    if (text === null) continue; // not readable by us: not ours
-    const mark = JSON.parse(text) as ProcessMark & { binDirectory: string };
-    if (isAlive(mark)) continue;
-    const owner = await unprivilegedOwner();
-    await pgCtl(directory, mark.binDirectory, ["-m", "immediate", "stop"], {
-      environment,
-      owner,
-      directory,
-    }).catch(
-      () => undefined, // it may not be running any more
-    );
+    if (!(await isOwnFolder(directory, owner ? [owner.uid] : []))) continue;
+    const file = await readOwnFile(join(directory, "owner.json"));
+    if (file.whose !== "ours") continue;
+    const mark = objectIn(file.text); // a torn one is of a run that a power cut ended
+    if (isProcessMark(mark) && isAlive(mark)) continue;
+    const data = await lstat(join(directory, "data")).catch(() => null);
+    const [newest] = data?.isDirectory()
+      ? await findBinDirectories("pg_ctl", environment, configuredBin)
+      : [];
+    if (newest)
+      await pgCtl(directory, newest.path, ["-m", "immediate", "stop"], {
+        environment,
+        owner,
+        directory,
+      }).catch(
+        () => undefined, // it may not be running any more
+      );
     await rm(directory, { recursive: true, force: true });
     swept.push(directory);
   }

@@ -1,6 +1,7 @@
 import { JBackupError } from "../domain/errors.js";
 import { connect, plainName, quoteName, quoteText, type Session, type Target } from "./connection.js";
 import { countRows, type DatabaseFacts, serverFacts, type TableRows, userTables } from "./facts.js";
+import { halfRestoredMark, type RestoringSite, whileNobodySweeps } from "./halfRestored.js";
 import { requireRoles } from "./missingRoles.js";
 import type { ToolEnvironment } from "./tools.js";
 
@@ -31,8 +32,6 @@ export interface RestoreRun {
   directory: string;
   how: "beside" | "rows-only" | "in-place";
 }
-/** Written as the database's comment while it is incomplete: what a killed run left is recognised by it. */
-const HALF_RESTORED = "jbackup: restore in progress, do not use";
 
 const databaseExists = async (admin: Session, name: string): Promise<boolean> =>
   (await admin.rows("select 1 as found from pg_database where datname = $1", [name])).length > 0;
@@ -68,7 +67,12 @@ export async function checkTarget(admin: Session, facts: DumpFacts): Promise<str
 }
 
 /** A database that nobody but its owner and superusers can enter until it is complete. */
-export async function createSideDatabase(admin: Session, name: string, facts: DatabaseFacts): Promise<void> {
+export async function createSideDatabase(
+  admin: Session,
+  name: string,
+  facts: DatabaseFacts,
+  by: RestoringSite,
+): Promise<void> {
   const { major } = await serverFacts(admin);
   const locale = [`lc_collate ${quoteText(facts.collate)}`, `lc_ctype ${quoteText(facts.ctype)}`];
   if (facts.provider === "i" && facts.locale !== null)
@@ -81,12 +85,14 @@ export async function createSideDatabase(admin: Session, name: string, facts: Da
     [facts.tablespace ?? "pg_default"],
   );
   const where = space === undefined ? "" : ` tablespace ${space.name}`;
-  await admin.run(
-    `create database ${quoteName(name)} template template0 encoding ${quoteText(facts.encoding)} ${locale.join(" ")}${where}`,
-  );
-  await admin.run(
-    `revoke connect, temporary on database ${quoteName(name)} from public; comment on database ${quoteName(name)} is ${quoteText(HALF_RESTORED)}`,
-  );
+  await whileNobodySweeps(admin, async () => {
+    await admin.run(
+      `create database ${quoteName(name)} template template0 encoding ${quoteText(facts.encoding)} ${locale.join(" ")}${where}`,
+    );
+    await admin.run(
+      `revoke connect, temporary on database ${quoteName(name)} from public; comment on database ${quoteName(name)} is ${quoteText(halfRestoredMark(by))}`,
+    );
+  });
 }
 
 export async function countTarget(settings: RestoreSettings, database: string): Promise<TableRows[]> {
@@ -205,26 +211,6 @@ async function endSessions(admin: Session, database: string): Promise<void> {
   throw new JBackupError("target_refused", `sessions on the database "${database}" could not be ended`, {
     hint: "look for them in pg_stat_activity, end them, then run the restore again",
   });
-}
-
-export const dropDatabase = (admin: Session, name: string): Promise<void> =>
-  admin.run(`drop database if exists ${quoteName(name)} with (force)`);
-
-/** Drops what killed restores left, and lets users back into a database that one had locked; answers what it did. */
-export async function sweepHalfRestored(admin: Session): Promise<string[]> {
-  // one without the mark and without content was being made just then: the mark comes right after the database
-  const left = await admin.rows<{ name: string }>(
-    `select datname as name from pg_database d where datname ~ '_jbackup_[0-9a-f]{8}$'
-        and case coalesce(shobj_description(oid, 'pg_database'), '')
-              when $1 then true
-              when '' then has_database_privilege(oid, 'connect') and pg_database_size(oid) <=
-                (select pg_database_size(t.oid) from pg_database t where t.datname = 'template0') + 1024 * 1024
-              else false
-            end`,
-    [HALF_RESTORED],
-  );
-  for (const { name } of left) await dropDatabase(admin, name);
-  return left.map(({ name }) => name);
 }
 
 /** A kill between locking the old database and the swap leaves it closed to users: open it again. */

@@ -8,6 +8,12 @@ export interface ProcessMark {
   bootId: string | null;
 }
 
+export function isProcessMark(value: unknown): value is ProcessMark {
+  const { pid, startTicks, bootId: boot } = (value ?? {}) as Record<string, unknown>;
+  const isTextOrNull = (one: unknown): boolean => one === null || typeof one === "string";
+  return Number.isSafeInteger(pid) && Number(pid) > 0 && isTextOrNull(startTicks) && isTextOrNull(boot);
+}
+
 const readOrNull = (path: string): string | null => {
   try {
     return readFileSync(path, "utf8");

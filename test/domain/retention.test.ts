@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
+  hasStopped,
   type KeptBackup,
   oldestWindowBase,
   planRetention,
@@ -210,6 +211,22 @@ describe("retention, whatever happened before", () => {
         },
       ),
     ));
+});
+
+describe("backups that have stopped", () => {
+  const nightly = (nights: number[]) => nights.map((ago) => new Date(NOW.getTime() - ago * DAY));
+  it.each([
+    ["nightly ones, the last one tonight", [0, 1, 2, 3], false],
+    ["nightly ones, two missed", [2.9, 4, 5, 6], false],
+    ["nightly ones, none for four days", [4, 5, 6, 7], true],
+    ["weekly ones, two missed", [15.5, 22, 29], true],
+    ["weekly ones, one missed", [13, 20, 27], false],
+    ["a single one of last week", [7], false],
+    ["a single one of last month", [31], true],
+    ["none at all", [], false],
+  ])("%s", (_what, ago, isStopped) => {
+    expect(hasStopped(nightly(ago), NOW)).toBe(isStopped);
+  });
 });
 
 describe("retention by example", () => {

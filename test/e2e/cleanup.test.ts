@@ -1,4 +1,14 @@
-import { existsSync, mkdtempSync, readdirSync, renameSync, rmSync, utimesSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -215,6 +225,104 @@ test("a damaged newest backup never stands in for a good one", async () => {
   expect(isIn("near", good)).toBe(true);
   await expectRestored(good.id, rows);
   renameSync(join(scratch, "far"), join(site.folder, "far"));
+});
+
+const flip = (file: string): void => {
+  const bytes = readFileSync(file);
+  const middle = Math.floor(bytes.length / 2);
+  bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+  writeFileSync(file, bytes);
+};
+
+test("what builds on something damaged is no better: it is said, nothing more builds on it, and the last good one stays", async () => {
+  site = await makeSite({
+    here: true,
+    url: server.url("shop"),
+    storages: (folder) => [`- {name: near, kind: local, path: ${folder}/near}`],
+    more: ["retention: {near: {last: 1}, pitrWindow: 1s}"],
+  });
+  const good = await backedUp("--fresh");
+  const base = await backedUp("--fresh");
+  const increment = await backedUp();
+  expect(increment).toMatchObject({ parentId: base.id });
+  flip(join(site.folder, "near", base.copies[0]?.path ?? "", "data/000001.jbk"));
+  await site.json(["verify", "--all"], [4]);
+  for (const { id } of [base, increment]) {
+    const shown = await site.json(["show", id]);
+    expect([shown.status, shown.copies[0].status]).toEqual(["completed", "damaged"]);
+  }
+  const planned = await site.json(["cleanup", "--dry-run"]);
+  expect(planned.remove).toEqual([]);
+  expect(isIn("near", good)).toBe(true);
+  const fresh = await backedUp();
+  expect(fresh).toMatchObject({ parentId: null });
+  await site.json(["cleanup", "--confirm", "test"]);
+  expect(isIn("near", fresh)).toBe(true);
+});
+
+test("a manifest that cannot be read anywhere stops the cleanup of that storage, and is named", async () => {
+  site = await withPolicy("{last: 1}");
+  const first = await backedUp("--logical");
+  await backedUp("--logical");
+  for (const storage of ["near", "far"])
+    writeFileSync(join(site.folder, storage, first.copies[0]?.path ?? "", "manifest.json"), "{");
+  const ran = await site.json(["cleanup", "--confirm", "test"], [3]);
+  expect(ran.remove).toEqual([]);
+  expect(ran.passedOver.map(({ storage }: { storage: string }) => storage).sort()).toEqual(["far", "near"]);
+});
+
+test("a manifest planted under a backup's id makes orphans of nothing, and is told", async () => {
+  site = await withPolicy("{last: 5}");
+  const first = await backedUp("--logical");
+  const second = await backedUp("--logical");
+  const rows = await rowsOf("shop");
+  const long = new Date(Date.now() - 5 * 86_400_000);
+  for (const made of [first, second]) {
+    const folder = `backups/full/2999/01/${made.id}`;
+    mkdirSync(join(site.folder, "far", folder), { recursive: true });
+    // one that is nothing, and one that is rightly signed but stands elsewhere
+    const bytes =
+      made === first
+        ? Buffer.from("{}")
+        : readFileSync(join(site.folder, "far", made.copies[0]?.path ?? "", "manifest.json"));
+    writeFileSync(join(site.folder, "far", folder, "manifest.json"), bytes);
+    for (const storage of ["near", "far"])
+      for (const file of filesBelow(join(site.folder, storage, made.copies[0]?.path ?? "")))
+        utimesSync(file, long, long);
+  }
+  const ran = await site.json(["cleanup", "--confirm", "test"], [0, 3]);
+  expect(ran.remove).toEqual([]);
+  expect(ran.removed?.objects ?? 0).toBe(0);
+  const report = await site.json(["verify", "--all"], [4]);
+  expect(report.problems).toHaveLength(2);
+  expect((await site.json(["alerts"])).map(({ type }: { type: string }) => type)).toContain("SECURITY");
+  expect((await site.json(["show", second.id])).copies).toMatchObject([
+    { status: "stored" },
+    { status: "stored" },
+  ]);
+  await expectRestored(second.id, rows);
+  rmSync(join(site.folder, "far/backups/full/2999"), { recursive: true });
+  await site.json(["verify", "--all"]);
+  expect(await site.json(["alerts"])).toEqual([]);
+});
+
+test("copies removed from several storages at once are known to be gone from all of them", async () => {
+  site = await makeSite({
+    here: true,
+    url: server.url("shop"),
+    storages: (folder) =>
+      ["near", "far"].map((name) => `- {name: ${name}, kind: local, path: ${folder}/${name}}`),
+    more: ["retention: {near: {last: 1}, far: {last: 1}, pitrWindow: 1s}"],
+  });
+  const made: Made[] = [];
+  for (let nth = 0; nth < 4; nth++) made.push(await backedUp("--logical"));
+  await site.json(["cleanup", "--confirm", "test"]);
+  for (const { id } of made.slice(0, 3))
+    expect((await site.json(["show", id])).copies).toMatchObject([
+      { status: "removed" },
+      { status: "removed" },
+    ]);
+  expect((await site.json(["verify", "--all"])).problems).toEqual([]);
 });
 
 test("what a killed cleanup left is swept when it is old enough, though another storage has the backup", async () => {

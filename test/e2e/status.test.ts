@@ -249,7 +249,7 @@ describe("metrics", () => {
     expect(text).toContain(
       `jbackup_storage_used_bytes{site="shop-prod",storage="one"} ${storages[0].usedBytes}\n`,
     );
-    expect(text).toContain('jbackup_alerts_open{site="shop-prod",severity="critical"} 0\n');
+    expect(text).toContain('jbackup_alerts_open{site="shop-prod",severity="critical"} 1\n');
     expect(text).not.toContain("test_restore_timestamp_seconds{"); // not known: no zero
   });
 

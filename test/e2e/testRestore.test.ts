@@ -329,7 +329,7 @@ test("a logical backup comes back on an empty server, to the row, while producti
   const cleaned = async () =>
     (await site.json(["cleanup", "--dry-run"])).keep.find(({ id }: Backup) => id === older.id);
   // an older one that passes does not make up for it
-  const other: Answered = await site.json([...TEST, older.label, "--tenant-sample", "0"]);
+  const other: Answered = await site.json([...TEST, older.id, "--tenant-sample", "0"]);
   expect([other.status, other.missed]).toEqual(["passed", []]);
   expect(await readFile(other.report.text, "utf8")).toContain("an older backup was chosen");
   expect((await cleaned()).reasons).toContain(

@@ -1,6 +1,17 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, open, readdir, rm, truncate, writeFile } from "node:fs/promises";
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -135,6 +146,25 @@ describe("onto a directory that is there", () => {
     await file.close();
     await truncate(join(directory, "global", "pg_filenode.map"), 10);
     await writeFile(join(base, "stranger"), "not of the cluster");
+    const outside = join(folder, "outside");
+    await mkdir(outside);
+    await writeFile(join(outside, "kept"), "not of the cluster either");
+    await rm(join(directory, "pg_subtrans"), { recursive: true });
+    await symlink(outside, join(directory, "pg_subtrans"));
+    await symlink(join(outside, "kept"), join(directory, "global", "pg_control.jbackup"));
+    if (process.getuid?.() === 0) {
+      const wal = join(directory, "pg_wal");
+      await rename(wal, `${wal}-aside`);
+      await symlink(outside, wal);
+      const foreign = await refusal(...plain, "--delta", "--confirm", directory);
+      expect([foreign.code, foreign.message]).toEqual([
+        14,
+        `${wal} is a link to a directory that does not belong to the owner of the cluster`,
+      ]);
+      expect(existsSync(join(base, "stranger"))).toBe(true);
+      await rm(wal);
+      await rename(`${wal}-aside`, wal);
+    }
     const asked = await refusal(...plain, "--delta");
     expect(asked.code).toBe(13);
     expect(asked.hint).toContain("--confirm");
@@ -143,6 +173,9 @@ describe("onto a directory that is there", () => {
     expect(done.metadata.keptBytes).toBeGreaterThan(done.metadata.bytes * 0.99);
     expect(done.metadata.keptBytes).toBeLessThan(done.metadata.bytes);
     expect(existsSync(join(base, "stranger"))).toBe(false);
+    expect(lstatSync(join(directory, "pg_subtrans")).isDirectory()).toBe(true);
+    expect(readFileSync(join(outside, "kept"), "utf8")).toBe("not of the cluster either");
+    expect(statSync(outside).uid).toBe(process.getuid?.());
     const restored = await serveRestored(directory, server.binDirectory);
     try {
       const [row] = await query(restored.url("shop"), "select count(*)::text as rows from ledger");

@@ -57,3 +57,5 @@ export const TENANT_RESTORE_STEPS = [
 ];
 export const VERIFY_STEPS = ["verified", "healed-object"];
 export const CLEANUP_STEPS = ["cleanup-planned", "cleanup-manifest-removed", "cleanup-objects-removed"];
+/** Killed in test/e2e/configBackup.test.ts. */
+export const CONFIG_RESTORE_STEPS = ["config-file-placed"];

@@ -66,11 +66,9 @@ async function watchFollower(site: Site): Promise<void> {
   });
 }
 
-const OLDEST_LOOK = 1_000;
-
 /** Since when this site is known to be at work: what should have run before that was nobody's to run. */
 export async function firstSeen(site: Site): Promise<Date> {
-  const oldest = (await site.catalog.runs({ limit: OLDEST_LOOK })).at(-1);
+  const [oldest] = await site.catalog.runs({ oldestFirst: true, limit: 1 });
   return oldest === undefined ? site.clock.now() : new Date(oldest.startedAt);
 }
 
@@ -82,7 +80,7 @@ export function missedSlot(
   now: Date,
 ): Date | null {
   const slot = previousRun(cron, new Date(now.getTime() - GRACE_MS));
-  if (slot < since) return null;
+  if (done === undefined && slot < since) return null;
   // a run a little early, by a clock that differs, counts
   const isMade = done !== undefined && Date.parse(done.startedAt) >= slot.getTime() - GRACE_MS;
   return isMade ? null : slot;

@@ -67,12 +67,13 @@ async function removeBackup(
   if (manifestFacts === undefined) return;
   // said before it is done: killed in between, the copy is there and the next cleanup takes it, and nobody misses it
   const before = await recordCopy(site, storage, backup, "removed");
+  await recordAudit(site, "backup.remove", id, { storage: storage.name, label: manifest.body.label });
   if (!(await removeOne(site, storage, manifestFacts, removed))) {
     await recordCopy(site, storage, backup, before ?? "stored");
+    await recordAudit(site, "backup.stays", id, { storage: storage.name, label: manifest.body.label });
     return;
   }
   site.step("cleanup-manifest-removed");
-  await recordAudit(site, "backup.remove", id, { storage: storage.name, label: manifest.body.label });
   removed.backups++;
   const own = manifest.body.objects.flatMap(({ name }) => listed.get(`${folder}/${name}`) ?? []);
   await removeAll(site, storage, own, removed);

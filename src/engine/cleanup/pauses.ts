@@ -1,6 +1,7 @@
 import type { AlertStatus } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
-import { groupOf, type KeptBackup } from "../../domain/retention.js";
+import { groupOf, hasStopped, type KeptBackup } from "../../domain/retention.js";
+import { JOB as FULL_JOB } from "../backup/record.js";
 import type { Site } from "../site.js";
 import { TEST_FAILED } from "../testRestore/job.js";
 import type { Survey } from "../verify/survey.js";
@@ -24,8 +25,9 @@ export async function pauses(site: Site, survey: Survey): Promise<Pauses> {
       ({ fingerprint }) => fingerprint.startsWith("damaged_page"),
     );
     const untrusted = (await site.catalog.alerts({ fingerprint: TEST_FAILED, status: OPEN })).length > 0;
+    const hasNewest = await fullBackupsGoOn(site, survey);
     return {
-      isFailing: (backup) => failing.has(groupOf(backup)),
+      isFailing: (backup) => failing.has(groupOf(backup)) || (backup.kind === "full" && !hasNewest),
       paused: ({ kind }) => {
         if (damaged && kind === "full")
           return "the cluster has damaged pages: older backups may hold them whole";
@@ -42,6 +44,15 @@ export async function pauses(site: Site, survey: Survey): Promise<Pauses> {
       paused: () => "the catalog cannot be read, so failures of newer backups are not known",
     };
   }
+}
+
+/** A backup that failed before it began has no record of its own; one that nobody begins any more has none at all. */
+async function fullBackupsGoOn(site: Site, { backups }: Survey): Promise<boolean> {
+  const failed = await site.catalog.alerts({ fingerprint: `failed:${FULL_JOB}`, status: OPEN });
+  const madeAt = backups.flatMap(({ manifest: { body } }) =>
+    body.kind === "full" ? [new Date(body.createdAt)] : [],
+  );
+  return failed.length === 0 && !hasStopped(madeAt, site.clock.now());
 }
 
 /** Kinds whose last attempt failed. The locks are held, so one that still says it is running was killed. */

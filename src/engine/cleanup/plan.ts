@@ -35,6 +35,7 @@ const ORPHAN_MS = 48 * 3_600_000;
 export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPlan> {
   const pins = await pinsOf(site, survey.storages);
   const pausing = await pauses(site, survey);
+  const held = await inUse(site);
   const passedOver = survey.problems
     .filter(({ path }) => path === "")
     .map(({ storage, problem }) => ({ storage, why: problem }));
@@ -52,7 +53,7 @@ export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPl
     }
     const empty = here.length === 0 && survey.backups.some(({ record }) => isBelievedIn(record, name));
     if (empty) passedOver.push({ storage: name, why: "it lists no backup, and the catalog knows of some" });
-    else storages.push(planStorage(site, survey, { name, listed, here, pins, pausing }));
+    else storages.push(planStorage(site, survey, { name, listed, here, pins, held, pausing }));
   }
   return { storages, survey, passedOver };
 }
@@ -70,29 +71,53 @@ function unreadIn(listed: Map<string, ObjectFacts>, { backups }: Survey): string
 const isBelievedIn = (record: SurveyedBackup["record"], storage: string): boolean =>
   record?.copies.some((copy) => copy.storage === storage && copy.status === "stored") ?? false;
 
+/** One that was killed says that it runs until the next one settles it: it holds nothing back for longer than this. */
+const LONGEST_RESTORE_MS = 48 * 3_600_000;
+
+/** What a restore, here or on another host, is reading. */
+async function inUse(site: Site): Promise<Map<string, string>> {
+  const since = new Date(site.clock.now().getTime() - LONGEST_RESTORE_MS).toISOString();
+  try {
+    const running = await site.catalog.restores({ status: ["in_progress"] });
+    return new Map(
+      running
+        .filter(({ startedAt }) => startedAt >= since)
+        .map(({ backupId, target }) => [backupId, `a restore of it into ${target} is under way`]),
+    );
+  } catch (error) {
+    if (!isJBackupError(error, "catalog_unavailable")) throw error; // nothing is removed without it
+    return new Map();
+  }
+}
+
 interface Looked {
   name: string;
   listed: Map<string, ObjectFacts>;
   here: SurveyedBackup[];
   pins: Map<string, string>;
+  held: Map<string, string>;
   pausing: Pauses;
 }
 
-function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pausing }: Looked): StoragePlan {
+function planStorage(
+  site: Site,
+  survey: Survey,
+  { name, listed, here, pins, held, pausing }: Looked,
+): StoragePlan {
   const now = site.clock.now();
   const policy = policyOf(site, name);
   const { pitrWindowMs } = site.config.retention;
   const isKnownBad = knownBadIn(survey.backups, name);
   const backups = here.map((backup) => keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup)));
-  const answer = planRetention({ policy, backups, pins, pitrWindowMs, now, ...pausing });
+  const answer = planRetention({ policy, backups, pins, held, pitrWindowMs, now, ...pausing });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(
     ({ modifiedAt }) => now.getTime() - modifiedAt.getTime() > ORPHAN_MS,
   );
   // older bases that are held on to want their WAL too
-  const isHeldUp = backups.some(
-    (backup) => backup.kind === "full" && (!backup.isGood || pausing.paused(backup) !== null),
-  );
+  const isHeldUp =
+    held.size > 0 ||
+    backups.some((backup) => backup.kind === "full" && (!backup.isGood || pausing.paused(backup) !== null));
   const base = byId.get(
     oldestWindowBase(backups, pitrWindowMs, windowEnd({ backups, now, ...pausing })) ?? "",
   );
@@ -101,13 +126,28 @@ function planStorage(site: Site, survey: Survey, { name, listed, here, pins, pau
     backups: here.length,
     keep: [...answer.keep].map(([id, reasons]) => ({ id, label: labelOf(byId, id), reasons })),
     remove: answer.remove.flatMap((id) => byId.get(id) ?? []),
-    wal: policy === null || base === undefined || isHeldUp ? [] : walBefore(base, [...listed.values()]),
+    wal:
+      policy === null || base === undefined || isHeldUp
+        ? []
+        : [
+            ...walBefore(base, [...listed.values()]),
+            ...walOfEarlierClusters(here, [...listed.values()], now.getTime() - pitrWindowMs),
+          ],
     orphans,
   };
 }
 
 const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string =>
   byId.get(id)?.manifest.body.label ?? id;
+
+/** Of a cluster that no backup here is of any more, and from before the window: there is nothing to replay it on. */
+function walOfEarlierClusters(here: SurveyedBackup[], listed: ObjectFacts[], fromMs: number): ObjectFacts[] {
+  const known = new Set(here.map(({ manifest }) => manifest.body.server?.systemId));
+  return listed.filter(({ key, modifiedAt }) => {
+    const parsed = parseWalKey(key);
+    return parsed !== null && !known.has(parsed.systemId) && modifiedAt.getTime() < fromMs;
+  });
+}
 
 /** Whole segments and pieces before the base's beginning, on its timeline and on those before it. Histories and keys stay. */
 function walBefore({ manifest: { body } }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {

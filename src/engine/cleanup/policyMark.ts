@@ -12,3 +12,17 @@ export async function isPolicyNew(site: Site): Promise<boolean> {
 }
 
 export const rememberPolicy = (site: Site): Promise<void> => writeMark(site, MARK, markOf(site));
+
+const DONE_MARK = "cleaned";
+/** Longer ago than this, and ageing alone no longer explains what goes. */
+const ROUTINE_MS = 8 * 86_400_000;
+
+/** Whether a cleanup by these very rules was carried out lately: then what goes now has only grown older since. */
+export async function isRoutine(site: Site): Promise<boolean> {
+  const [policy, at = ""] = ((await readMark(site, DONE_MARK)) ?? "").split(" ");
+  const agoMs = site.clock.now().getTime() - Date.parse(at);
+  return policy === markOf(site) && agoMs >= 0 && agoMs <= ROUTINE_MS;
+}
+
+export const rememberCleaned = (site: Site): Promise<void> =>
+  writeMark(site, DONE_MARK, `${markOf(site)} ${site.clock.now().toISOString()}`);

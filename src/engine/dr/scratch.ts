@@ -1,7 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { chown, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chown, lstat, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { isAlive, ownMark, type ProcessMark } from "../../sys/processes.js";
+import { writeFileAtomic } from "../../sys/atomicFile.js";
+import { isOwnFolder, objectIn, readOwnFile } from "../../sys/ownFiles.js";
+import { isAlive, isProcessMark, ownMark, type ProcessMark } from "../../sys/processes.js";
+import { stopLeftServer } from "../recovery/serverFor.js";
 import type { Site } from "../site.js";
 
 const FOLDER = /^jbackup-drill-[0-9a-f]{8}$/;
@@ -23,39 +26,45 @@ export async function makeScratch(site: Site, run: string): Promise<string> {
 }
 
 export const claimScratch = (folder: string, run: string): Promise<void> =>
-  writeFile(ownerFile(folder), JSON.stringify({ ...ownMark(), run } satisfies Owner), { mode: 0o600 });
+  writeFileAtomic(ownerFile(folder), JSON.stringify({ ...ownMark(), run } satisfies Owner), {
+    overwrite: true,
+  });
+
+/** Where everybody may make folders, one of that name may be anybody's. */
+export async function isOwnScratch(site: Site, folder: string): Promise<boolean> {
+  const owner = await (await site.clusters()).unprivilegedOwner();
+  return isOwnFolder(folder, owner ? [owner.uid] : []);
+}
 
 /** Ends the servers in it, then removes it. */
 export async function removeScratch(site: Site, folder: string): Promise<void> {
-  const { stopServer, findBinDirectories } = await site.clusters();
-  const environment = { path: site.environment.path, home: site.environment.home };
   const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
     throw error;
   });
-  const bins = await findBinDirectories("pg_ctl", environment, site.config.database.binDirectory);
   for (const name of names) {
     const dataDirectory = join(folder, name);
-    const pid = await stat(join(dataDirectory, "postmaster.pid")).catch(() => null);
-    const [newest] = bins;
-    if (pid === null || newest === undefined) continue;
-    const { uid, gid } = await stat(dataDirectory);
-    const owner = site.environment.isRoot ? { uid, gid } : null;
-    await stopServer({ dataDirectory, binDirectory: newest.path, environment, owner });
+    const found = await lstat(dataDirectory);
+    if (!found.isDirectory()) continue;
+    const owner = site.environment.isRoot ? { uid: found.uid, gid: found.gid } : null;
+    await stopLeftServer(site, dataDirectory, owner);
   }
   await rm(folder, { recursive: true, force: true });
 }
 
-/** Folders of drills whose process is gone. */
-export async function leftScratches(site: Site): Promise<{ folder: string; run: string }[]> {
+/** Our folders of drills whose process is gone; `run` is null where a power cut tore what told it. */
+export async function leftScratches(site: Site): Promise<{ folder: string; run: string | null }[]> {
   const parent = site.environment.temporaryDirectory;
-  const found: { folder: string; run: string }[] = [];
+  const found: { folder: string; run: string | null }[] = [];
   for (const name of (await readdir(parent)).filter((entry) => FOLDER.test(entry))) {
     const folder = join(parent, name);
-    const text = await readFile(ownerFile(folder), "utf8").catch(() => null);
-    if (text === null) continue; // not readable by us: not ours
-    const owner = JSON.parse(text) as Owner;
-    if (!isAlive(owner)) found.push({ folder, run: owner.run });
+    if (!(await isOwnScratch(site, folder))) continue;
+    const file = await readOwnFile(ownerFile(folder));
+    if (file.whose !== "ours") continue;
+    const owner = objectIn(file.text);
+    const run = typeof owner?.run === "string" ? owner.run : null;
+    if (!isProcessMark(owner)) found.push({ folder, run: null });
+    else if (!isAlive(owner)) found.push({ folder, run });
   }
   return found;
 }

@@ -1,6 +1,7 @@
 import { isAbsolute } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { PhysicalFacts } from "../../domain/physical.js";
+import { refuseForeignPlaces } from "./links.js";
 import { chooseTablespaces, type Places, placesFor } from "./places.js";
 import { lookAt, refuseBusy, refuseRunning, requireRoom, type TargetState } from "./target.js";
 
@@ -27,11 +28,13 @@ export async function inspectTarget(wish: DirectoryWish, facts: PhysicalFacts): 
   const state = await lookAt(directory);
   refuseBusy(directory, state);
   const isOurs = state.mark !== null;
-  if (!isOurs) await refuseRunning(directory);
+  // a whole mark tells of a server that is ours to stop
+  if (!isOurs || state.mark?.process === null) await refuseRunning(directory);
   if (!state.isEmpty && !isOurs) refuseFull(wish, state, facts);
   const isDelta = !state.isEmpty && (delta || isOurs);
   const places = placesFor(directory, await chooseTablespaces(facts, wish.tablespaces, isDelta));
   if (!isDelta) await requireRoom(directory, facts.bytes);
+  else if (state.owner !== null) await refuseForeignPlaces(places, state.owner.uid);
   return { state, places, isDelta, overwrites: !state.isEmpty && !isOurs };
 }
 

@@ -10,6 +10,7 @@ import type { OpenedChain } from "./chain.js";
 import { Comparison } from "./compare.js";
 import { fetchRuns } from "./fetchRuns.js";
 import { Finishing, type Placed } from "./finishing.js";
+import { makeRoomForFolder } from "./links.js";
 import { type Places, spaceIn } from "./places.js";
 import { type PackRuns, WantedRuns } from "./runs.js";
 import { LEFT_OUT } from "./settingsFiles.js";
@@ -45,6 +46,7 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
   const { places } = request;
   collectGarbageAtOnce();
   await markTarget(places.directory, request.mark);
+  await makeRoomForFolder(dirname(join(places.directory, CONTROL_FILE)), places);
   await rm(join(places.directory, CONTROL_FILE), { force: true });
   site.step("target-marked");
   const threads = new site.format.FileThreads();
@@ -135,6 +137,7 @@ async function prepareFile(
   if (record.path === CONTROL_FILE) {
     const path = join(places.directory, UNFINISHED_CONTROL);
     await makeFolderOf({ kind: "dir", path: "global", mode: 0o700 }, places, owner, prepared.folders);
+    await rm(path, { recursive: true, force: true });
     await (await open(path, "w", 0o600)).close();
     prepared.control = { path, record };
     return;
@@ -187,6 +190,7 @@ async function makeFolderOf(
   const isSpace = spaceIn(record.path) !== null && record.path.split("/").length === 2;
   if (isSpace && places.tablespaces.has(spaceIn(record.path) as string)) return; // a link stands there
   const path = places.pathOf(record.path);
+  await makeRoomForFolder(path, places);
   await makeFolder(path, record.mode, owner);
   folders.add(path);
 }
@@ -206,6 +210,7 @@ async function linkSpace(
   owner: LayOutRequest["owner"],
 ): Promise<void> {
   const links = join(places.directory, "pg_tblspc");
+  await makeRoomForFolder(links, places);
   await makeFolder(links, 0o700, owner);
   await rm(join(links, oid), { force: true, recursive: true });
   await symlink(place, join(links, oid));

@@ -1,5 +1,6 @@
-import { readdir, rm, stat } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isWalElsewhere } from "./links.js";
 import type { Places } from "./places.js";
 import { isMark } from "./target.js";
 
@@ -17,17 +18,9 @@ async function cleanFolder(folder: string, known: Set<string>, places: Places): 
     if (folder === places.directory && (isMark(entry.name) || entry.name === "lost+found")) continue;
     if (path === control) continue;
     if (folder === links && places.tablespaces.has(entry.name)) continue;
-    // pg_wal and the like may be links to another disk: they stay, their content is cleaned
-    const isFolder = entry.isDirectory() || (entry.isSymbolicLink() && (await leadsToFolder(path)));
+    // a pg_wal on another disk stays, its content is cleaned
+    const isFolder = entry.isDirectory() || (await isWalElsewhere(path, places));
     if (isFolder && known.has(path)) await cleanFolder(path, known, places);
     else if (!known.has(path)) await rm(path, { recursive: true, force: true });
-  }
-}
-
-async function leadsToFolder(path: string): Promise<boolean> {
-  try {
-    return (await stat(path)).isDirectory();
-  } catch {
-    return false; // a link to nowhere
   }
 }

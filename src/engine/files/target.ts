@@ -1,9 +1,10 @@
-import { mkdir, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
-import { syncDirectory } from "../../sys/atomicFile.js";
+import { isTemporaryName, syncDirectory, writeFileAtomic } from "../../sys/atomicFile.js";
 import { freeBytesAt } from "../../sys/hiddenFile.js";
-import { isAlive, type ProcessMark } from "../../sys/processes.js";
+import { objectIn, readOwnFile } from "../../sys/ownFiles.js";
+import { isAlive, isProcessMark, type ProcessMark } from "../../sys/processes.js";
 
 /** Stands in a directory from the first moment to the last: what holds it is no cluster yet. */
 const MARK = "jbackup-restore.json";
@@ -13,11 +14,13 @@ export const CONTROL_FILE = "global/pg_control";
 export interface Mark {
   backupId: string;
   restoreId: string;
-  /** Who restores, and with what: a killed run may have left a server running. */
-  process: ProcessMark;
-  binDirectory: string | null;
+  /** Who restores. Null: a power cut tore the mark. */
+  process: ProcessMark | null;
+  /** Where its server has its socket, if it needs one: a killed run may have left it running. */
   privateDirectory: string | null;
 }
+
+const TORN: Mark = { backupId: "", restoreId: "", process: null, privateDirectory: null };
 
 export interface TargetState {
   exists: boolean;
@@ -55,14 +58,32 @@ export async function lookAt(directory: string): Promise<TargetState> {
     });
   }
   const { uid, gid } = await stat(directory);
-  const mark = await textOrNull(join(directory, MARK));
+  const systemId = await systemIdIn(directory);
   return {
     exists: true,
-    isEmpty: names.every((name) => name === MARK || name === "lost+found"),
-    mark: mark === null ? null : (JSON.parse(mark) as Mark),
-    systemId: await systemIdIn(directory),
+    isEmpty: names.every((name) => name === MARK || name === "lost+found" || isTemporaryName(name)),
+    mark: await markIn(directory, systemId),
+    systemId,
     owner: { uid, gid },
   };
+}
+
+/** A mark makes us stop a server and write over what is there, so only our own is believed. */
+async function markIn(directory: string, systemId: string | null): Promise<Mark | null> {
+  const file = await readOwnFile(join(directory, MARK));
+  if (file.whose === "nobody's") return null;
+  if (file.whose === "somebody else's")
+    throw new JBackupError(
+      "target_refused",
+      `${join(directory, MARK)} was not left by a restore of this user`,
+      {
+        hint: "finish that restore as the user who began it, or name another directory with --into-dir",
+      },
+    );
+  const mark = objectIn(file.text);
+  if (isProcessMark(mark?.process)) return mark as unknown as Mark;
+  // with pg_control in its place nothing else was touched yet: what is there is a cluster like any other
+  return systemId === null ? TORN : null;
 }
 
 /** The first eight bytes of pg_control, in the byte order of the machine that runs the cluster. */
@@ -127,7 +148,9 @@ export async function requireRoom(
 
 export async function markTarget(directory: string, mark: Mark): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  await writeFile(join(directory, MARK), `${JSON.stringify(mark)}\n`, { mode: 0o600 });
+  for (const name of (await readdir(directory)).filter(isTemporaryName))
+    await rm(join(directory, name), { recursive: true, force: true });
+  await writeFileAtomic(join(directory, MARK), `${JSON.stringify(mark)}\n`, { overwrite: true });
 }
 
 export async function unmarkTarget(directory: string): Promise<void> {
@@ -137,7 +160,7 @@ export async function unmarkTarget(directory: string): Promise<void> {
 
 /** Two restores into one directory would make a mixture of it. */
 export function refuseBusy(directory: string, { mark }: TargetState): void {
-  if (mark === null || !isAlive(mark.process)) return;
+  if (mark === null || mark.process === null || !isAlive(mark.process)) return;
   throw new JBackupError(
     "target_refused",
     `another restore (process ${mark.process.pid}) is filling ${directory}`,

@@ -47,7 +47,7 @@ export async function restoreBeside(
   const steps = postgres.restoring;
   const side = sideName(planned.target, site.newId());
   const isMerge = planned.way === "merge";
-  await steps.createSide(admin, side, facts.database);
+  await steps.createSide(admin, side, facts.database, restoringSite(site));
   site.step("side-created");
   try {
     const stopWatching = watchLoading(site, admin, side, facts.database.bytes);
@@ -89,6 +89,12 @@ export async function restoreBeside(
     await dropSide(site, postgres, admin, side);
   }
 }
+
+/** Whose side databases they are. */
+export const restoringSite = ({ config, environment }: Site): { site: string; host: string } => ({
+  site: config.site,
+  host: environment.host,
+});
 
 /** Gone already when it was swapped in: then this finds nothing. What went wrong before must not be hidden by what fails here. */
 export async function dropSide(site: Site, postgres: Postgres, admin: Session, side: string): Promise<void> {

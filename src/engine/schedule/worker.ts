@@ -45,7 +45,6 @@ async function workOn(site: Site, queue: JobQueue, taken: TakenWork): Promise<vo
     // opened anew for every batch: a storage that could not be reached for the last one may be there again
     const own = await site.reopen();
     try {
-      site.step("batch-taken");
       return { ...(await backupBatch(own, batch)) };
     } finally {
       await own.close();

@@ -58,19 +58,25 @@ export interface RtoStatus {
   source: "drill" | "recovery" | "restore" | "test restore" | null;
 }
 
+/** The others bring back a tenant, a storage, the catalog or keys: that they are quick says nothing of the whole. */
+const BRINGS_ALL_BACK = new Set(["server-lost", "database-corrupted", "ransomware"]);
+
 export function rtoStatus(
   site: Site,
   known: { drills: Drill[]; restores: Restore[]; tests: Verification[] },
 ): RtoStatus {
   const measured = [
-    ...known.drills.map(({ finishedAt, rtoMs, drill }) => ({
-      at: finishedAt,
-      lastMs: rtoMs,
-      source: drill ? ("drill" as const) : ("recovery" as const),
-    })),
+    ...known.drills
+      .filter(({ runbook }) => BRINGS_ALL_BACK.has(runbook))
+      .map(({ finishedAt, rtoMs, drill }) => ({
+        at: finishedAt,
+        lastMs: rtoMs,
+        source: drill ? ("drill" as const) : ("recovery" as const),
+      })),
     ...known.restores
       .filter(
-        ({ status, tenantIds, mode }) => status === "completed" && tenantIds.length === 0 && mode !== "merge",
+        ({ status, tenantIds, mode, metadata }) =>
+          status === "completed" && tenantIds.length === 0 && mode !== "merge" && metadata.kind !== "config",
       )
       .map(({ finishedAt, durationMs }) => ({
         at: finishedAt,

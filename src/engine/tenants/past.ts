@@ -11,7 +11,7 @@ import { openBackup } from "../openBackup.js";
 import { planWal } from "../recovery/planWal.js";
 import { binDirectoryFor } from "../recovery/serverFor.js";
 import { globalsOf } from "../restore/fromDump.js";
-import { dropSide } from "../restore/load.js";
+import { dropSide, restoringSite } from "../restore/load.js";
 import { requireEqual } from "../restore/outcome.js";
 import { requireSpace, temporaryDirectory } from "../restore/space.js";
 import { withScratchCluster } from "../scratch.js";
@@ -98,9 +98,9 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
         const lost = await steps.checkTarget(admin, facts);
         await steps.createMissingRoles(admin, facts.roles, await globalsOf(backup));
         await archive.write(backup.read(entry));
-        for (const name of await steps.sweep(admin))
+        for (const name of await steps.sweep(admin, restoringSite(site)))
           site.report.info(`dropped ${name}, left half-restored by a run that was killed`);
-        await steps.createSide(admin, side, facts.database);
+        await steps.createSide(admin, side, facts.database, restoringSite(site));
         site.step("past-created");
         await steps.load(
           {

@@ -8,6 +8,7 @@ import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
 import { sizedOptions } from "../recovery/serverFor.js";
 import { globalsOf } from "../restore/fromDump.js";
+import { restoringSite } from "../restore/load.js";
 import { requireSpace, temporaryDirectory } from "../restore/space.js";
 import { ELSEWHERE } from "../scratch.js";
 import type { Site } from "../site.js";
@@ -26,7 +27,11 @@ export async function testDump(
   const environment = { path: site.environment.path, home: site.environment.home };
   const { sweepScratchClusters, startScratchCluster } = await site.clusters();
   const parentDirectory = site.environment.temporaryDirectory;
-  for (const swept of await sweepScratchClusters(parentDirectory, environment))
+  for (const swept of await sweepScratchClusters(
+    parentDirectory,
+    environment,
+    site.config.database.binDirectory,
+  ))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
   await requireRoom(parentDirectory, facts.database.bytes, ELSEWHERE);
   const binDirectory = await serverPrograms(site, facts);
@@ -101,7 +106,7 @@ async function load(site: Site, postgres: Postgres, backup: OpenedBackup, facts:
     const lost = await steps.checkTarget(admin, facts);
     await archive.write(backup.read(entry));
     if (await steps.exists(admin, name)) await steps.drop(admin, name);
-    await steps.createSide(admin, name, { ...facts.database, tablespace: "pg_default" });
+    await steps.createSide(admin, name, { ...facts.database, tablespace: "pg_default" }, restoringSite(site));
     const directory = temporaryDirectory(site);
     const jobs = availableParallelism();
     await steps.load(

@@ -20,6 +20,7 @@ export async function healProblems(site: Site, survey: Survey, problems: Problem
     const target = survey.storages.find(({ name }) => name === problem.storage);
     if (target === undefined) continue;
     try {
+      if (isManifest(problem) && isStillBroken(problem, mendable, healed)) continue;
       const right = await rightBytes(site, survey, problems, problem);
       if (right === null) continue;
       await replace(site, target, problem.path, right);
@@ -36,6 +37,21 @@ export async function healProblems(site: Site, survey: Survey, problems: Problem
   site.report.progressEnd();
   return healed;
 }
+
+/** A manifest says that the whole copy is there. */
+const isStillBroken = (
+  { backupId, storage, path }: Problem,
+  mendable: Problem[],
+  healed: Problem[],
+): boolean =>
+  mendable.some(
+    (other) =>
+      other.backupId === backupId &&
+      other.storage === storage &&
+      other.path !== path &&
+      !isManifest(other) &&
+      !healed.includes(other),
+  );
 
 const isManifest = ({ path }: Problem): boolean => path.endsWith("/manifest.json");
 

@@ -1,22 +1,13 @@
-import type { Backup, Copy, VerificationLevel } from "../../domain/backup.js";
+import type { Backup, Copy } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
-import { raiseAlert, resolveAlert } from "../alert.js";
+import { raiseAlert } from "../alert.js";
 import type { Site } from "../site.js";
-import { lostFingerprint } from "../useStorages.js";
-import type { CheckedCopy } from "./objects.js";
+import { alertBackup, alertPlanted, alertRest } from "./alertFindings.js";
+import { type Findings, isOf, leftOf } from "./findings.js";
 import type { Problem } from "./problem.js";
-import type { Survey, SurveyedBackup } from "./survey.js";
+import type { SurveyedBackup } from "./survey.js";
 
-export interface Findings {
-  survey: Survey;
-  level: VerificationLevel;
-  /** Everything was read, not only the share of a day: then a copy without a finding is a good one. */
-  isWhole: boolean;
-  checked: CheckedCopy[];
-  problems: Problem[];
-  healed: Problem[];
-  durationMs: number;
-}
+export type { Findings } from "./findings.js";
 
 /** Evidence into the catalog, statuses from evidence alone, alerts for what is wrong and no more for what is right again. */
 export async function recordFindings(site: Site, findings: Findings): Promise<void> {
@@ -30,6 +21,7 @@ export async function recordFindings(site: Site, findings: Findings): Promise<vo
     await alertBackup(site, backup, findings);
   }
   await recordWithoutManifest(site, findings);
+  await alertPlanted(site, findings);
   await alertRest(site, findings);
 }
 
@@ -74,9 +66,6 @@ async function currentRecord(site: Site, { id }: SurveyedBackup): Promise<Backup
   }
 }
 
-const ofCopy = (problems: Problem[], backupId: string, storage: string): Problem[] =>
-  problems.filter((one) => one.backupId === backupId && one.storage === storage);
-
 /** Also what is wrong with older backups' objects that it is made of. */
 function touching(problems: Problem[], backup: SurveyedBackup, storage: string): Problem[] {
   const here = problems.filter((one) => one.storage === storage);
@@ -86,11 +75,8 @@ function touching(problems: Problem[], backup: SurveyedBackup, storage: string):
       objects.map(({ name }) => `${folder}/${name}`),
     ),
   );
-  return here.filter(({ backupId, path }) => backupId === backup.id || needed.has(path));
+  return here.filter((one) => isOf(one, backup) || needed.has(one.path));
 }
-
-const leftOf = ({ problems, healed }: Findings): Problem[] =>
-  problems.filter((problem) => !healed.includes(problem));
 
 function judged(copy: Copy, backup: SurveyedBackup, findings: Findings, at: string): Copy {
   const { manifest, holders } = backup;
@@ -143,98 +129,4 @@ async function recordCopy(
       healed: healed.length,
     },
   });
-}
-
-/** A damaged copy is one trouble, whatever of it is damaged; when no good copy is left, it is the worst there is. */
-async function alertBackup(site: Site, backup: SurveyedBackup, findings: Findings): Promise<void> {
-  const { id, manifest, holders } = backup;
-  const { label } = manifest.body;
-  const left = leftOf(findings);
-  const looked = findings.survey.storages.map(({ name }) => name).filter((name) => holders.includes(name));
-  const bad = looked.filter((name) => ofCopy(left, id, name).length > 0);
-  for (const storage of looked) {
-    const problems = ofCopy(left, id, storage);
-    const [first] = problems;
-    const fingerprint = `bad_copy:${storage}:${id}`;
-    if (first === undefined) {
-      if (!findings.isWhole) continue;
-      await resolveAlert(site, fingerprint, "the copy was read again and is right");
-      await resolveAlert(site, `manifest:${storage}:${id}`, "the manifest was read again and is right");
-      continue;
-    }
-    const isTampered = problems.some(({ kind }) => kind === "tampered");
-    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : "";
-    await raiseAlert(site, {
-      type: isTampered ? "SECURITY" : "INTEGRITY_FAILURE",
-      severity: isTampered || bad.length === holders.length ? "critical" : "error",
-      fingerprint: isTampered ? `manifest:${storage}:${id}` : fingerprint,
-      message: `backup ${label} in storage ${storage}: ${first.path} ${first.problem}${more}`,
-      hint: isTampered
-        ? `find out who can write to storage ${storage}, then run jbackup verify ${label} --heal`
-        : `run jbackup verify ${label} --heal: it is replaced from a good copy`,
-      backupId: id,
-      storage,
-    });
-  }
-  await alertLost(site, backup, findings, bad);
-}
-
-async function alertLost(
-  site: Site,
-  { id, manifest, holders }: SurveyedBackup,
-  { survey }: Findings,
-  bad: string[],
-): Promise<void> {
-  const fingerprint = `no_good_copy:${id}`;
-  if (bad.length < holders.length || bad.length === 0) {
-    await resolveAlert(site, fingerprint, "there is a good copy again");
-    return;
-  }
-  const dependants = survey.backups
-    .filter(({ manifest: other }) => other.body.needs?.some(({ backupId }) => backupId === id))
-    .map(({ manifest: other }) => other.body.label);
-  const with_ = dependants.length === 0 ? "" : `; with it ${dependants.join(", ")}`;
-  await raiseAlert(site, {
-    type: "INTEGRITY_FAILURE",
-    severity: "critical",
-    fingerprint,
-    message: `no storage has a good copy of ${manifest.body.label}${with_}`,
-    hint: "make a new one now: jbackup backup full --fresh",
-    backupId: id,
-  });
-}
-
-/** WAL, and storages as a whole. */
-async function alertRest(site: Site, findings: Findings): Promise<void> {
-  const left = leftOf(findings).filter(({ backupId }) => backupId === null);
-  for (const { name } of findings.survey.storages) {
-    const wal = left.filter(({ storage, path }) => storage === name && path !== "");
-    const [first] = wal;
-    const fingerprint = `bad_wal:${name}`;
-    if (first === undefined)
-      await resolveAlert(site, fingerprint, "the WAL there was read again and is right");
-    else
-      await raiseAlert(site, {
-        type: "INTEGRITY_FAILURE",
-        severity: "error",
-        fingerprint,
-        message: `WAL in storage ${name}: ${first.path} ${first.problem}${wal.length > 1 ? ` (and ${wal.length - 1} more)` : ""}`,
-        hint: "run jbackup verify --all --heal",
-        storage: name,
-      });
-    if (!left.some(({ storage, path }) => storage === name && path === ""))
-      await resolveAlert(site, `unreadable:${name}`, `storage ${name} can be read again`);
-    const isComplete = findings.isWhole && findings.survey.backups.length > 1;
-    if (isComplete && !leftOf(findings).some(({ storage, kind }) => storage === name && kind === "missing"))
-      await resolveAlert(site, lostFingerprint(name), `storage ${name} has every copy again`);
-  }
-  for (const { storage, problem } of left.filter(({ path }) => path === ""))
-    await raiseAlert(site, {
-      type: "INTEGRITY_FAILURE",
-      severity: "error",
-      fingerprint: `unreadable:${storage}`,
-      message: `storage ${storage}: ${problem}`,
-      hint: "jbackup storages check shows what is wrong with it",
-      storage,
-    });
 }

@@ -49,14 +49,14 @@ export async function surveyStorages(site: Site, wish: SurveyWish): Promise<Surv
   problems.push(...unlisted);
   const records = await recordsOf(site, wish.only);
   const places = placesIn(listed, records);
-  const wanted = wish.only === null ? [...places] : await closure(site, storages, places, wish);
+  const wanted = wish.only === null ? places : await closure(site, storages, places, wish);
   const backups: SurveyedBackup[] = [];
   const waiting = wanted[Symbol.iterator]();
   let done = 0;
   const worker = async (): Promise<void> => {
-    for (const [id, place] of waiting) {
+    for (const place of waiting) {
       site.signal.throwIfAborted();
-      const read = await readEverywhere(site, storages, { id, ...place }, records.get(id) ?? null, wish);
+      const read = await readEverywhere(site, storages, place, recordAt(records, place), wish);
       problems.push(...read.problems);
       if (read.backup !== null) backups.push(read.backup);
       const task = "reading manifests";
@@ -129,39 +129,41 @@ async function recordsOf(site: Site, only: string | null): Promise<Map<string, B
 }
 
 interface Place {
+  id: string;
   folder: string;
   tenantId: string | null;
 }
 
-function placesIn(listed: Survey["listed"], records: Map<string, Backup>): Map<string, Place> {
+/** By the folder: a manifest that somebody put elsewhere under the same id must not stand in the right one's way. */
+function placesIn(listed: Survey["listed"], records: Map<string, Backup>): Place[] {
   const places = new Map<string, Place>();
   for (const { id, copies, tenantId } of records.values())
     if (copies[0] !== undefined && copies.some(({ status }) => status !== "removed"))
-      places.set(id, { folder: copies[0].path, tenantId });
+      places.set(copies[0].path, { id, folder: copies[0].path, tenantId });
   for (const found of listed.values())
     for (const key of found.keys()) {
       const place = parseManifestKey(key);
-      if (place !== null) places.set(place.id, { folder: place.folder, tenantId: place.tenantId });
+      if (place !== null)
+        places.set(place.folder, { id: place.id, folder: place.folder, tenantId: place.tenantId });
     }
-  return places;
+  return [...places.values()];
 }
 
+const recordAt = (records: Map<string, Backup>, { id, folder }: Place): Backup | null => {
+  const record = records.get(id);
+  return record?.copies.some(({ path }) => path === folder) ? record : null;
+};
+
 /** The backup and the older ones whose objects it refers to. */
-async function closure(
-  site: Site,
-  storages: Storage[],
-  places: Map<string, Place>,
-  wish: SurveyWish,
-): Promise<[string, Place][]> {
-  const id = wish.only as string;
-  const place = places.get(id);
-  if (place === undefined) return [];
-  const { backup } = await readEverywhere(site, storages, { id, ...place }, null, wish);
-  const needed = (backup?.manifest.body.needs ?? []).map(({ backupId, folder }): [string, Place] => [
-    backupId,
-    { folder, tenantId: place.tenantId },
-  ]);
-  return [[id, place], ...needed];
+async function closure(site: Site, storages: Storage[], places: Place[], wish: SurveyWish): Promise<Place[]> {
+  const wanted = places.filter(({ id }) => id === wish.only);
+  const needed: Place[] = [];
+  for (const place of wanted) {
+    const { backup } = await readEverywhere(site, storages, place, null, wish);
+    for (const { backupId, folder } of backup?.manifest.body.needs ?? [])
+      needed.push({ id: backupId, folder, tenantId: place.tenantId });
+  }
+  return [...wanted, ...needed];
 }
 
 type ReadManifest = { name: string } & ({ bytes: Buffer; manifest: Manifest } | { error: unknown });
@@ -175,7 +177,7 @@ interface ReadManifests {
 async function readEverywhere(
   site: Site,
   storages: Storage[],
-  place: Place & { id: string },
+  place: Place,
   record: Backup | null,
   { signers }: SurveyWish,
 ): Promise<ReadManifests> {
@@ -187,7 +189,12 @@ async function readEverywhere(
         const bytes = await site.storage.readAll(storage, path, {
           maxBytes: site.format.MANIFEST_MAX_BYTES,
         });
-        const expect = { site: site.config.site, backupId: place.id, tenantId: place.tenantId };
+        const expect = {
+          site: site.config.site,
+          backupId: place.id,
+          tenantId: place.tenantId,
+          folder: place.folder,
+        };
         return { name, bytes, manifest: site.format.readManifest(bytes, { signers, expect }) };
       } catch (error) {
         return { name, error };
@@ -225,15 +232,11 @@ function holdersOf(site: Site, record: Backup | null, having: string[]): string[
   return [...new Set([...meant.filter((name) => configured.includes(name)), ...having])];
 }
 
-/** Objects below backups/ that no manifest names, by storage. */
-function unknownIn(
-  listed: Survey["listed"],
-  backups: SurveyedBackup[],
-  places: Map<string, Place>,
-): Survey["unknown"] {
+/** Objects below backups/ that no manifest names, by storage. A manifest is never one: whatever it is, somebody must look at it. */
+function unknownIn(listed: Survey["listed"], backups: SurveyedBackup[], places: Place[]): Survey["unknown"] {
   // a manifest that is wrong is a finding of its own, and with it what may be its objects
-  const read = new Set(backups.map(({ id }) => id));
-  const unread = [...places].filter(([id]) => !read.has(id)).map(([, { folder }]) => `${folder}/`);
+  const read = new Set(backups.map(({ folder }) => folder));
+  const unread = places.filter(({ folder }) => !read.has(folder)).map(({ folder }) => `${folder}/`);
   return new Map(
     [...listed].map(([storage, found]) => {
       const named = namedIn(storage, found, backups);
@@ -241,7 +244,10 @@ function unknownIn(
         storage,
         [...found.values()].filter(
           ({ key }) =>
-            key.startsWith("backups/") && !named.has(key) && !unread.some((folder) => key.startsWith(folder)),
+            key.startsWith("backups/") &&
+            !key.endsWith("/manifest.json") &&
+            !named.has(key) &&
+            !unread.some((folder) => key.startsWith(folder)),
         ),
       ];
     }),

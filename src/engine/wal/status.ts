@@ -39,10 +39,12 @@ export interface WalStatus {
 /** What is stored, what can be reached with it, and how the server is doing. Needs neither the server nor a private key. */
 export async function walStatus(site: Site): Promise<WalStatus> {
   const bodies: ManifestBody[] = [];
-  for await (const { manifest } of physicalBackups(site)) bodies.push(manifest.body);
   const { server, serverError, live } = await askServer(site);
-  const systemId = live?.systemId ?? bodies[0]?.server?.systemId ?? (await knownSystem(site));
-  const status = await storedStatus(site, systemId, bodies, live?.segmentBytes);
+  const status = await unlessAway(site, async () => {
+    for await (const { manifest } of physicalBackups(site)) bodies.push(manifest.body);
+    const systemId = live?.systemId ?? bodies[0]?.server?.systemId ?? (await knownSystem(site));
+    return storedStatus(site, systemId, bodies, live?.segmentBytes);
+  });
   const told = { ...status, server, serverError, warnings: warningsOf(status, server) };
   await raiseAlerts(site, told);
   return told;
@@ -71,24 +73,36 @@ async function askServer(site: Site): Promise<{
 
 type Stored = Omit<WalStatus, "server" | "serverError" | "warnings">;
 
+const NOTHING: Stored = {
+  systemId: null,
+  window: null,
+  bases: [],
+  timelines: [],
+  holes: [],
+  segments: 0,
+  storedBytes: 0,
+  sealedTimelines: [],
+  unread: [],
+};
+
+/** With every storage away the server's own part is all the more worth knowing. */
+async function unlessAway(site: Site, ask: () => Promise<Stored>): Promise<Stored> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!isJBackupError(error, "storage_unavailable", "storage_denied", "not_found")) throw error;
+    site.report.warn(`what is stored cannot be read: ${error.message}`);
+    return { ...NOTHING, unread: site.config.storages.map(({ name }) => name) };
+  }
+}
+
 async function storedStatus(
   site: Site,
   systemId: string | null,
   all: ManifestBody[],
   liveSegmentBytes: number | undefined,
 ): Promise<Stored> {
-  if (systemId === null)
-    return {
-      systemId,
-      window: null,
-      bases: [],
-      timelines: [],
-      holes: [],
-      segments: 0,
-      storedBytes: 0,
-      sealedTimelines: [],
-      unread: [],
-    };
+  if (systemId === null) return NOTHING;
   const bodies = all.filter(({ server }) => server?.systemId === systemId);
   const segmentBytes = Number(liveSegmentBytes ?? bodies[0]?.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
   const reader = await openWalReader(site, systemId);
