@@ -61,12 +61,27 @@ function stopWhenAsked(output: Output, version: string, argv: string[]): AbortSi
   return stopping.signal;
 }
 
+/** Before anything reads the environment. Answers what is wrong with the file. */
+async function takeEnvironment(file: string | undefined): Promise<JBackupError | null> {
+  try {
+    if (file !== undefined) (await import("./config/environmentFile.js")).takeEnvironmentFile(file);
+    return null;
+  } catch (error) {
+    return asJBackupError(error, versionHere());
+  }
+}
+
 export async function run(argv: string[]): Promise<void> {
   const flags = globalFlagsIn(argv);
+  const unread = await takeEnvironment(flags.envFile);
   const environment = readEnvironment();
   const version = versionHere();
   const { noColor, forceColor } = environment;
   const output = new Output({ ...processStreams(), ...flags, noColor, forceColor, clock: systemClock });
+  if (unread !== null) {
+    output.fail(unread);
+    return endSoon(failureExit(argv, unread));
+  }
   const exitCode = await execute(argv, {
     output,
     environment,

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
 import type { JobQueue } from "./catalog/catalogs.js";
+import { Redactor } from "./cli/redact.js";
 import { type Config, drillUrl, type Environment, loadConfig } from "./config/config.js";
 import type { StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
@@ -32,7 +33,12 @@ const RECOVER_SCRIPT = fileURLToPath(new URL("../bin/recover.mjs", import.meta.u
 
 /** Puts real parts behind every port. Each is loaded and opened when it is first used. */
 export async function openSite(request: SiteRequest): Promise<Site> {
-  const { environment, report, signal, onSecret, version } = request;
+  const { environment, report, signal, version } = request;
+  const redactor = new Redactor();
+  const onSecret = (text: string): void => {
+    redactor.add(text);
+    request.onSecret(text);
+  };
   const config = await loadConfig({ environment, file: request.configFile, onSecret });
   for (const warning of config.warnings) report.warn(warning);
   const [format, storages, { withJournal, openCatalog, openJobQueue, locationOf }] = await Promise.all([
@@ -66,6 +72,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     format,
     storage: storages,
     onSecret,
+    redact: (value) => redactor.cleanValue(value) as typeof value,
     recoverScript: RECOVER_SCRIPT,
     newId: () => uuid7(systemClock),
     storages: () => {

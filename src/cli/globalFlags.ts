@@ -2,6 +2,7 @@ import { COMMANDS, GLOBAL_OPTIONS } from "./tree.js";
 
 export interface GlobalFlags {
   config: string | undefined;
+  envFile: string | undefined;
   json: boolean;
   quiet: boolean;
   verbose: boolean;
@@ -18,16 +19,19 @@ const TAKE_VALUES = new Set(
 /** Read before anything else is parsed, because even a usage error must come out as --json wants it. */
 export function globalFlagsIn(argv: string[]): GlobalFlags {
   const seen = new Set<string>();
-  let config: string | undefined;
+  let [config, envFile]: (string | undefined)[] = [];
   for (let at = 0; at < argv.length && argv[at] !== "--"; at++) {
     const word = argv[at] ?? "";
     if (word.startsWith("--config=")) config = word.slice("--config=".length);
     else if (word === "--config") config = argv[++at];
+    else if (word.startsWith("--environment-file=")) envFile = word.slice("--environment-file=".length);
+    else if (word === "--environment-file") envFile = argv[++at];
     else if (TAKE_VALUES.has(word)) at++;
     else seen.add(word);
   }
   return {
     config,
+    envFile,
     json: seen.has("--json"),
     quiet: seen.has("--quiet"),
     verbose: seen.has("--verbose"),

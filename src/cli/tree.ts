@@ -100,6 +100,8 @@ export const COMMANDS: CommandSpec[] = [
 
 export const GLOBAL_OPTIONS: [flags: string, description: string][] = [
   ["--config <file>", "configuration file (else $JBACKUP_CONFIG, ./jbackup.yaml, /etc/jbackup/jbackup.yaml)"],
+  // node takes --env-file for itself, wherever it stands
+  ["--environment-file <file>", "a file of NAME=value lines to add to the environment, if it is there"],
   ["--json", "one JSON document on stdout"],
   ["--quiet", "no progress, no remarks; warnings and errors only"],
   ["--verbose", "more about errors"],

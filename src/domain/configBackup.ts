@@ -40,6 +40,12 @@ export const INSTALL_PLAN = "install-plan.md";
 /** Where the files of the host stand among the entries, and in a folder that they are restored into. */
 export const FILES = "files";
 const ODD_NAMES = "odd-names";
+export const HOST = "host.json";
+/** The folder of what the server said of itself. */
+export const SERVER = "postgres";
+
+/** What a restore into a folder puts there, by the first part of its name. */
+export const isLaidOut = (name: string): boolean => [FILES, HOST, SERVER, INSTALL_PLAN].includes(name);
 
 /** Most files are named as on the host, so that they can be found without jbackup as well. */
 export const entryNameOf = (path: string, number: number, isName: (name: string) => boolean): string => {

@@ -1,3 +1,4 @@
+import { JBackupError } from "./errors.js";
 import { inShell } from "./shell.js";
 
 /** Where a command runs from: nothing of the environment that it was installed in can be relied on. */
@@ -10,6 +11,15 @@ export interface RunPlace {
   path: string;
   /** A file of NAME=value lines, read before every run; null where the configuration names no variables. */
   environmentFile: string | null;
+}
+
+/** No line of a unit or a crontab can hold these. */
+export function refuseControlCharacters(place: RunPlace): void {
+  for (const text of Object.values(place).flat())
+    if (typeof text === "string" && /\p{Cc}/u.test(text))
+      throw new JBackupError("usage", `${JSON.stringify(text)} has a control character in it`, {
+        hint: "give that file or folder another name, or correct PATH; then install again",
+      });
 }
 
 /** Not every cron knows `5/10` without an end. */
@@ -27,15 +37,27 @@ const endMark = (site: string): string => `# end jbackup ${site}`;
 
 /** One job as a line of a crontab. cron takes a bare % for the end of the line. */
 export function crontabLine(times: string, words: readonly string[], place: RunPlace): string {
+  refuseControlCharacters(place);
   const { program, configFile, home, path, environmentFile } = place;
+  const fileOfVariables = environmentFile === null ? [] : ["--environment-file", environmentFile];
   const variables = { PATH: path, JBACKUP_HOME: home };
   const command = [
-    ...(environmentFile === null ? [] : [`set -a; . ${inShell(environmentFile)}; set +a;`]),
     ...Object.entries(variables).map(([name, value]) => `${name}=${inShell(value)}`),
-    ...[...program, ...words, "--config", configFile, "--quiet", "--no-input"].map(inShell),
+    ...[...program, ...words, "--config", configFile, ...fileOfVariables, "--quiet", "--no-input"].map(
+      inShell,
+    ),
     "> /dev/null",
-  ];
-  return `${portableTimes(times)} ${command.join(" ").replaceAll("%", "\\%")}`;
+  ].join(" ");
+  // some crons take both away, some one, some none
+  if (/\\[\\%]/.test(command))
+    throw new JBackupError(
+      "usage",
+      "no cron can be told a path with a backslash before another one or before %",
+      {
+        hint: "give that file or folder another name, or use jbackup schedule install systemd",
+      },
+    );
+  return `${portableTimes(times)} ${command.replaceAll("%", "\\%")}`;
 }
 
 /** A crontab with these lines between the site's marks, in place of those that stood there. No other byte changes. */

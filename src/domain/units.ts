@@ -1,6 +1,6 @@
 import { onCalendar } from "./calendar.js";
 import { type Cron, nextRun } from "./cron.js";
-import type { RunPlace } from "./crontab.js";
+import { type RunPlace, refuseControlCharacters } from "./crontab.js";
 
 export interface UnitPlace extends RunPlace {
   /** A service of the whole system, or of one user, who may not wall anything off. */
@@ -93,6 +93,7 @@ function serviceText(
   restart: readonly string[],
   type = "oneshot",
 ): string {
+  refuseControlCharacters(place);
   const { site, program, configFile, home, path, environmentFile, user } = place;
   const command = [...program, ...words, "--config", configFile, "--no-input"].map(inCommand).join(" ");
   return [

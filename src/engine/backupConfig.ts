@@ -1,6 +1,12 @@
 import { resolve } from "node:path";
 import type { Backup } from "../domain/backup.js";
-import { type ConfigDetail, type ConfigRecord, INSTALL_PLAN, type Missed } from "../domain/configBackup.js";
+import {
+  type ConfigDetail,
+  type ConfigRecord,
+  HOST,
+  INSTALL_PLAN,
+  type Missed,
+} from "../domain/configBackup.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import { installPlan, type PlannedServer } from "../domain/installPlan.js";
 import type { Archive } from "../format/format.js";
@@ -119,7 +125,7 @@ async function fill(
     notes.missed.push({ path: "what the server says of itself", why: reasonOf(server) });
   else planned = await addServer(site, archive, server, notes);
   const host = await hostFacts(site);
-  await addText(archive, "host.json", `${JSON.stringify(host, null, 2)}\n`);
+  await addText(archive, HOST, `${JSON.stringify(host, null, 2)}\n`);
   const plan = installPlan({
     site: config.site,
     label: draft.label,

@@ -105,9 +105,13 @@ async function runHook(
   const how = limit.aborted
     ? `took longer than ${limitMs / 1000} s`
     : `ended with ${ran.signal ?? `code ${ran.code}`}`;
-  throw new JBackupError("tool_failed", `hooks.${when}: ${nameOf(command)} ${how}: ${tailOf(ran)}`, {
-    hint: "run that command by hand, or take it out of hooks in jbackup.yaml; hooks.timeout is how long one may take",
-  });
+  throw new JBackupError(
+    "tool_failed",
+    `hooks.${when}: ${nameOf(command)} ${how}: ${site.redact(tailOf(ran))}`,
+    {
+      hint: "run that command by hand, or take it out of hooks in jbackup.yaml; hooks.timeout is how long one may take",
+    },
+  );
 }
 
 /** Arguments may be secrets, and a shell's line may be long. */

@@ -56,6 +56,8 @@ export interface Site {
   reopen(): Promise<Site>;
   /** Makes output blank this text wherever it appears. */
   onSecret(text: string): void;
+  /** The same with *** in place of every secret that is known: for what others said and jbackup keeps. */
+  redact<Value>(value: Value): Value;
   /** A UUIDv7 for the present moment. */
   newId(): string;
   /** The stand-alone script that opens backups without jbackup. */

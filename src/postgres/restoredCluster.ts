@@ -1,4 +1,4 @@
-import { chown, mkdir, readFile, writeFile } from "node:fs/promises";
+import { chown, constants, type FileHandle, mkdir, open, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
@@ -187,8 +187,7 @@ export async function stopServer(server: Omit<OwnServer, "logFile">): Promise<vo
 /** Starts the server as its own configuration says, and leaves it running. */
 export async function startServer(server: OwnServer): Promise<void> {
   const { dataDirectory, binDirectory, environment, owner, logFile } = server;
-  await writeFile(logFile, "", { mode: 0o600 });
-  if (owner) await chown(logFile, owner.uid, owner.gid);
+  const log = await openLog(logFile, owner);
   try {
     await runTool(
       join(binDirectory, "pg_ctl"),
@@ -196,7 +195,34 @@ export async function startServer(server: OwnServer): Promise<void> {
       { environment, owner: owner ?? undefined, directory: dataDirectory },
     );
   } catch (error) {
-    const log = (await readFile(logFile, "utf8")).trim().split("\n").slice(-3).join("; ");
-    throw new JBackupError("postgres_failed", `the server did not start: ${log}`, { cause: error });
+    const said = (await log.readFile("utf8")).trim().split("\n").slice(-3).join("; ");
+    throw new JBackupError("postgres_failed", `the server did not start: ${said}`, { cause: error });
+  } finally {
+    await log.close();
+  }
+}
+
+const LOG = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** An empty file in a folder that is not ours: no link in its place is followed, or root would empty and give away what it leads to. */
+export async function openLog(path: string, owner: OwnServer["owner"]): Promise<FileHandle> {
+  const refused = (cause?: unknown): JBackupError =>
+    new JBackupError("target_refused", `${path} is a link, or no file`, {
+      hint: `remove it: the server's log is written there`,
+      cause,
+    });
+  const file = await open(path, LOG, 0o600).catch((error: NodeJS.ErrnoException) => {
+    throw ["ELOOP", "EISDIR", "ENXIO"].includes(error.code ?? "") ? refused(error) : error;
+  });
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile() || stat.nlink > 1) throw refused();
+    await file.truncate(0);
+    await file.chmod(0o600);
+    if (owner) await file.chown(owner.uid, owner.gid);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
   }
 }

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 export interface AtomicWrite {
   /** Replace what stands at the path. Without it an existing file is refused with EEXIST. */
   overwrite?: boolean;
+  /** Exactly this one, whatever the umask; 0600 unless told otherwise. */
   mode?: number;
   directoryMode?: number;
   signal?: AbortSignal | undefined;
@@ -34,7 +35,7 @@ export async function writeFileAtomic(
   const directory = dirname(path);
   const [temporary, file] = await openTemporary(directory, options);
   try {
-    await fill(file, content, options.signal);
+    await fill(file, content, options);
     await publish(temporary, path, options.overwrite === true);
   } finally {
     await rm(temporary, { force: true });
@@ -54,8 +55,9 @@ async function openTemporary(directory: string, options: AtomicWrite): Promise<[
   }
 }
 
-async function fill(file: FileHandle, content: Content, signal: AbortSignal | undefined): Promise<void> {
+async function fill(file: FileHandle, content: Content, { mode, signal }: AtomicWrite): Promise<void> {
   try {
+    if (mode !== undefined) await file.chmod(mode);
     for await (const chunk of chunksOf(content)) {
       signal?.throwIfAborted();
       await writeWhole(file, chunk);

@@ -20,7 +20,18 @@ describe("bash", () => {
     [["keys", "r"], ["rotate"]],
     [
       ["backup", ""],
-      ["full", "tenant", "wal", "config", "--config", "--json", "--quiet", "--verbose", "--no-input"],
+      [
+        "full",
+        "tenant",
+        "wal",
+        "config",
+        "--config",
+        "--environment-file",
+        "--json",
+        "--quiet",
+        "--verbose",
+        "--no-input",
+      ],
     ],
     [
       ["list", "--s"],
@@ -31,7 +42,17 @@ describe("bash", () => {
     [["--json", "restore", "--dr"], ["--dry-run"]],
     [
       ["completion", ""],
-      ["bash", "zsh", "fish", "--config", "--json", "--quiet", "--verbose", "--no-input"],
+      [
+        "bash",
+        "zsh",
+        "fish",
+        "--config",
+        "--environment-file",
+        "--json",
+        "--quiet",
+        "--verbose",
+        "--no-input",
+      ],
     ],
     [["help", "exit"], ["exit-codes"]],
   ])("after %j offers %j", (words, expected) => {

@@ -243,6 +243,7 @@ describe("global flags", () => {
     ["restore --reason --no-input", { noInput: false }],
     ["list -- --json", { json: false }],
     ["--config=a list --config b", { config: "b" }],
+    ["wal push --environment-file /etc/j.env x --json", { envFile: "/etc/j.env", json: true }],
     ["list --config --json", { config: "--json", json: false }],
   ])("are told from values: %s", (line, expected) => {
     expect(globalFlagsIn(line.split(" "))).toMatchObject(expected);

@@ -15,6 +15,7 @@ import {
   stateAfter,
   timedJobs,
 } from "../../src/domain/schedule.js";
+import { lastingUnit } from "../../src/domain/units.js";
 
 const cronOf = (text: string): Cron => {
   const parsed = parseCron(text);
@@ -244,8 +245,42 @@ describe("lines of a crontab", () => {
     expect(crontabLine("0 2 * * *", ["backup", "full"], place)).toBe(
       "0 2 * * * PATH=/usr/bin:/bin JBACKUP_HOME=/var/lib/jbackup /usr/bin/node '/opt/my tools/jbackup.js' backup full --config /etc/jbackup/100\\%.yaml --quiet --no-input > /dev/null",
     );
-    expect(crontabLine("0 2 * * *", ["cleanup"], { ...place, environmentFile: "/etc/j.env" })).toContain(
-      "0 2 * * * set -a; . /etc/j.env; set +a; PATH=",
+    expect(crontabLine("0 2 * * *", ["cleanup"], { ...place, environmentFile: "/etc/my 1%.env" })).toContain(
+      " --environment-file '/etc/my 1\\%.env' --quiet --no-input > /dev/null",
+    );
+  });
+
+  test.each(["\n", "\r", "\u0007"])("and units have no way to write %j", (character) => {
+    for (const [what, value] of [
+      ["home", `/var/lib/a${character}b`],
+      ["configFile", `/etc/a${character}b.yaml`],
+      ["environmentFile", `/etc/a${character}b.env`],
+      ["program", ["/usr/bin/node", `/opt/a${character}b.js`]],
+      ["writable", [`/srv/a${character}b`]],
+    ] as const) {
+      const strange = {
+        ...place,
+        isSystem: true,
+        user: null,
+        writable: [],
+        needsSharedTmp: false,
+        [what]: value,
+      };
+      const refusal = expect.objectContaining({
+        exitCode: 2,
+        message: `${JSON.stringify([value].flat().at(-1))} has a control character in it`,
+      });
+      expect(() => lastingUnit("wal", "t", ["backup"], strange), what).toThrow(refusal);
+      expect(() => crontabLine("0 2 * * *", ["cleanup"], strange), what).toThrow(refusal);
+    }
+  });
+
+  test("refuse the backslashes that crons read in several ways", () => {
+    expect(() => crontabLine("0 2 * * *", ["cleanup"], { ...place, home: "/var/a\\%b" })).toThrow(
+      "a backslash",
+    );
+    expect(crontabLine("0 2 * * *", ["cleanup"], { ...place, home: "/var/a\\b's" })).toContain(
+      `JBACKUP_HOME='/var/a\\b'\\''s' `,
     );
   });
 

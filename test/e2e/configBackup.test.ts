@@ -393,7 +393,7 @@ test("a crafted list of files is refused whole, and what is mistyped is said", a
   expect(
     await say("restore", "--config-files", "--into-dir", "x", "--mode", "full", "--reason", "x"),
   ).toEqual([2, "Error: --mode does not work with configuration files"]);
-  expect(await say("restore", whole.label, "--config-files", "--into-dir", etc, "--reason", "x")).toEqual([
+  expect(await say("restore", whole.id, "--config-files", "--into-dir", etc, "--reason", "x")).toEqual([
     14,
     `Error: ${etc} is not empty`,
   ]);

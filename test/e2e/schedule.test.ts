@@ -155,7 +155,11 @@ describe("systemd", () => {
 
 describe("cron", () => {
   test("the very line works with nothing of the environment, and other lines keep every byte", async () => {
-    const site = await siteWith(['schedule: {full: "7 2 * * *"}'], "shop-prod");
+    const url = server.url("shop");
+    const more = ['schedule: {full: "7 2 * * *"}'];
+    const site = await makeSite({ url, name: "shop-prod", more, environment: { SHOP_URL: url } });
+    sites.push(site);
+    await site.configure(readFileSync(site.configFile, "utf8").replace(`"${url}"`, "{env: SHOP_URL}"));
     const mine = "# mine\nMAILTO=ops\n\n5 4 * * * /bin/true  # \u00e9 ";
     const crontab = join(site.folder, "crontab");
     writeFileSync(crontab, mine);
@@ -167,7 +171,11 @@ describe("cron", () => {
     expect(line).toMatch(/^7 2 \* \* \* /);
     // as cron does: what stands behind the five fields, to sh
     const command = line.split(" ").slice(5).join(" ").replaceAll("\\%", "%");
-    const ran = spawnSync("env", ["-i", "/bin/sh", "-c", command], { encoding: "utf8", cwd: "/" });
+    const runLine = () => spawnSync("env", ["-i", "/bin/sh", "-c", command], { encoding: "utf8", cwd: "/" });
+    // no shell may stumble over a file that is not there
+    expect(runLine()).toMatchObject({ status: 2, stderr: expect.stringContaining("SHOP_URL is not set") });
+    writeFileSync(join(site.folder, "jbackup.env"), `OTHER=$(kill $PPID) 'x\nSHOP_URL=${url}\n`);
+    const ran = runLine();
     expect([ran.status, ran.stdout, ran.stderr.replace(/^Warning: .*\n/gm, "")]).toEqual([0, "", ""]);
     const [backup] = await site.json(["list"]);
     expect(backup).toMatchObject({ kind: "full", status: "completed" });

@@ -15,7 +15,7 @@ import {
 import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { LocalStorage } from "../../src/storage/local.js";
 import { SITE_MARKER } from "../../src/storage/marker.js";
 import { bytesBody, type ObjectBody } from "../../src/storage/storages.js";
@@ -263,6 +263,14 @@ describe("a local storage", () => {
 });
 
 describe("writing a file atomically", () => {
+  test("a mode is exactly the one that was asked for, whatever the umask", async () => {
+    const before = process.umask(0o077);
+    onTestFinished(() => void process.umask(before));
+    const path = join(directory, "public");
+    await writeFileAtomic(path, "x", { mode: 0o644 });
+    expect(lstatSync(path).mode & 0o777).toBe(0o644);
+  });
+
   test("refuses an existing file unless told to overwrite it", async () => {
     const path = join(directory, "file");
     await writeFileAtomic(path, "first");

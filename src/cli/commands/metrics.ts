@@ -1,4 +1,3 @@
-import { chmod } from "node:fs/promises";
 import { resolve } from "node:path";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import { metricsText } from "../../domain/metrics.js";
@@ -47,7 +46,6 @@ export const run: CommandRun = async (context, _args, options) => {
 async function writeForOthers(file: string, text: string): Promise<void> {
   try {
     await writeFileAtomic(file, text, { overwrite: true, mode: MODE, directoryMode: 0o755 });
-    await chmod(file, MODE); // whatever the umask of cron
   } catch (error) {
     throw new JBackupError("failed", `cannot write ${file}: ${reasonOf(error)}`, {
       hint: "give a file in a folder that this user may write to, and that node_exporter reads",

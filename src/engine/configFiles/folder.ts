@@ -1,9 +1,23 @@
-import { constants, type FileHandle, mkdir, open } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import {
+  chmod,
+  chown,
+  constants,
+  type FileHandle,
+  lchown,
+  lstat,
+  lutimes,
+  mkdir,
+  open,
+  utimes,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 
 const isLinux = process.platform === "linux";
 const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY;
+/** Neither reads nor writes, and so opens everything, a link as well. Node has no name for it. */
+const O_PATH = 0o10000000;
 
 /**
  * A folder held open. What is done below it is done in this very folder, whatever somebody has made of its path meanwhile:
@@ -41,9 +55,10 @@ export class Folder {
     return isLinux ? `/proc/self/fd/${this.#handle.fd}/${name}` : join(this.path, name);
   }
 
-  /** The same for programs that this process starts. */
-  atForOthers(name: string): string {
-    return isLinux ? `/proc/${process.pid}/fd/${this.#handle.fd}/${name}` : join(this.path, name);
+  /** What stands under a name, a link itself and not what it leads to. The caller closes it. */
+  async hold(name: string): Promise<Held> {
+    if (!isLinux) return new Held(null, this.at(name));
+    return new Held(await open(this.at(name), O_PATH | constants.O_NOFOLLOW), this.at(name));
   }
 
   async make(name: string): Promise<void> {
@@ -56,6 +71,53 @@ export class Folder {
 
   close(): Promise<void> {
     return this.#handle.close();
+  }
+}
+
+/** A file, folder or link held open: what is changed is this very one, whatever stands under its name meanwhile. */
+export class Held {
+  readonly #handle: FileHandle | null;
+  readonly #path: string;
+
+  constructor(handle: FileHandle | null, path: string) {
+    this.#handle = handle;
+    this.#path = path;
+  }
+
+  stat(): Promise<Stats> {
+    return this.#handle === null ? lstat(this.#path) : this.#handle.stat();
+  }
+
+  /** Through the descriptor, whose name in /proc leads to what is held and no further. */
+  get #own(): string | null {
+    return this.#handle === null || !isLinux ? null : `/proc/self/fd/${this.#handle.fd}`;
+  }
+
+  own(uid: number, gid: number): Promise<void> {
+    return this.#own === null ? lchown(this.#path, uid, gid) : chown(this.#own, uid, gid);
+  }
+
+  /** For files and folders. */
+  async allow(mode: number): Promise<void> {
+    await chmod(this.#own ?? this.#path, mode);
+  }
+
+  date(seconds: number): Promise<void> {
+    return this.#own === null ? lutimes(this.#path, seconds, seconds) : utimes(this.#own, seconds, seconds);
+  }
+
+  /** As a path for programs that this process starts. */
+  get forOthers(): string {
+    return this.#handle === null || !isLinux ? this.#path : `/proc/${process.pid}/fd/${this.#handle.fd}`;
+  }
+
+  async isAt(folder: Folder, name: string): Promise<boolean> {
+    const [held, there] = await Promise.all([this.stat(), lstat(folder.at(name))]);
+    return held.dev === there.dev && held.ino === there.ino;
+  }
+
+  async close(): Promise<void> {
+    await this.#handle?.close();
   }
 }
 

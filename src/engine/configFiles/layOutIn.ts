@@ -1,10 +1,10 @@
 import { chmod, lstat, mkdir, readdir, rm, statfs, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type ConfigRecord, FILES, INSTALL_PLAN } from "../../domain/configBackup.js";
+import { type ConfigRecord, FILES, INSTALL_PLAN, isLaidOut } from "../../domain/configBackup.js";
 import { JBackupError } from "../../domain/errors.js";
 import type { Entry } from "../../domain/manifest.js";
 import { runProgram } from "../../sys/aside.js";
-import { syncDirectory, writeFileAtomic } from "../../sys/atomicFile.js";
+import { isTemporaryName, syncDirectory, writeFileAtomic } from "../../sys/atomicFile.js";
 import type { Outcome } from "../restore/outcome.js";
 import type { PreparedConfig } from "../restoreConfig.js";
 import type { Site } from "../site.js";
@@ -16,15 +16,27 @@ const UNFINISHED = ".jbackup-unfinished";
 
 const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === "ENOENT";
 
-/** What a run that was killed left: it is begun anew. */
+/** What a run that was killed left: it is begun anew. Whatever else came into the folder is somebody's own. */
 export async function isOwnLeftover(directory: string): Promise<boolean> {
   try {
-    return (await lstat(join(directory, UNFINISHED))).isFile();
+    if (!(await lstat(join(directory, UNFINISHED))).isFile()) return false;
   } catch (error) {
     if (isMissing(error) || (error as NodeJS.ErrnoException).code === "ENOTDIR") return false;
     throw error;
   }
+  const other = (await readdir(directory)).sort().find((name) => !isOurs(name));
+  if (other === undefined) return true;
+  throw new JBackupError(
+    "target_refused",
+    `${join(directory, other)} is none of the files that an unfinished restore left in ${directory}`,
+    {
+      hint: "move it elsewhere, or name a new folder with --into-dir",
+      details: { path: join(directory, other) },
+    },
+  );
 }
+
+const isOurs = (name: string): boolean => name === UNFINISHED || isTemporaryName(name) || isLaidOut(name);
 
 /** Only a new or empty folder with room in it, which nothing is overwritten in. */
 export async function refuseFolder(directory: string, bytes: number): Promise<void> {
@@ -127,10 +139,11 @@ async function flush(site: Site, directory: string): Promise<void> {
     site.report.warn(`${directory} may not survive a power cut yet: ${ended.stderr.trim()}`);
 }
 
-/** Everything but the mark. The folder was empty before the first run. */
+/** All that a restore makes, but for the mark. */
 async function empty(directory: string): Promise<void> {
   for (const name of await readdir(directory))
-    if (name !== UNFINISHED) await rm(join(directory, name), { recursive: true, force: true });
+    if (name !== UNFINISHED && isOurs(name))
+      await rm(join(directory, name), { recursive: true, force: true });
 }
 
 /** The innermost first: what is made in a folder changes its time, and some may not be written into any more. */

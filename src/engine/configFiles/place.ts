@@ -5,23 +5,22 @@ import {
   lchown,
   link,
   lstat,
-  lutimes,
   mkdir,
   open,
   readlink,
   rename,
   rm,
   symlink,
-  utimes,
 } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { ConfigRecord } from "../../domain/configBackup.js";
+import { JBackupError } from "../../domain/errors.js";
 import { temporaryName, writeWhole } from "../../sys/atomicFile.js";
 import type { Site } from "../site.js";
 import type { Accounts } from "./accounts.js";
 import { writeAcl } from "./acls.js";
 import { ownerHere } from "./difference.js";
-import { type Folder, folderOfPath } from "./folder.js";
+import { type Folder, folderOfPath, Held } from "./folder.js";
 
 export interface PlaceWish {
   /** Where a path goes: the folder that may be believed, and the rest, on which no link is followed. */
@@ -39,46 +38,72 @@ const isRoot = (): boolean => process.getuid?.() === 0;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /** A file whole or not at all: beside its place first, with owner, mode and time, then in it by one rename. */
-export async function placeFile(
+export const placeFile = (
   site: Site,
   wish: PlaceWish,
   record: ConfigRecord & { kind: "file" },
   content: AsyncIterable<Buffer>,
-): Promise<void> {
-  await within(wish, record, async (folder, name) => {
+): Promise<void> =>
+  within(wish, record, async (folder, name) => {
     const temporary = temporaryName();
     const file = await open(folder.at(temporary), NEW_FILE, 0o600);
     try {
       for await (const chunk of content) await writeWhole(file, chunk);
-      await attribute(site, wish, record, folder, temporary);
+      const held = new Held(file, folder.at(temporary));
+      await attribute(site, wish, record, held);
       if (wish.isDurable) await file.sync();
-      await keepOld(wish, record, folder, name);
-      await rename(folder.at(temporary), folder.at(name));
+      await moveIn(wish, record, folder, { temporary, name, held });
     } finally {
       await file.close();
       await rm(folder.at(temporary), { force: true });
     }
     if (wish.isDurable) await folder.sync();
   });
-}
 
-export async function placeLink(
+export const placeLink = (
   site: Site,
   wish: PlaceWish,
   record: ConfigRecord & { kind: "link" },
-): Promise<void> {
-  await within(wish, record, async (folder, name) => {
+): Promise<void> =>
+  within(wish, record, async (folder, name) => {
     const temporary = temporaryName();
     await symlink(record.target, folder.at(temporary));
     try {
-      await attribute(site, wish, record, folder, temporary);
-      await keepOld(wish, record, folder, name);
-      await rename(folder.at(temporary), folder.at(name));
+      await holding(folder, temporary, async (held) => {
+        if (!(await held.stat()).isSymbolicLink()) throw replaced(record);
+        await attribute(site, wish, record, held);
+        await moveIn(wish, record, folder, { temporary, name, held });
+      });
     } finally {
       await rm(folder.at(temporary), { force: true });
     }
     if (wish.isDurable) await folder.sync();
   });
+
+/** Who owns the folder can put something else under the temporary name at any moment. */
+async function moveIn(
+  wish: PlaceWish,
+  record: ConfigRecord,
+  folder: Folder,
+  { temporary, name, held }: { temporary: string; name: string; held: Held },
+): Promise<void> {
+  await keepOld(wish, record, folder, name);
+  await rename(folder.at(temporary), folder.at(name));
+  if (!(await held.isAt(folder, name))) throw replaced(record);
+}
+
+const replaced = ({ path }: ConfigRecord): JBackupError =>
+  new JBackupError("target_refused", `${path} was replaced by somebody else while it was restored`, {
+    hint: "find out which program writes there, then restore again",
+  });
+
+async function holding(folder: Folder, name: string, work: (held: Held) => Promise<void>): Promise<void> {
+  const held = await folder.hold(name);
+  try {
+    await work(held);
+  } finally {
+    await held.close();
+  }
 }
 
 /** For its owner's eyes until all that is in it is there; `settle` opens it. */
@@ -90,18 +115,19 @@ export const placeFolder = (wish: PlaceWish, record: ConfigRecord): Promise<void
 
 /** Mode, owner, access list and time of what is there. */
 export const settle = (site: Site, wish: PlaceWish, record: ConfigRecord): Promise<void> =>
-  within(wish, record, async (folder, name) => {
-    const here = await lstat(folder.at(name));
-    const isSame =
-      record.kind === "link"
-        ? here.isSymbolicLink()
-        : record.kind === "dir"
-          ? here.isDirectory()
-          : here.isFile();
-    // chmod follows links: what has become one since it was compared is not touched
-    if (isSame) await attribute(site, wish, record, folder, name);
-    else wish.onLost("owner", record, "it was replaced meanwhile");
-  });
+  within(wish, record, (folder, name) =>
+    holding(folder, name, async (held) => {
+      const here = await held.stat();
+      const isSame =
+        record.kind === "link"
+          ? here.isSymbolicLink()
+          : record.kind === "dir"
+            ? here.isDirectory()
+            : here.isFile();
+      if (isSame) await attribute(site, wish, record, held);
+      else wish.onLost("owner", record, "it was replaced meanwhile");
+    }),
+  );
 
 async function within(
   { placeOf }: PlaceWish,
@@ -117,38 +143,32 @@ async function within(
   }
 }
 
-async function attribute(
-  site: Site,
-  wish: PlaceWish,
-  record: ConfigRecord,
-  folder: Folder,
-  name: string,
-): Promise<void> {
-  const path = folder.at(name);
+async function attribute(site: Site, wish: PlaceWish, record: ConfigRecord, held: Held): Promise<void> {
   const owner = ownerHere(record, wish.accounts);
-  if (isRoot()) await lchown(path, owner.uid, owner.gid);
-  else await ownAsFarAsAllowed(path, wish, record, owner);
+  if (isRoot()) await held.own(owner.uid, owner.gid);
+  else await ownAsFarAsAllowed(held, wish, record, owner);
   // known to the microsecond, which a fraction of seconds may just miss
   const seconds = (record.mtimeMs + 0.0005) / 1000;
-  if (record.kind === "link") return lutimes(path, seconds, seconds);
-  await chmod(path, record.mode); // after the owner, for a change of that takes bits away
-  if (record.acl !== undefined) {
-    const why = await writeAcl(site, folder.atForOthers(name), record.acl);
-    if (why !== null) wish.onLost("acl", record, why);
+  if (record.kind !== "link") {
+    await held.allow(record.mode); // after the owner, for a change of that takes bits away
+    if (record.acl !== undefined) {
+      const why = await writeAcl(site, held.forOthers, record.acl);
+      if (why !== null) wish.onLost("acl", record, why);
+    }
   }
-  await utimes(path, seconds, seconds);
+  await held.date(seconds);
 }
 
 async function ownAsFarAsAllowed(
-  path: string,
+  held: Held,
   wish: PlaceWish,
   record: ConfigRecord,
   owner: { uid: number; gid: number },
 ): Promise<void> {
-  const here = await lstat(path);
+  const here = await held.stat();
   if (here.uid === owner.uid && here.gid === owner.gid) return;
   try {
-    await lchown(path, owner.uid, owner.gid); // a group that this user is in
+    await held.own(owner.uid, owner.gid); // a group that this user is in
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
     wish.onLost("owner", record, "only root may give files away");

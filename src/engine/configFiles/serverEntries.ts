@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { SERVER } from "../../domain/configBackup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
 import type { PlannedServer } from "../../domain/installPlan.js";
 import type { Archive } from "../../format/format.js";
@@ -7,7 +8,6 @@ import type { Site } from "../site.js";
 import { packagesOf } from "./host.js";
 import type { ScanNotes } from "./scan.js";
 
-const FOLDER = "postgres";
 /** A configuration file that is longer is none. */
 const LONGEST_BYTES = 4 * 2 ** 20;
 
@@ -18,7 +18,7 @@ export async function* textOf(text: string): AsyncGenerator<Buffer> {
 export const addText = (archive: Archive, name: string, text: string) => archive.addEntry(name, textOf(text));
 
 const addJson = (archive: Archive, name: string, value: unknown) =>
-  addText(archive, `${FOLDER}/${name}.json`, `${JSON.stringify(value, null, 2)}\n`);
+  addText(archive, `${SERVER}/${name}.json`, `${JSON.stringify(value, null, 2)}\n`);
 
 /** What the server says of itself, as entries; answers what the install plan needs of it. */
 export async function addServer(
@@ -45,7 +45,7 @@ async function addRoles(
   { missed }: ScanNotes,
 ): Promise<boolean> {
   try {
-    await archive.addEntry(`${FOLDER}/roles.sql`, config.roles());
+    await archive.addEntry(`${SERVER}/roles.sql`, config.roles());
     return true;
   } catch (error) {
     site.signal.throwIfAborted();
@@ -63,7 +63,7 @@ async function addRawFiles(
   { notes }: ScanNotes,
 ): Promise<void> {
   for (const path of config.files) {
-    const name = `${FOLDER}/raw${path}`;
+    const name = `${SERVER}/raw${path}`;
     if (!site.format.isEntryName(name)) continue;
     const text = (config.isHere ? await readHere(path) : null) ?? (await config.readFile(path));
     if (text === null)

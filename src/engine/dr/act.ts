@@ -17,8 +17,23 @@ export interface ActContext {
   watcher: Watcher;
 }
 
-/** Does one thing and answers what was seen; throws when it cannot be done, or when it does not hold. */
+/** Does one thing and answers what was seen; throws when it cannot be done, or when it does not hold. What is told goes into journal and reports, so no secret may be in it. */
 export async function act(action: Action, context: ActContext): Promise<Evidence> {
+  const { redact } = context.site;
+  try {
+    return redact(await done(action, context));
+  } catch (error) {
+    if (!(error instanceof JBackupError)) throw error;
+    const { code, message, hint, details, cause } = error;
+    throw new JBackupError(code, redact(message), {
+      cause,
+      ...(hint === undefined ? {} : { hint: redact(hint) }),
+      ...(details === undefined ? {} : { details: redact(details) }),
+    });
+  }
+}
+
+async function done(action: Action, context: ActContext): Promise<Evidence> {
   const { ground, operator, step } = context;
   ground.admit(action);
   switch (action.kind) {

@@ -29,6 +29,7 @@ export interface Ground {
 /** What a parent's test hooks must not do to its children, and what would lead libpq elsewhere. */
 const NOT_PASSED_ON = ["JBACKUP_STOP_AT", "JBACKUP_DRILL"];
 
+/** For jbackup itself, which needs the secrets of its configuration. */
 const childOf = (site: Site, drill: string | null): Record<string, string> => {
   const variables = site.environment.without(new Set(NOT_PASSED_ON));
   return drill === null ? variables : { ...variables, JBACKUP_DRILL: drill };
@@ -51,19 +52,27 @@ export function realGround(site: Site): Ground {
     isDrill: false,
     admit: () => undefined,
     ...programsOf(site, null),
-    shell: (script, watcher) =>
-      site.shell(script, {
-        variables: childOf(site, null),
+    shell: async (script, watcher) => {
+      await learnSecrets(site);
+      return site.shell(script, {
+        variables: site.environment.without(new Set([...NOT_PASSED_ON, ...site.config.secretVariables])),
         directory: site.environment.workingDirectory,
         signal: site.signal,
         ...watcher,
-      }),
+      });
+    },
     session: async () => (await site.postgres()).connect(),
     start: async (directory) => {
       if (await isUp(site, directory)) return;
       await startForGood(site, { directory, ...(await serverOf(site, directory)) });
     },
   };
+}
+
+/** Those that nothing was opened with yet: a script may find and print them. A file that is not there has nothing to tell. */
+async function learnSecrets(site: Site): Promise<void> {
+  for (const name of site.config.secretVariables) site.onSecret(site.environment.variable(name) ?? "");
+  for (const file of site.config.secretFiles) site.onSecret(await readFile(file, "utf8").catch(() => ""));
 }
 
 /** The production database is not even known here: sessions go to the socket in the drill's folder, children to the same. */

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import type { RestoredCluster } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 
@@ -60,6 +60,7 @@ export async function startForGood(site: Site, { directory, binDirectory, owner 
       logFile: join(directory, "jbackup-start.log"),
     });
   } catch (error) {
+    if (isJBackupError(error, "target_refused")) throw error;
     throw new JBackupError(
       "postgres_failed",
       `the cluster in ${directory} is restored and was checked, but does not start with its own settings: ${(error as Error).message}`,
