@@ -13,6 +13,18 @@ export const pathPart = (tenantId: string): string =>
       .join(""),
   );
 
+/** What every kind of storage takes as one part of a path. */
+const LONGEST_PART = 200;
+
+/** Why nothing can be stored under this id, in words that follow its name; null when it can. */
+export function idProblem(tenantId: string): string | null {
+  if (tenantId === "") return "an empty id names no folder";
+  if (/\p{Cc}/u.test(tenantId)) return "its id has control characters, which no label can hold";
+  const { length } = pathPart(tenantId);
+  if (length <= LONGEST_PART) return null;
+  return `its id takes ${length} characters as the name of a folder, and ${LONGEST_PART} are the most`;
+}
+
 const fromPathPart = (part: string): string =>
   new TextDecoder().decode(
     Uint8Array.from(

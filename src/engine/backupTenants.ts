@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import type { Backup } from "../domain/backup.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
-import { folderOf } from "../domain/reference.js";
+import { folderOf, idProblem } from "../domain/reference.js";
 import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
@@ -134,9 +134,14 @@ async function readAndStore(reading: Reading): Promise<void> {
   const census = await takeCensus(postgres, snapshot, wanted);
   for (const { table, rows } of census.nobodys)
     site.report.warn(`${rows} rows of ${table} belong to no tenant`);
-  const disputed = tenants.filter(({ id }) => census.disputed.has(id));
-  await store.begin(disputed.map(({ id }) => id));
-  const readable = tenants.filter((tenant) => isReadable(tenant, census, store));
+  const refused = tenants.flatMap(({ id }) => {
+    const why = idProblem(id) ?? census.disputed.get(id);
+    return why === undefined ? [] : [{ id, why }];
+  });
+  await store.begin(refused.map(({ id }) => id));
+  // rows that two tenants could claim, or an id that names no folder: nothing is stored under a doubtful name
+  for (const { id, why } of refused) store.fail(id, new JBackupError("verification_failed", why));
+  const readable = tenants.filter((tenant) => !refused.some(({ id }) => id === tenant.id));
   const checkIsolation = await openIsolationCheck(site, postgres, snapshot);
   let done = 0;
   let bytes = 0;
@@ -178,14 +183,6 @@ async function readAndStore(reading: Reading): Promise<void> {
     await checkIsolation.close();
     await store.finish();
   }
-}
-
-/** Rows that two tenants could claim, or no root row counted: nothing is stored under a doubtful name. */
-function isReadable(tenant: Tenant, { disputed }: Census, store: TenantStore): boolean {
-  const why = disputed.get(tenant.id);
-  if (why === undefined) return true;
-  store.fail(tenant.id, new JBackupError("verification_failed", why));
-  return false;
 }
 
 /** One tenant's trouble is its own. */

@@ -9,8 +9,11 @@ import type { Site } from "./site.js";
 export const isPhysical = ({ kind, method }: Pick<ManifestBody, "kind" | "method">): boolean =>
   kind === "full" && method === "physical";
 
-/** Every physical backup there is, newest first, as far as it can be found. */
-export async function* physicalBackups(site: Site): AsyncGenerator<FoundBackup> {
+/** Every physical backup there is, newest first, as far as it can be found. Why others were not is added to `passedOver`. */
+export async function* physicalBackups(
+  site: Site,
+  passedOver: JBackupError[] = [],
+): AsyncGenerator<FoundBackup> {
   for (const id of await candidateIds(site)) {
     try {
       const found = await findBackup(site, id);
@@ -19,6 +22,7 @@ export async function* physicalBackups(site: Site): AsyncGenerator<FoundBackup> 
       // one bad backup must not hide the good ones
       if (!isJBackupError(error)) throw error;
       site.report.warn(`backup ${id} is passed over: ${error.message}`);
+      passedOver.push(error);
     }
   }
 }
@@ -35,13 +39,16 @@ async function candidateIds(site: Site): Promise<string[]> {
   return idsInStorages(site);
 }
 
+const noPhysical = (message: string): JBackupError =>
+  new JBackupError("not_found", message, { hint: "make one with jbackup backup full" });
+
 /** The physical backup that a reference means; `latest` is the newest of them. */
 export async function findPhysical(site: Site, reference: string): Promise<FoundBackup> {
   if (reference === "latest") {
-    for await (const found of physicalBackups(site)) return found;
-    throw new JBackupError("not_found", "there is no physical backup yet", {
-      hint: "make one with jbackup backup full",
-    });
+    const passedOver: JBackupError[] = [];
+    for await (const found of physicalBackups(site, passedOver)) return found;
+    // that none can be read does not say that there is none
+    throw passedOver.at(-1) ?? noPhysical("there is no physical backup yet");
   }
   const found = await findBackup(site, reference);
   if (isPhysical(found.manifest.body)) return found;
@@ -69,15 +76,14 @@ export async function chooseBase(
   target: RecoveryTarget,
 ): Promise<FoundBackup> {
   let oldest: FoundBackup | null = null;
-  const candidates = reference === "latest" ? physicalBackups(site) : [await findPhysical(site, reference)];
+  const passedOver: JBackupError[] = [];
+  const candidates =
+    reference === "latest" ? physicalBackups(site, passedOver) : [await findPhysical(site, reference)];
   for await (const found of candidates) {
     if (endsBefore(found.manifest.body, target)) return found;
     oldest = found;
   }
-  if (oldest === null)
-    throw new JBackupError("not_found", "there is no physical backup to recover from", {
-      hint: "make one with jbackup backup full",
-    });
+  if (oldest === null) throw passedOver.at(-1) ?? noPhysical("there is no physical backup to recover from");
   const { body } = oldest.manifest;
   const nearest = target.kind === "lsn" ? `LSN ${body.endLsn}` : endTimeOf(body);
   throw new JBackupError(

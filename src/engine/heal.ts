@@ -7,6 +7,7 @@ import { readManifest } from "./findBackup.js";
 import { fetchVerified, manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
+import { resolveForeign } from "./storageMarkers.js";
 import { lostFingerprint, nearestFirst, storagesForReading } from "./useStorages.js";
 
 /** How far back a backup run looks for copies to complete: older gaps are verify's business. */
@@ -21,6 +22,11 @@ const missingIn = (backup: Backup): Copy[] => backup.copies.filter(({ status }) 
  * `away` names the storages that are known not to work right now.
  */
 export async function healMissing(site: Site, away: string[], kind: HealedKind = "full"): Promise<void> {
+  const names = site.config.storages.map(({ name }) => name);
+  await resolveForeign(
+    site,
+    names.filter((name) => !away.includes(name)),
+  );
   const backups = await newest(site, kind).catch((error: unknown) => {
     if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
     throw error;

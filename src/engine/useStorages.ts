@@ -4,6 +4,7 @@ import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
 import { tooFewCopies } from "./replicate.js";
 import type { OpenedStorage, Site } from "./site.js";
+import { alertForeign, checkMarker, isForeign, requireNew } from "./storageMarkers.js";
 
 export interface UsableStorages {
   usable: Storage[];
@@ -22,11 +23,10 @@ export function requireStorage(site: Site, name: string): void {
 export const nearestFirst = (storages: Storage[]): Storage[] =>
   storages.toSorted((a, b) => Number(b.kind === "local") - Number(a.kind === "local"));
 
-const isFatal = (error: unknown): boolean => isJBackupError(error, "repository_foreign", "version_mismatch");
-
 async function tryEach(
   opened: OpenedStorage[],
   use: (storage: Storage) => Promise<unknown>,
+  isFatal: (error: unknown) => boolean = () => false,
 ): Promise<UsableStorages> {
   const lost = new Map<string, Error>();
   const usable: Storage[] = [];
@@ -51,12 +51,19 @@ export async function storagesForWriting(site: Site): Promise<UsableStorages> {
   const opened = await site.storages();
   const createdAt = site.clock.now().toISOString();
   // look everywhere before writing anywhere: one foreign storage stops the run with nothing written
-  const seen = await tryEach(opened, (storage) =>
-    site.storage.readSite(storage).then((marker) => checkMarker(site, storage, marker)),
+  const seen = await tryEach(
+    opened,
+    async (storage) => {
+      const marker = await site.storage.readSite(storage);
+      checkMarker(site, storage, marker);
+      if (marker === undefined) await requireNew(site, storage);
+    },
+    isForeign,
   );
   const claimed = await tryEach(
     opened.filter(({ name }) => !seen.lost.has(name)),
     (storage) => site.storage.claimSite(storage, { site: site.config.site, createdAt }),
+    isForeign,
   );
   const lost = new Map([...seen.lost, ...claimed.lost]);
   if (claimed.usable.length < site.config.minCopies)
@@ -64,16 +71,7 @@ export async function storagesForWriting(site: Site): Promise<UsableStorages> {
   return { usable: claimed.usable, lost };
 }
 
-function checkMarker(site: Site, storage: Storage, marker: { site: string } | undefined): void {
-  if (marker === undefined || marker.site === site.config.site) return;
-  throw new JBackupError(
-    "repository_foreign",
-    `storage ${storage.name} at ${storage.location} belongs to site ${marker.site}, not to ${site.config.site}`,
-    { hint: "give this site a bucket, prefix or folder of its own in jbackup.yaml" },
-  );
-}
-
-/** The storages that can be read now, nearest first. One that cannot is said, and left out. */
+/** The storages that can be read now, nearest first. One that cannot, or is another's, is said and left out. */
 export async function storagesForReading(
   site: Site,
   except: string[] = [],
@@ -83,9 +81,13 @@ export async function storagesForReading(
   const found = await tryEach(opened, (storage) =>
     site.storage.readSite(storage).then((marker) => checkMarker(site, storage, marker)),
   );
-  for (const [name, error] of found.lost)
+  for (const [name, error] of found.lost) {
     site.report.warn(`storage ${name} cannot be read: ${reasonOf(error)}`);
+    if (isForeign(error)) await alertForeign(site, name, error);
+  }
   if (found.usable.length === 0 && needed === "some") {
+    const foreign = [...found.lost.values()].find(isForeign);
+    if (foreign) throw foreign;
     throw new JBackupError(
       "storage_unavailable",
       `no storage can be read (${[...found.lost].map(([name, error]) => `${name}: ${reasonOf(error)}`).join("; ")})`,
@@ -160,14 +162,17 @@ export async function alertLostStorage(
   backupId: string | null,
 ): Promise<void> {
   const isDenied = isJBackupError(error, "storage_denied");
+  const isEmptied = isJBackupError(error) && error.details?.isEmptied === true;
   await raiseAlert(site, {
     type: "COPY_MISSING",
-    severity: isDenied ? "critical" : "error",
+    severity: isDenied || isEmptied ? "critical" : "error",
     fingerprint: copyFingerprint(storage),
     message: `storage ${storage} did not take its copy: ${reasonOf(error)}`,
-    hint: isDenied
-      ? `check the credentials of storage ${storage} in jbackup.yaml, then run jbackup storages check`
-      : "the next backup fills the gap when the storage works again; jbackup storages check tests it",
+    hint: isEmptied
+      ? (error.hint ?? null)
+      : isDenied
+        ? `check the credentials of storage ${storage} in jbackup.yaml, then run jbackup storages check`
+        : "the next backup fills the gap when the storage works again; jbackup storages check tests it",
     backupId,
     storage,
   });

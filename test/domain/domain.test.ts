@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ERROR_CODES, EXIT_CODES, JBackupError } from "../../src/domain/errors.js";
-import { folderOf, labelOf, parseManifestKey, pickOne } from "../../src/domain/reference.js";
+import { folderOf, idProblem, labelOf, parseManifestKey, pickOne } from "../../src/domain/reference.js";
 import { planRestore, type RestoreFacts, type RestoreRequest } from "../../src/domain/restorePlan.js";
 import { editDistance, nearest } from "../../src/domain/similar.js";
 import { compactTime, parseDuration, parseInstant } from "../../src/domain/time.js";
@@ -80,6 +80,16 @@ describe("references to backups", () => {
     expect(folderOf("full", "X", NOW)).toBe("backups/full/2026/11/X");
     expect(labelOf("full", NOW)).toBe("full-20261120-020000");
     expect(compactTime(NOW)).toBe("20261120-020000");
+  });
+
+  test("an id that no folder or label can hold is told before anything is stored", () => {
+    for (const id of ["a", "..", "a/b c", "テ".repeat(22), "x".repeat(200)]) expect(idProblem(id)).toBeNull();
+    expect(idProblem("")).toBe("an empty id names no folder");
+    expect(idProblem("a\tb")).toContain("control characters");
+    expect(idProblem("テ".repeat(29))).toBe(
+      "its id takes 261 characters as the name of a folder, and 200 are the most",
+    );
+    expect(idProblem("x".repeat(201))).toContain("takes 201 characters");
   });
 
   test("ids sort by the time they were made", () => {

@@ -323,6 +323,26 @@ test("a run that was killed leaves nothing that counts, and the next one says so
   await restoreInto("out");
 });
 
+test("a planted folder that looks newer than any other is passed over when the catalog is lost", async () => {
+  const good = await site.json(["backup", "config"]);
+  const planted = "ffffffff-ffff-7fff-bfff-ffffffffffff";
+  const place = join(site.folder, "one/backups/config/2099/01", planted);
+  mkdirSync(place, { recursive: true });
+  writeFileSync(join(place, "manifest.json"), "{}");
+  rmSync(join(site.home, "catalog.db"));
+  const into = join(site.folder, "out");
+  const wish = ["restore", "latest", "--config-files", "--into-dir", into, "--reason", "test"];
+  const ran = await site.run(...wish);
+  expect(ran.code, ran.stderr).toBe(0);
+  expect(ran.stderr).toContain(`backup ${planted} is passed over: `);
+  expect(treeOf(join(into, "files", etc))).toEqual(treeOf(etc));
+  expect((await site.json(["alerts"]))[0]).toMatchObject({ type: "SECURITY", backupId: planted });
+  for (const { path } of good.copies.filter(({ storage }: { storage: string }) => storage === "one"))
+    rmSync(join(site.folder, "one", path, "manifest.json"));
+  rmSync(join(site.folder, "two"), { recursive: true });
+  expect((await site.run(...wish.with(4, `${into}-2`))).code).toBe(4);
+});
+
 test("--with-config runs it behind another backup, and tells both", async () => {
   const both = await site.json(["backup", "full", "--logical", "--with-config"]);
   expect(both).toMatchObject({ kind: "full", config: { kind: "config", status: "completed" } });

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
@@ -80,7 +80,9 @@ test("a storage that lost everything is refilled from the other, WAL and its key
     "insert into orders select 9000 + g, 'after' from generate_series(1, 500) g",
     "select pg_switch_wal()",
   );
-  await site.run("backup", "wal"); // it gets the newest WAL at once, and with it looks as if it had some
+  mkdirSync(join(site.folder, "two"));
+  const refused = await site.run("backup", "wal");
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("storage two is empty, and ")]);
   const found = await site.json(["verify", "--all"], [4]);
   expect(
     found.problems.every(({ storage, problem }: Found) => storage === "two" && problem === "is missing"),
@@ -90,6 +92,7 @@ test("a storage that lost everything is refilled from the other, WAL and its key
   );
   const healed = await site.json(["verify", "--all", "--heal"]);
   expect(healed.problems).toEqual([]);
+  await site.json(["backup", "wal"]);
   expect(segments("two").length).toBe(segments("one").length);
   await expectRecoverable("two", "one");
 });

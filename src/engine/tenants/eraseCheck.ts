@@ -1,7 +1,7 @@
 import type { BackupKind } from "../../domain/backup.js";
 import { foreseeErasure } from "../../domain/erasure.js";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
-import { parseManifestKey, pathPart } from "../../domain/reference.js";
+import { idProblem, parseManifestKey, pathPart } from "../../domain/reference.js";
 import type { KeptBackup } from "../../domain/retention.js";
 import { isHistoryName, parseWalKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
@@ -104,7 +104,9 @@ interface Held {
 
 async function idsIn(storage: Storage, tenantId: string): Promise<Map<string, BackupKind>> {
   const ids = new Map<string, BackupKind>();
-  for (const prefix of ["backups/full/", `backups/tenant/${pathPart(tenantId)}/`])
+  // under some ids nothing can be stored
+  const own = idProblem(tenantId) === null ? [`backups/tenant/${pathPart(tenantId)}/`] : [];
+  for (const prefix of ["backups/full/", ...own])
     for await (const { key } of storage.list(prefix)) {
       const place = parseManifestKey(key);
       if (place !== null) ids.set(place.id, place.kind);

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir } from "node:fs/promises";
+import { mkdir, open, readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { TenantFacts, TenantTableFacts } from "../../domain/tenantBackup.js";
@@ -38,24 +38,32 @@ export async function exportTenantFiles(site: Site, request: ExportRequest): Pro
     });
   const opened = await openBackup(site, found);
   const facts = opened.contents.detail.tenant as TenantFacts;
-  await emptyDirectory(request.directory);
+  const isNew = await emptyDirectory(request.directory);
   const files: Exported["files"] = [];
   const names = request.format === "csv" ? csvNames(facts) : sqlNames(facts);
-  for (const [at, { name, table }] of names.entries()) {
-    site.report.progress({ task: "writing tables", done: at, total: names.length, unit: "tables" });
-    const content = opened.read(opened.entry(table?.entry ?? name));
-    const bytes = await writeNew(
-      join(request.directory, name),
-      table !== null && request.format === "csv"
-        ? csvOfCopy(
-            content,
-            table.columns.map((column) => column.name),
-          )
-        : content,
-    );
-    files.push({ name, rows: table?.rows ?? 0, bytes });
+  try {
+    for (const [at, { name, table }] of names.entries()) {
+      site.report.progress({ task: "writing tables", done: at, total: names.length, unit: "tables" });
+      const content = opened.read(opened.entry(table?.entry ?? name));
+      const bytes = await writeNew(
+        join(request.directory, name),
+        table !== null && request.format === "csv"
+          ? csvOfCopy(
+              content,
+              table.columns.map((column) => column.name),
+            )
+          : content,
+      );
+      files.push({ name, rows: table?.rows ?? 0, bytes });
+    }
+  } catch (error) {
+    // half of a tenant's data looks like all of it
+    const written = files.map(({ name }) => name);
+    await takeBack(request.directory, written, names, isNew);
+    throw error;
+  } finally {
+    site.report.progressEnd();
   }
-  site.report.progressEnd();
   const { backupId, label } = body;
   return {
     tenantId: facts.id,
@@ -72,22 +80,46 @@ interface FileName {
   table: TenantTableFacts | null;
 }
 
-const csvNames = ({ tables }: TenantFacts): FileName[] =>
-  tables
+/** Letters that no file's name should have were replaced, so that two tables may come to the same. */
+export function csvNames({ tables }: TenantFacts): FileName[] {
+  const taken = new Set<string>();
+  return tables
     .filter((table) => table.class !== "shared" || table.rows > 0)
-    .map((table) => ({ name: table.entry.replace(/^tables\/\d+-/, "").replace(/\.copy$/, ".csv"), table }));
+    .map((table) => {
+      const plain = table.entry.replace(/^tables\/\d+-/, "").replace(/\.copy$/, "");
+      let name = `${plain}.csv`;
+      // some disks take capital letters for small ones
+      for (let nth = 2; taken.has(name.toLowerCase()); nth++) name = `${plain}-${nth}.csv`;
+      taken.add(name.toLowerCase());
+      return { name, table };
+    });
+}
 
 const sqlNames = ({ tables }: TenantFacts): FileName[] => [
   ...tables.map((table) => ({ name: table.entry, table })),
   { name: "load.sql", table: null },
 ];
 
-async function emptyDirectory(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  if ((await readdir(directory)).length === 0) return;
+/** Answers whether it had to be made. */
+async function emptyDirectory(directory: string): Promise<boolean> {
+  const made = await mkdir(directory, { recursive: true, mode: 0o700 });
+  if ((await readdir(directory)).length === 0) return made !== undefined;
   throw new JBackupError("target_refused", `${directory} is not empty`, {
     hint: "name a new folder with --out",
   });
+}
+
+/** Whatever else stands there is somebody's. */
+async function takeBack(
+  directory: string,
+  written: string[],
+  names: FileName[],
+  isNew: boolean,
+): Promise<void> {
+  for (const name of written) await rm(join(directory, name), { force: true });
+  const below = new Set(names.map(({ name }) => dirname(name)).filter((folder) => folder !== "."));
+  const folders = [...below].map((folder) => join(directory, folder));
+  for (const folder of isNew ? [...folders, directory] : folders) await rmdir(folder).catch(() => undefined);
 }
 
 /** A tenant's rows are for few eyes. */
@@ -102,6 +134,9 @@ async function writeNew(path: string, content: AsyncIterable<Uint8Array>): Promi
     }
     await file.sync();
     return bytes;
+  } catch (error) {
+    await rm(path, { force: true });
+    throw error;
   } finally {
     await file.close();
   }

@@ -1,4 +1,4 @@
-import { reasonOf } from "../../domain/errors.js";
+import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import type { SealedObject } from "../../format/format.js";
 import type { Storage } from "../../storage/storage.js";
 import { manifestKey, tooFewCopies } from "../replicate.js";
@@ -51,7 +51,12 @@ interface Item<Facts> {
   bytes: number;
   open: number;
   holding: string[];
+  /** What is wrong with the backup itself, wherever it is put. */
+  error: Error | null;
 }
+
+/** No fault of the storage. */
+const isOfItem = (error: unknown): error is Error => isJBackupError(error, "bug", "usage");
 
 /** Many small backups into several storages, each at its own pace. */
 export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnStored<Facts>): Lanes<Facts> {
@@ -92,7 +97,7 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
     // fewer copies than promised: it must not half exist
     const held = storages.filter(({ name }) => item.holding.includes(name));
     await Promise.allSettled(held.map((one) => one.delete(manifestKey(item.backup.folder))));
-    onStored(item.backup.facts, [], tooFewCopies(minCopies, item.holding.length, lost()));
+    onStored(item.backup.facts, [], item.error ?? tooFewCopies(minCopies, item.holding.length, lost()));
   }
 
   /** After a failure a storage gets nothing more. */
@@ -114,12 +119,22 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
       await putManifest(site, lane.storage, item.backup);
       isHeld = true;
     } catch (error) {
-      await lose(lane, error as Error);
+      if (isOfItem(error)) item.error = error;
+      else await lose(lane, error as Error);
     }
     await settle(item, lane.storage, isHeld);
     lane.active--;
     pump(lane);
     changed();
+  }
+
+  async function orItsOwn(item: Item<Facts>, put: () => Promise<void>): Promise<void> {
+    try {
+      await put();
+    } catch (error) {
+      if (!isOfItem(error)) throw error;
+      item.error = error;
+    }
   }
 
   /** All objects, one look at all of them, and only then the manifests. */
@@ -129,20 +144,28 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
     const acknowledged: Item<Facts>[] = [];
     try {
       const most = PARALLEL[storage.kind] / GROUPS;
-      await inParallel(most, group, ({ backup }) => putObject(site, storage, backup, true));
+      const kept: Item<Facts>[] = [];
+      await inParallel(most, group, (item) =>
+        orItsOwn(item, async () => {
+          await putObject(site, storage, item.backup, true);
+          kept.push(item);
+        }),
+      );
       await requireShown(
         storage,
-        group.flatMap(({ backup }) => objectsOf(backup)),
+        kept.flatMap(({ backup }) => objectsOf(backup)),
       );
-      await inParallel(most, group, async (item) => {
-        await putManifest(site, storage, item.backup, true);
-        acknowledged.push(item);
-      });
+      await inParallel(most, kept, (item) =>
+        orItsOwn(item, async () => {
+          await putManifest(site, storage, item.backup, true);
+          acknowledged.push(item);
+        }),
+      );
       await requireShown(
         storage,
-        group.map(({ backup }) => manifestOf(backup)),
+        acknowledged.map(({ backup }) => manifestOf(backup)),
       );
-      for (const item of group) held.add(item);
+      for (const item of acknowledged) held.add(item);
     } catch (error) {
       await lose(lane, error as Error);
       for (const item of await shownOf(storage, acknowledged)) held.add(item);
@@ -211,7 +234,7 @@ export function openLanes<Facts>(site: Site, storages: Storage[], onStored: OnSt
       const takers = lanes.filter(
         ({ lost: error, waitingBytes }) => error === null && waitingBytes < BEHIND_BYTES,
       );
-      const item = { backup, bytes, open: takers.length, holding: [] };
+      const item = { backup, bytes, open: takers.length, holding: [], error: null };
       for (const lane of takers) {
         lane.waiting.push(item);
         lane.waitingBytes += bytes;

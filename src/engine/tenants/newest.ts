@@ -1,5 +1,5 @@
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
-import { parseManifestKey, pathPart } from "../../domain/reference.js";
+import { idProblem, parseManifestKey, pathPart } from "../../domain/reference.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
@@ -23,6 +23,7 @@ async function idsOf(site: Site, tenantId: string): Promise<string[]> {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(`the catalog cannot be read (${error.message}); looking into the storages instead`);
   }
+  if (idProblem(tenantId) !== null) return []; // nothing was ever stored under it
   const { usable } = await storagesForReading(site);
   const ids = new Set<string>();
   for (const storage of usable)

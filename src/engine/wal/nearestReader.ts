@@ -34,7 +34,6 @@ export function openNearestReader(site: Site, systemId: string): (name: string) 
 /** What is wrong with one storage does not matter while another one has the file; a key that is missing does. */
 function passedOver(site: Site, error: unknown): null {
   site.signal.throwIfAborted();
-  if (!isJBackupError(error) || isJBackupError(error, "no_key", "secret_unavailable", "repository_foreign"))
-    throw error;
+  if (!isJBackupError(error) || isJBackupError(error, "no_key", "secret_unavailable")) throw error;
   return null;
 }
