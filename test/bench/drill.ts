@@ -1,7 +1,9 @@
+import "./sources.ts";
 import { rmSync } from "node:fs";
-import { query } from "../support/awkward.js";
-import { startPostgres } from "../support/postgres.js";
-import { makeSite } from "../support/site.js";
+
+const { query } = await import("../support/awkward.js");
+const { startPostgres } = await import("../support/postgres.js");
+const { makeSite } = await import("../support/site.js");
 
 /** A drill of "whole server lost" on a cluster of about 2 GB, or as many as are named: prints what it measured. */
 const gigabytes = Number(process.argv[2] ?? 2);
@@ -27,6 +29,7 @@ try {
   );
   console.log(`cluster: ${(Number(size?.bytes) / 1e9).toFixed(2)} GB`);
   await site.json(["backup", "wal"]);
+  await site.json(["backup", "config"], [0, 3]);
   const backup = await site.json(["backup", "full"]);
   console.log(
     `backup: ${(backup.durationMs / 1_000).toFixed(1)} s, ${(backup.storedBytes / 1e9).toFixed(2)} GB stored`,

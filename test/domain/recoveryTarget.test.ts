@@ -34,6 +34,11 @@ describe("--to", () => {
     ["2026-13-01T00:00:00Z", "no such time"],
     ["2026-11-20 at noon", "cannot be read"],
     ["x".repeat(64), "too long"],
+    ["now", "is no moment"],
+    ["yesterday", "is no moment"],
+    ["2h", "is no moment"],
+    ["30 minutes", "is no moment"],
+    ["12:30", "is no moment"],
   ])("%s is refused", (given, why) => {
     expect(() => parseTarget(given)).toThrow(why);
   });

@@ -2,6 +2,7 @@ import { mkdir, open, readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { TenantFacts, TenantTableFacts } from "../../domain/tenantBackup.js";
+import { recordAudit } from "../audit.js";
 import { findBackup } from "../findBackup.js";
 import { openBackup } from "../openBackup.js";
 import type { Site } from "../site.js";
@@ -65,6 +66,8 @@ export async function exportTenantFiles(site: Site, request: ExportRequest): Pro
     site.report.progressEnd();
   }
   const { backupId, label } = body;
+  const rows = files.reduce((sum, file) => sum + file.rows, 0);
+  await recordAudit(site, "tenant.export", facts.id, { backup: label, directory: request.directory, rows });
   return {
     tenantId: facts.id,
     backupId,
