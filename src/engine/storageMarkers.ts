@@ -1,6 +1,8 @@
+import { createHash } from "node:crypto";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
+import { readMark, writeMark } from "./mark.js";
 import type { Site } from "./site.js";
 
 /** The marker itself says that this is none of our storages. */
@@ -16,8 +18,18 @@ export function checkMarker(site: Site, storage: Storage, marker: { site: string
   );
 }
 
-/** Without a marker it is a new storage, or one whose disk is not mounted. */
+const markName = ({ name }: Storage): string =>
+  `storage-${createHash("sha256").update(name).digest("hex").slice(0, 16)}`;
+
+/** So that this host knows the place again when it comes up empty. */
+export async function rememberPlace(site: Site, storage: Storage): Promise<void> {
+  if ((await readMark(site, markName(storage))) !== storage.location)
+    await writeMark(site, markName(storage), storage.location);
+}
+
+/** Without a marker it is a new storage, or one whose disk is not mounted. A place that this host never used is new. */
 export async function requireNew(site: Site, storage: Storage): Promise<void> {
+  if ((await readMark(site, markName(storage))) !== storage.location) return;
   if (!(await hasKnownCopies(site, storage.name))) return;
   const state = await stateOf(storage);
   if (state === "filled") return; // the marker alone was lost, and is written again

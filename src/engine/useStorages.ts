@@ -4,7 +4,7 @@ import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
 import { tooFewCopies } from "./replicate.js";
 import type { OpenedStorage, Site } from "./site.js";
-import { alertForeign, checkMarker, isForeign, requireNew } from "./storageMarkers.js";
+import { alertForeign, checkMarker, isForeign, rememberPlace, requireNew } from "./storageMarkers.js";
 
 export interface UsableStorages {
   usable: Storage[];
@@ -62,7 +62,10 @@ export async function storagesForWriting(site: Site): Promise<UsableStorages> {
   );
   const claimed = await tryEach(
     opened.filter(({ name }) => !seen.lost.has(name)),
-    (storage) => site.storage.claimSite(storage, { site: site.config.site, createdAt }),
+    async (storage) => {
+      await site.storage.claimSite(storage, { site: site.config.site, createdAt });
+      await rememberPlace(site, storage);
+    },
     isForeign,
   );
   const lost = new Map([...seen.lost, ...claimed.lost]);
