@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { environment, startPostgres, type TestPostgres } from "../support/postgres.js";
 import { serveRestored } from "../support/restored.js";
+import { ownTemporary } from "../support/runbooks.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
 /** A row, and the server's clock before it was committed and after. */
@@ -103,6 +104,7 @@ beforeAll(async () => {
       `- {name: two, kind: local, path: ${join(place, "two")}}`,
     ],
   });
+  ownTemporary(site, folder);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await write(60);
@@ -209,8 +211,7 @@ describe("one database at a moment, by way of a scratch server", () => {
     const [now] = await query(server.url("shop"), "select count(*)::text as rows from prices");
     expect(now?.rows).toBe("2000");
     // nothing of the scratch server is left
-    for (const name of (await readdir(tmpdir())).filter((found) => found.startsWith("jbackup-scratch-")))
-      expect(await readdir(join(tmpdir(), name))).not.toContain("run");
+    expect(await readdir(join(folder, "tmp"))).toEqual([]);
   });
 });
 

@@ -20,6 +20,7 @@ import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { serveRestored } from "../support/restored.js";
+import { ownTemporary } from "../support/runbooks.js";
 import { packagedServer } from "../support/servers.js";
 import { BIN, makeSite, type TestSite } from "../support/site.js";
 import { CLUSTER_STEPS, SCRATCH_STEPS, WAL_STEPS } from "../support/steps.js";
@@ -52,6 +53,7 @@ beforeAll(async () => {
       `- {name: two, kind: local, path: ${join(place, "two")}}`,
     ],
   });
+  ownTemporary(site, folder);
   await site.json(["backup", "wal"]);
   await site.json(["backup", "full"]);
   await query(
@@ -130,7 +132,7 @@ describe("a recovery killed at", () => {
 });
 
 const scratchFolders = async (): Promise<string[]> =>
-  (await readdir(tmpdir())).filter((name) => name.startsWith("jbackup-scratch-"));
+  (await readdir(join(folder, "tmp"))).filter((name) => name.startsWith("jbackup-scratch-"));
 
 describe("onto a directory that is there", () => {
   test("only what differs is written, and what does not belong goes", async () => {
