@@ -135,7 +135,8 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
         await holds(
           anyAuditEntry,
           (entry) => catalog.appendAudit(entry),
-          async () => catalog.audit(1),
+          async () =>
+            (await catalog.audit(1)).map(({ sequence: _, previousHash: _p, hash: _h, ...entry }) => entry),
         );
         expect(await catalog.checkAudit()).toMatchObject({ brokenAt: null });
       });
