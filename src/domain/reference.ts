@@ -76,12 +76,15 @@ export function pickOne<Found extends { id: string; label: string }>(
       ? exact
       : found.filter((backup) => backup.id.startsWith(reference) || backup.label.startsWith(reference));
   if (matches.length <= 1) return matches[0] ?? null;
+  const areNamesakes = matches.every(({ label }) => label === matches[0]?.label);
   const shown = matches.slice(0, 4).map((backup) => `${backup.label} (${backup.id})`);
   throw new JBackupError(
     "ambiguous",
     `"${reference}" means ${matches.length} backups: ${shown.join(", ")}${matches.length > 4 ? ", ..." : ""}`,
     {
-      hint: "give more characters of the label or of the id",
+      hint: areNamesakes
+        ? "they began in the same second and share a label: give the id"
+        : "give more characters of the label or of the id",
     },
   );
 }

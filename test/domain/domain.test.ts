@@ -66,6 +66,13 @@ describe("references to backups", () => {
     );
   });
 
+  test("those that began in the same second are told apart by their ids", () => {
+    const twins = backups.map((one) => ({ ...one, label: "full-20261120-020000" }));
+    expect(() => pickOne("full-20261120-020000", twins)).toThrow(
+      expect.objectContaining({ hint: "they began in the same second and share a label: give the id" }),
+    );
+  });
+
   test("a folder's manifest leads back to its backup", () => {
     const id = uuid7({ now: () => NOW, monotonicMs: () => 0 });
     for (const [kind, tenantId] of [

@@ -158,7 +158,7 @@ test("a pin holds a backup until it is taken off, also when the catalog is lost"
   site = await withPolicy("{last: 1}");
   const first = await backedUp("--logical");
   const second = await backedUp("--logical");
-  await site.json(["pin", first.label, "--reason", "audit 2026", "--until", "90d"]);
+  await site.json(["pin", first.id, "--reason", "audit 2026", "--until", "90d"]);
   expect((await site.run("show", first.id)).stdout).toContain('pinned    "audit 2026", until ');
   for (const name of readdirSync(site.home).filter((file) => file.startsWith("catalog")))
     rmSync(join(site.home, name));
