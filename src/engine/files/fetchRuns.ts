@@ -38,11 +38,11 @@ export async function fetchRuns(
       site.signal.throwIfAborted();
       try {
         await fetchPack(site, chain, runs, target, told);
+        target.onWritten(runs);
       } catch (error) {
         hasFailed = true;
         throw error;
       }
-      target.onWritten(runs);
       site.step("pack-restored");
     }
   };
