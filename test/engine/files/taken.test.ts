@@ -116,10 +116,11 @@ describe.runIf(isRoot)("a target that root takes from its owner", () => {
   );
 
   test("is gone on with when a run that was killed had taken it", async () => {
-    await takePlaces(placesFor(data, new Map()), THEIRS);
+    const killed = await takePlaces(placesFor(data, new Map()), THEIRS);
     const again = await takePlaces(placesFor(data, new Map()), THEIRS);
     await again.giveBack();
     expect(await lookOf(data)).toEqual([THEIRS.uid, 0o700]);
+    await killed.giveBack(); // only to close what it holds
   });
 
   test("has its pg_wal on another disk, where the link led when it was taken; that one must be the owner's", async () => {
