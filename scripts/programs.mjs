@@ -43,6 +43,7 @@ const NEEDED = {
     program("memcached", "memcached"),
     program("tmux", "tmux"),
     program("systemd-analyze", "systemd"),
+    { name: "a C compiler", package: "tcc", isThere: () => ["cc", "tcc"].some(onPath) },
   ],
 };
 

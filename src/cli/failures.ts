@@ -1,4 +1,5 @@
 import { JBackupError, reasonOf } from "../domain/errors.js";
+import { nameSystemError } from "../sys/systemErrors.js";
 
 const NO_ROOM = ["ENOSPC", "EDQUOT", "EFBIG"];
 const REFUSED = ["EACCES", "EPERM", "EROFS"];
@@ -38,6 +39,7 @@ function fromSystem(error: NodeJS.ErrnoException & { code: string }): JBackupErr
 /** Whatever was thrown, as an error that says what to do. */
 export function asJBackupError(error: unknown, version: string): JBackupError {
   if (error instanceof JBackupError) return error;
+  nameSystemError(error);
   const known = isSystemError(error) ? fromSystem(error) : undefined;
   if (known) return known;
   return new JBackupError("bug", `this is a bug in jbackup: ${reasonOf(error)}`, {

@@ -11,7 +11,7 @@ import type { Site } from "./site.js";
 import { type Archiving, archiveUpTo } from "./wal/archiving.js";
 import { follow } from "./wal/follow.js";
 import { behindStorages, failing, healMissed, noteMissed } from "./wal/missed.js";
-import { openWalWriter } from "./wal/walStore.js";
+import { openWalWriter } from "./wal/walWriter.js";
 
 export const WAL_JOB = "backup-wal";
 

@@ -154,9 +154,16 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
       restoreId,
       process: ownMark(),
       privateDirectory: ownPlace,
+      owner,
     },
-    finishing: (files) =>
-      writeSettingsFiles({ facts: chain.facts, directory, owner, isRecovery: target !== null, files }),
+    finishing: (files, within) =>
+      writeSettingsFiles({
+        facts: chain.facts,
+        directory: within,
+        owner,
+        isRecovery: target !== null,
+        files,
+      }),
   }).catch((error: unknown) => {
     site.report.info(`${directory} is half-restored: the same command, given again, goes on with it`);
     throw error;

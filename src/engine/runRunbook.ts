@@ -5,6 +5,7 @@ import { measure, type RecoveryReport } from "../domain/recoveryReport.js";
 import { filledAction, type Runbook, type Step } from "../domain/runbook.js";
 import { movesFrom, undoOrder } from "../domain/runbookRun.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
+import { sweepBegunFolders } from "../sys/claimedFolder.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { DRILL_OVERDUE } from "./alerts/watch.js";
 import { actorOf, recordAudit } from "./audit.js";
@@ -161,25 +162,28 @@ async function scratchAgain(site: Site, journal: RunJournal): Promise<string | n
     throw new JBackupError("target_refused", `the folder of drill ${run} was removed when it ended`, {
       hint: `begin a new one with jbackup dr run ${runbook} --drill`,
     });
-  await claimScratch(folder, run);
+  await claimScratch(site, folder, run);
   return folder;
 }
 
 /** What drills of this runbook left that were killed; a new one takes their place. */
 async function sweepDrills(site: Site, runbook: string): Promise<void> {
-  for (const { folder, run } of await leftScratches(site)) {
+  for (const folder of await sweepBegunFolders(site.environment.temporaryDirectory))
+    site.report.info(`removed ${folder}, begun by a run that was killed`);
+  for (const { folder, run, isHere } of await leftScratches(site)) {
     if (run === null) {
       await removeScratch(site, folder);
       site.report.info(`removed ${folder}, left by a drill that a power cut ended`);
       continue;
     }
     const journal = await openJournal(site, run).catch((error: unknown) => {
-      if (isJBackupError(error, "not_found")) return null; // another site's
+      if (isJBackupError(error, "not_found")) return null;
       throw error;
     });
-    if (journal === null || journal.state.runbook !== runbook) continue;
+    // killed before the first line of its journal, or another site's
+    if (journal === null ? !isHere : journal.state.runbook !== runbook) continue;
     await removeScratch(site, folder);
-    if (OPEN.includes(journal.state.phase))
+    if (journal !== null && OPEN.includes(journal.state.phase))
       await journal.write({ type: "ended", status: "aborted", rtoMs: null, rpoMs: null });
     site.report.info(`removed ${folder}, left by a drill that was killed`);
   }

@@ -1,5 +1,4 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Secret } from "../domain/secret.js";
 import type { Postgres, RestoredCluster } from "../postgres/postgres.js";
@@ -44,18 +43,16 @@ export async function withScratchCluster<Result>(
   { chain, binDirectory, recovery }: ScratchWish,
   work: (scratch: ScratchServer) => Promise<Result>,
 ): Promise<Result> {
-  const { sweepScratchClusters, markScratchCluster, unprivilegedOwner } = await site.clusters();
+  const { sweepScratchClusters, makeScratchFolder, unprivilegedOwner } = await site.clusters();
   const parent = site.environment.temporaryDirectory;
   const environment = { path: site.environment.path, home: site.environment.home };
   for (const swept of await sweepScratchClusters(parent, environment, site.config.database.binDirectory))
     site.report.info(`removed ${swept}, a scratch cluster of a killed run`);
   await requireRoom(parent, chain.facts.bytes, ELSEWHERE);
-  const folder = join(parent, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
   const owner = (await unprivilegedOwner()) ?? null;
-  await mkdir(folder, { mode: 0o700 });
+  const folder = await makeScratchFolder(parent, owner, () => site.step("scratch-begun"));
   let cluster: RestoredCluster | undefined;
   try {
-    await markScratchCluster(folder, owner);
     site.step("scratch-made");
     const up = await bringUp(site, chain, folder, binDirectory, owner, recovery);
     const running = up.cluster;
@@ -99,9 +96,9 @@ async function bringUp(
     places: placesFor(directory, new Map(spaces)),
     delta: false,
     owner,
-    mark: { backupId: "", restoreId: "", process: ownMark(), privateDirectory: null },
-    finishing: (files) =>
-      writeSettingsFiles({ facts, directory, owner, isRecovery: recovery !== null, files }),
+    mark: { backupId: "", restoreId: "", process: ownMark(), privateDirectory: null, owner },
+    finishing: (files, within) =>
+      writeSettingsFiles({ facts, directory: within, owner, isRecovery: recovery !== null, files }),
     isThrowaway: true,
   });
   await unmarkTarget(directory);

@@ -97,7 +97,7 @@ export type Format = typeof FormatFront;
 export type Clusters = Pick<
   typeof PostgresFront,
   | "startRestored"
-  | "markScratchCluster"
+  | "makeScratchFolder"
   | "sweepScratchClusters"
   | "startScratchCluster"
   | "checkPageChecksums"

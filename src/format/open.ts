@@ -1,3 +1,4 @@
+import { AskedOnce } from "./askedOnce.js";
 import { ByteReader } from "./byteReader.js";
 import { objectFault } from "./faults.js";
 import { FRAME_OVERHEAD_BYTES, HEAD_BYTES, TAG_BYTES } from "./frame.js";
@@ -68,15 +69,16 @@ export interface Range {
   end: number;
 }
 
-/** Several ranges of the opened content, one after another; header and index are read once. */
+/** Several ranges of the opened content, one after another. Header and index are read once, and so is every frame of ranges that share none. */
 export async function* openRanges(
   source: ObjectSource,
   dataKey: Uint8Array,
   context: SealContext,
   ranges: Iterable<Range>,
 ): AsyncGenerator<{ offset: number; content: Buffer }> {
-  const opener = await openOpening(source, dataKey, context);
-  const index = await openIndex(source, opener);
+  const object = new AskedOnce(source);
+  const opener = await openOpening(object, dataKey, context);
+  const index = await openIndex(object, opener);
   for (const { start, end } of ranges) {
     if (start < 0 || end < start || end > index.rawBytes)
       throw objectFault(
@@ -84,7 +86,7 @@ export async function* openRanges(
         context,
         `holds ${index.rawBytes} bytes; bytes ${start} to ${end} were asked for`,
       );
-    if (start < end) yield* framesOfRange(source, opener, index, { start, end });
+    if (start < end) yield* framesOfRange(object, opener, index, { start, end });
   }
 }
 
@@ -152,12 +154,12 @@ async function* inOrder(frames: Frames, opener: ObjectOpener): AsyncGenerator<Bu
 }
 
 async function openOpening(
-  source: ObjectSource,
+  object: AskedOnce,
   dataKey: Uint8Array,
   context: SealContext,
 ): Promise<ObjectOpener> {
-  const end = Math.min(source.bytes, HEADER_MAX_BYTES + HEADER_TAIL_BYTES);
-  const reader = new ByteReader(source.read(0, end));
+  const end = Math.min(object.bytes, HEADER_MAX_BYTES + HEADER_TAIL_BYTES);
+  const reader = new ByteReader(onePiece(await object.keep(0, end)));
   try {
     return await readOpening(reader, dataKey, context);
   } finally {
@@ -165,18 +167,18 @@ async function openOpening(
   }
 }
 
-async function openIndex(source: ObjectSource, opener: ObjectOpener): Promise<FrameIndex> {
+async function openIndex(object: AskedOnce, opener: ObjectOpener): Promise<FrameIndex> {
   const { header, context } = opener;
   const firstOffset = header.bytes.length + HEADER_TAIL_BYTES;
-  let tailAt = Math.max(0, source.bytes - TAIL_BYTES);
-  let tail = await readAll(source, tailAt, source.bytes);
+  let tailAt = Math.max(0, object.bytes - TAIL_BYTES);
+  let tail = await object.keep(tailAt, object.bytes);
   const indexAt = readTrailer(tail);
   if (indexAt === undefined) throw objectFault("object_truncated", context, "has no end mark");
-  const indexBytes = source.bytes - TRAILER_BYTES - indexAt;
+  const indexBytes = object.bytes - TRAILER_BYTES - indexAt;
   if (indexAt < firstOffset || indexBytes < FRAME_OVERHEAD_BYTES) throw damagedIndex(opener);
   if (indexBytes > INDEX_MAX_BYTES + FRAME_OVERHEAD_BYTES) throw damagedIndex(opener);
   if (indexAt < tailAt) {
-    tail = await readAll(source, indexAt, source.bytes);
+    tail = await object.keep(indexAt, object.bytes);
     tailAt = indexAt;
   }
   const sealed = tail.subarray(indexAt - tailAt, tail.length - TRAILER_BYTES);
@@ -190,12 +192,6 @@ async function openIndex(source: ObjectSource, opener: ObjectOpener): Promise<Fr
   const isWhole = Math.max(1, Math.ceil(index.rawBytes / header.frameBytes)) === frames;
   if (!isWhole || offsetOf(index, frames) !== indexAt) throw damagedIndex(opener);
   return index;
-}
-
-async function readAll(source: ObjectSource, start: number, end: number): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of source.read(start, end)) chunks.push(chunk);
-  return Buffer.concat(chunks);
 }
 
 async function* onePiece(bytes: Buffer): AsyncGenerator<Uint8Array> {

@@ -41,7 +41,7 @@ export {
   stopServer,
 } from "./restoredCluster.js";
 export {
-  markScratchCluster,
+  makeScratchFolder,
   type ScratchCluster,
   startScratchCluster,
   startThrowawayCluster,

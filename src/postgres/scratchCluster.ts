@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { chmod, chown, lstat, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, lstat, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../domain/errors.js";
-import { writeFileAtomic } from "../sys/atomicFile.js";
-import { isOwnFolder, objectIn, readOwnFile } from "../sys/ownFiles.js";
+import { makeClaimedFolder, readClaim, sweepBegunFolders } from "../sys/claimedFolder.js";
+import { isOwnFolder, objectIn } from "../sys/ownFiles.js";
 import { isAlive, isProcessMark, ownMark } from "../sys/processes.js";
 import { findBinDirectories, runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
 
@@ -65,14 +65,10 @@ const pgCtl = (
 /** A throwaway PostgreSQL on a private Unix socket. Whoever starts it stops it; what a killed run left, the next one sweeps. */
 export async function startScratchCluster(wanted: ScratchSettings): Promise<ScratchCluster> {
   const owner = await unprivilegedOwner();
-  const directory = join(wanted.parentDirectory, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
+  const directory = await makeScratchFolder(wanted.parentDirectory, owner ?? null);
   const dataDirectory = join(directory, "data");
   const { binDirectory, environment } = wanted;
   const tool: ToolOptions = { environment, owner, directory };
-
-  await mkdir(directory, { mode: 0o700 });
-  await chmod(directory, 0o700);
-  await markScratchCluster(directory, owner ?? null);
 
   const stop = async (): Promise<void> => {
     try {
@@ -148,13 +144,17 @@ export async function startScratchCluster(wanted: ScratchSettings): Promise<Scra
   };
 }
 
-/** Says whose folder it is: when that process is gone, the next run may remove it. */
-export async function markScratchCluster(
-  directory: string,
+/** A folder for a scratch cluster, which says whose it is: when that process is gone, the next run may remove it. */
+export async function makeScratchFolder(
+  parentDirectory: string,
   owner: { uid: number; gid: number } | null,
-): Promise<void> {
-  await writeFileAtomic(join(directory, "owner.json"), JSON.stringify(ownMark()), { overwrite: true });
+  onBegun?: () => void,
+): Promise<string> {
+  const directory = join(parentDirectory, `jbackup-scratch-${randomBytes(4).toString("hex")}`);
+  await makeClaimedFolder(directory, ownMark(), onBegun);
+  await chmod(directory, 0o700);
   if (owner) await chown(directory, owner.uid, owner.gid);
+  return directory;
 }
 
 /** Removes the scratch clusters of runs that died without doing so; answers their folders. What others made bears any name, and is left alone. */
@@ -163,12 +163,12 @@ export async function sweepScratchClusters(
   environment: ToolEnvironment,
   configuredBin: string | "auto" = "auto",
 ): Promise<string[]> {
-  const swept: string[] = [];
+  const swept = await sweepBegunFolders(parentDirectory);
   const owner = await unprivilegedOwner();
   for (const name of (await readdir(parentDirectory)).filter((entry) => FOLDER.test(entry))) {
     const directory = join(parentDirectory, name);
     if (!(await isOwnFolder(directory, owner ? [owner.uid] : []))) continue;
-    const file = await readOwnFile(join(directory, "owner.json"));
+    const file = await readClaim(directory);
     if (file.whose !== "ours") continue;
     const mark = objectIn(file.text); // a torn one is of a run that a power cut ended
     if (isProcessMark(mark) && isAlive(mark)) continue;

@@ -16,6 +16,7 @@ import type { LocalStorageConfig } from "../domain/config.js";
 import { isJBackupError, type JBackupError } from "../domain/errors.js";
 import { isTemporaryName, makeDirectory, syncDirectory, writeFileAtomic } from "../sys/atomicFile.js";
 import type { Clock } from "../sys/clock.js";
+import { nameSystemError } from "../sys/systemErrors.js";
 import { holdsBody } from "./body.js";
 import {
   bodyChanged,
@@ -88,11 +89,21 @@ export class LocalStorage implements Storage {
     this.#folder = folder; // the same disk, mounted again
   }
 
-  /** Something stands under the key already: fine when it is the same body. */
+  /** Something stands under the key already: fine when it is the same body, and once its name outlasts a power cut. */
   async #settle(key: string, body: ObjectBody): Promise<void> {
+    await this.#syncFolderOf(key);
     const facts = await this.stat(key);
     if (facts?.bytes !== body.bytes || !(await holdsBody(this, key, body)))
       throw objectExists(this.name, key);
+  }
+
+  /** Whoever put it there may have been killed before that, or is just about to do it. */
+  async #syncFolderOf(key: string): Promise<void> {
+    try {
+      await syncDirectory(dirname(this.#path(key)));
+    } catch (error) {
+      if (!ABSENT.has(codeOf(error))) throw failureOf(error, this.#deed("put", key));
+    }
   }
 
   async *get(key: string, options: GetOptions = {}): AsyncIterable<Uint8Array> {
@@ -301,13 +312,21 @@ async function* checked(body: ObjectBody, deed: Deed): AsyncIterable<Uint8Array>
 }
 
 function failureOf(error: unknown, deed: Deed): unknown {
+  nameSystemError(error);
   if (isJBackupError(error) || typeof (error as { errno?: unknown } | null)?.errno !== "number") return error;
   const reason = plainCause(error).message;
+  const { syscall } = error as NodeJS.ErrnoException;
   if (FULL.has(codeOf(error))) return storageFailure("storage_full", deed, reason, { cause: error });
   if (DENIED.has(codeOf(error)))
     return storageFailure("storage_denied", deed, reason, {
       cause: error,
       hint: "Give the user that runs jbackup write access to this directory, or mount it writable.",
+    });
+  if (syscall === "fsync")
+    return storageFailure("storage_unavailable", deed, reason, {
+      cause: error,
+      details: { isFinal: true },
+      hint: "The disk did not keep what was written: look into the kernel's log (dmesg). What is missing is copied later from another storage.",
     });
   return storageFailure("storage_unavailable", deed, reason, { cause: error });
 }

@@ -48,7 +48,7 @@ class Attempts {
   /** Returns when it is time to try again; throws when it makes no sense or the budget is spent. */
   async pauseAfter(error: unknown, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    if (!isJBackupError(error, "storage_unavailable")) throw error;
+    if (!isJBackupError(error, "storage_unavailable") || error.details?.isFinal === true) throw error;
     this.#failures++;
     const elapsedMs = this.#pausing.clock.monotonicMs() - this.#startedMs;
     const pauseMs = this.#pauseMs(error);
@@ -80,7 +80,7 @@ function gaveUp(error: JBackupError, attempts: number, elapsedMs: number): JBack
 }
 
 /**
- * Tries again what failed with storage_unavailable: jittered, growing pauses, the server's Retry-After, a time budget.
+ * Tries again what failed with storage_unavailable, unless it says that it is final: jittered, growing pauses, the server's Retry-After, a time budget.
  * Everything else fails at once. Puts are idempotent, so that an answer lost on the way is harmless.
  */
 export class RetryingStorage extends WrappedStorage {

@@ -35,7 +35,7 @@ export class WrittenFiles {
       closeSync(oldest[1]);
     }
     // what is written must not be cut: the file may be half there already
-    const file = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+    const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
     this.#open.set(path, file);
     return file;
   }

@@ -1,11 +1,19 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { chmod, chown, mkdir, mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { StoredObject } from "../../src/domain/manifest.js";
 import { backupPhysical } from "../../src/engine/backupPhysical.js";
+import { findPhysical } from "../../src/engine/bases.js";
+import { openChain, type PackSource } from "../../src/engine/files/chain.js";
+import { WantedRuns } from "../../src/engine/files/runs.js";
+import { restoreCluster } from "../../src/engine/restoreCluster.js";
+import type { Site } from "../../src/engine/site.js";
 import { query } from "../support/awkward.js";
+import { countedSite, Served } from "../support/counted.js";
+import { filesBelow } from "../support/files.js";
 import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import {
@@ -16,6 +24,8 @@ import {
   serveRestored,
 } from "../support/restored.js";
 import { makeSite, type TestSite } from "../support/site.js";
+
+const MIB = 2 ** 20;
 
 let server: TestPostgres;
 let folder: string;
@@ -41,6 +51,7 @@ beforeAll(async () => {
     server.url(),
     `create tablespace aside location '${space}'`,
     "create table moved tablespace aside as select g as id, md5(g::text) as text from generate_series(1, 20000) g",
+    ...[0, 1, 2, 3].map((nth) => `create table turning_${nth} (noise bytea)`),
     "create unlogged table fleeting as select generate_series(1, 1000) as id",
     "create table quiet as select g as id, repeat('quiet ', 20) as text from generate_series(1, 5000) g",
   );
@@ -66,17 +77,63 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
+/** One of four tables is written anew, of what no compression makes smaller: what was stored of it before is not alive any more. */
+const turn = (nth: number) =>
+  query(
+    server.url(),
+    `truncate turning_${nth % 4}`,
+    `insert into turning_${nth % 4} select (select string_agg(sha512((g || ' ' || h || random())::bytea), ''::bytea) from generate_series(1, 20) h) from generate_series(1, 2500) g`,
+  );
+
+/** No byte of a pack twice, and of each about what is alive in it: far less than the chain holds. */
+async function expectReadOnce(opened: Site, reference: string, served: Served): Promise<void> {
+  const chain = await openChain(opened, await findPhysical(opened, reference));
+  const wanted = new WantedRuns();
+  let files = 0;
+  for await (const { record } of chain.map()) if (record.kind === "file") wanted.add(files++, 0, record.at);
+  let [read, stored] = [0, 0];
+  for (const runs of wanted.packs()) {
+    const source = chain.sources[runs.source] as PackSource;
+    const object = source.objects.get(opened.format.packName(runs.pack)) as StoredObject;
+    const key = `${source.found.folder}/${object.name}`;
+    const bytes = served.bytesOf(key);
+    if (runs.source > 0) expect([key, served.againOf(key)]).toEqual([key, 0]);
+    // frames of 1 MiB at both ends of what is alive, header and index; half alive or small is read whole
+    const alive = runs.ranges(MIB).reduce((sum, { start, end }) => sum + end - start + 2 * MIB, 0);
+    if (runs.source > 0) expect(bytes).toBeLessThanOrEqual(Math.max(2 * MIB, 2 * alive));
+    read += bytes;
+  }
+  for (const path of filesBelow(join(site.folder, "local")))
+    if (/\/data\/\d+\.jbk$/.test(path)) stored += statSync(path).size;
+  expect(read).toBeLessThan(stored / 3);
+}
+
 let restores = 0;
 
-/** Restores a backup into a directory of its own, and looks at the cluster from inside and outside. */
-async function expectWhole(reference: string): Promise<void> {
-  const directory = join(folder, `restored-${++restores}`);
-  await site.json([
+const restoreByCommand = (reference: string, directory: string): Promise<void> =>
+  site.json([
     "restore",
     reference,
     ...["--mode", "full", "--into-dir", directory, "--reason", "test"],
     ...["--tablespace", `aside=${directory}-space`],
   ]);
+
+/** In this process, on storages that tell what was read from them. */
+async function restoreCounted(opened: Site, reference: string, directory: string): Promise<Served> {
+  const served = new Served();
+  const tablespaces = { aside: `${directory}-space` };
+  await restoreCluster(
+    countedSite(opened, served),
+    { reference, directory, tablespaces, to: null, delta: false, start: false, reason: "test" },
+    async () => undefined,
+  );
+  return served;
+}
+
+/** Restores a backup into a directory of its own, and looks at the cluster from inside and outside. */
+async function expectWhole(reference: string, restore = restoreByCommand): Promise<void> {
+  const directory = join(folder, `restored-${++restores}`);
+  await restore(reference, directory);
   checkFiles(directory, server.binDirectory);
   const restored = await serveRestored(directory, server.binDirectory);
   try {
@@ -123,22 +180,29 @@ describe("a cluster under load", () => {
     await expectWhole(backup.id);
   });
 
-  test("is backed up thirty times in a row, each time only what changed, and the first, a middle and the last restore", async () => {
+  test("is backed up thirty times in a row, each time only what changed; the first, a middle and the last restore, reading each block once", async () => {
     const ids: string[] = [];
     // one process for all: what a run takes to start is measured elsewhere
     const opened = await openTestSite(site);
     try {
       for (let nth = 0; nth < 30; nth++) {
+        await turn(nth);
         const backup = await backupPhysical(opened, { fresh: false, note: `increment ${nth}` });
         expect(backup.metadata).toMatchObject({ incremental: true, damagedPages: 0 });
         expect(backup.metadata.blocksReferenced).toBeGreaterThan(0);
         expect(backup.metadata.blocksStored).toBeGreaterThan(0);
         ids.push(backup.id);
       }
+      for (const nth of [0, 14]) await expectWhole(ids[nth] ?? "");
+      const newest = ids[29] ?? "";
+      let served = new Served();
+      await expectWhole(newest, async (reference, directory) => {
+        served = await restoreCounted(opened, reference, directory);
+      });
+      await expectReadOnce(opened, newest, served);
     } finally {
       await opened.close();
     }
-    for (const nth of [0, 14, 29]) await expectWhole(ids[nth] ?? "");
   }, 600_000); // thirty runs under load, each a process of its own, on whatever machine this is
 });
 

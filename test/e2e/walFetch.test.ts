@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readEnvironment } from "../../src/config/config.js";
-import { openWalWriter } from "../../src/engine/wal/walStore.js";
+import { openWalWriter } from "../../src/engine/wal/walWriter.js";
 import { openSite } from "../../src/wire.js";
 import { makeSite, type Ran, type TestSite } from "../support/site.js";
 import { type MadeSegment, makeSegment, SMALL_SEGMENT } from "../support/walSegment.js";

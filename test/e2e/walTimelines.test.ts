@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseWalFile } from "../../src/domain/wal.js";
-import { openWalReader } from "../../src/engine/wal/walStore.js";
+import { openWalReader } from "../../src/engine/wal/walReader.js";
 import { query } from "../support/awkward.js";
 import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";

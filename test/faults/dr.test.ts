@@ -9,6 +9,7 @@ import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { expectRefused } from "../support/refusal.js";
 import { leftovers, openFolder, ownTemporary, statuses, stopOn } from "../support/runbooks.js";
 import { makeSite, type TestSite } from "../support/site.js";
+import { DRILL_STEPS } from "../support/steps.js";
 
 let server: TestPostgres;
 let site: TestSite;
@@ -134,6 +135,21 @@ test("a drill that is killed goes on with --resume, and leaves nothing", async (
   expect(answer).toMatchObject({ drill: true, status: "succeeded" });
   expect(leftovers(site)).toEqual([]);
 });
+
+test.each(DRILL_STEPS)(
+  "a drill that is killed at %s leaves a folder, which the next drill removes",
+  async (step) => {
+    write(
+      "short",
+      "name: short\ntitle: t\nsymptoms: [s]\nprose: p\nbudget: 1h\nsteps:\n  - {name: a, purpose: p, budget: 1m, drill: same, repeatable: true, jbackup: list}\n",
+    );
+    await killAt(site, step, ["dr", "run", "short", "--drill"]);
+    expect(leftovers(site)).toHaveLength(1);
+    expect(await site.json(["dr", "run", "short", "--drill"])).toMatchObject({ status: "succeeded" });
+    expect(leftovers(site)).toEqual([]);
+    rmSync(join(folder, "books", "short.yaml"));
+  },
+);
 
 test("a drill that is interrupted leaves nothing", async () => {
   const ran = await signalAt(site, "dr:bring:started", "SIGTERM", ["dr", "run", "every-kind", "--drill"]);

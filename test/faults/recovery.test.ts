@@ -2,6 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, lstatSync, readdirSync, readFileSync, statSync } from "node:fs";
 import {
   chmod,
+  chown,
   mkdir,
   mkdtemp,
   open,
@@ -17,7 +18,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
-import { killAt } from "../support/kill.js";
+import { killAt, resume, runUntil } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { serveRestored } from "../support/restored.js";
 import { ownTemporary } from "../support/runbooks.js";
@@ -108,15 +109,18 @@ describe("a recovery killed at", () => {
     await rm(directory, { recursive: true });
   });
 
-  test.each(SCRATCH_STEPS)("%s leaves a scratch server that the next run removes", async (step) => {
-    const merge = ["restore", "latest", "--mode", "merge", "--reason", "test"];
-    const before = new Set(await scratchFolders());
-    await killAt(site, step, merge);
-    const left = (await scratchFolders()).filter((name) => !before.has(name));
-    expect(left).toHaveLength(1);
-    await site.json(merge);
-    expect(await scratchFolders()).not.toContain(left[0]);
-  });
+  test.each(SCRATCH_STEPS)(
+    "%s leaves something of a scratch server, which the next run removes",
+    async (step) => {
+      const merge = ["restore", "latest", "--mode", "merge", "--reason", "test"];
+      const before = new Set(await scratchFolders());
+      await killAt(site, step, merge);
+      const left = (await scratchFolders()).filter((name) => !before.has(name));
+      expect(left).toHaveLength(1);
+      await site.json(merge);
+      expect(await scratchFolders()).not.toContain(left[0]);
+    },
+  );
 
   test.each(WAL_STEPS)("archiving killed at %s loses nothing", async (step) => {
     await query(server.url("shop"), "update ledger set note = 'changed' where id = 1");
@@ -132,7 +136,33 @@ describe("a recovery killed at", () => {
 });
 
 const scratchFolders = async (): Promise<string[]> =>
-  (await readdir(join(folder, "tmp"))).filter((name) => name.startsWith("jbackup-scratch-"));
+  (await readdir(join(folder, "tmp"))).filter((name) => /^jbackup-(scratch|begun)-/.test(name));
+
+test.runIf(process.getuid?.() === 0)(
+  "whoever owns the directory's place cannot make root write elsewhere by a link that he puts there meanwhile",
+  async () => {
+    const { uid, gid } = statSync(server.dataDirectory);
+    const asOwner = (script: string): string =>
+      execFileSync("sh", ["-c", script], { uid, gid, encoding: "utf8" });
+    const parent = join(folder, "theirs");
+    const outside = join(folder, "roots-own");
+    for (const path of [parent, outside]) await mkdir(path);
+    await chown(parent, uid, gid);
+    const directory = join(parent, "data");
+    const plain = ["restore", "latest", "--into-dir", directory, "--reason", "test"];
+    const stopped = await runUntil(site, "files-created", [...plain, "--json"]);
+    expect(() => asOwner(`ln -s ${outside} ${directory}/planted`)).toThrow(/Permission denied/);
+    asOwner(`mv ${directory} ${directory}-aside && ln -s ${outside} ${directory}`);
+    const ran = await resume(stopped);
+    expect(ran.code).toBe(14);
+    expect(JSON.parse(ran.stdout).error.message).toBe(
+      `${directory} is not the directory any more that it was a moment ago`,
+    );
+    expect(readdirSync(outside)).toEqual([]);
+    expect(statSync(outside).uid).toBe(0);
+    await rm(parent, { recursive: true });
+  },
+);
 
 describe("onto a directory that is there", () => {
   test("only what differs is written, and what does not belong goes", async () => {

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   openRange,
+  openRanges,
   openSealed,
   sealedBytesAtMost,
   sealStream,
@@ -157,6 +158,30 @@ describe("a range", () => {
     const [start = 0, end = 0] = source.reads[2] ?? [];
     expect(end - start).toBe(1024 + 32);
     expect(source.reads).toHaveLength(3);
+  });
+
+  it("and others beside it ask the storage for no byte twice", async () => {
+    const raw = sampleBytes(300_000);
+    for (const codec of ["zstd", "none"] as const) {
+      const sealed = await seal(raw, { codec, frameBytes: 700 });
+      await fc.assert(
+        fc.asyncProperty(
+          fc.uniqueArray(fc.nat(Math.floor(raw.length / 700) - 1), { minLength: 1, maxLength: 12 }),
+          async (frames) => {
+            const ranges = frames
+              .toSorted((a, b) => a - b)
+              .map((nth) => ({ start: nth * 700 + 50, end: nth * 700 + 650 }));
+            const source = sourceOf(sealed, 65_536);
+            for await (const { offset, content } of openRanges(source, DATA_KEY, CONTEXT, ranges))
+              expect(content.equals(raw.subarray(offset, offset + content.length))).toBe(true);
+            const reads = source.reads.toSorted(([a], [b]) => a - b);
+            for (const [nth, [start]] of reads.entries())
+              expect(start).toBeGreaterThanOrEqual(reads[nth - 1]?.[1] ?? 0);
+          },
+        ),
+        { numRuns: 40 },
+      );
+    }
   });
 
   it("finds an index that is larger than the tail it reads first", async () => {

@@ -83,4 +83,4 @@ export function ownTemporary(site: TestSite, folder: string): void {
 
 /** Drills of this site that left something. */
 export const leftovers = (site: TestSite): string[] =>
-  readdirSync(String(site.environment.TMPDIR)).filter((name) => name.startsWith("jbackup-drill-"));
+  readdirSync(String(site.environment.TMPDIR)).filter((name) => /^jbackup-(drill|begun)-/.test(name));

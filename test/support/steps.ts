@@ -44,7 +44,8 @@ export const CLUSTER_STEPS = [
   "replaying",
   "target-reached",
 ];
-export const SCRATCH_STEPS = ["scratch-made", "scratch-up"];
+export const SCRATCH_STEPS = ["scratch-begun", "scratch-made", "scratch-up"];
+export const DRILL_STEPS = ["drill-begun", "drill-made"];
 export const WAL_STEPS = ["wal-durable"];
 export const PAST_STEPS = ["past-created", "past-loaded"];
 export const TENANT_BACKUP_STEPS = ["tenants-snapshot", "tenant-object-stored", "tenant-manifest-stored"];

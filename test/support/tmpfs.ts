@@ -9,6 +9,7 @@ export interface SmallDisk {
   path: string;
   /** From now on every write is refused. */
   makeReadOnly(): void;
+  makeWritable(): void;
   grow(size: string): void;
   [Symbol.dispose](): void;
 }
@@ -21,6 +22,7 @@ export function mountSmallDisk(size: string): SmallDisk {
     path,
     grow: (larger) => void execFileSync("mount", ["-o", `remount,size=${larger}`, path]),
     makeReadOnly: () => void execFileSync("mount", ["-o", "remount,ro", path]),
+    makeWritable: () => void execFileSync("mount", ["-o", "remount,rw", path]),
     [Symbol.dispose]() {
       execFileSync("umount", ["-l", path]);
       rmdirSync(path);

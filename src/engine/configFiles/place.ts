@@ -1,17 +1,4 @@
-import {
-  chmod,
-  constants,
-  copyFile,
-  lchown,
-  link,
-  lstat,
-  mkdir,
-  open,
-  readlink,
-  rename,
-  rm,
-  symlink,
-} from "node:fs/promises";
+import { constants, lchown, link, lstat, mkdir, open, readlink, rename, rm, symlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { ConfigRecord } from "../../domain/configBackup.js";
 import { JBackupError } from "../../domain/errors.js";
@@ -92,7 +79,7 @@ async function moveIn(
   if (!(await held.isAt(folder, name))) throw replaced(record);
 }
 
-const replaced = ({ path }: ConfigRecord): JBackupError =>
+const replaced = ({ path }: Pick<ConfigRecord, "path">): JBackupError =>
   new JBackupError("target_refused", `${path} was replaced by somebody else while it was restored`, {
     hint: "find out which program writes there, then restore again",
   });
@@ -197,9 +184,30 @@ async function keepOld(
     // another file system, or a file of somebody else's
     if (!["EXDEV", "EPERM", "EMLINK", "ENOTSUP"].includes((error as NodeJS.ErrnoException).code ?? ""))
       throw error;
+    if (stat.isFile()) return copyOld(old, kept, path);
     if (stat.isSymbolicLink()) await symlink(await readlink(old), kept);
-    else if (stat.isFile()) await copyFile(old, kept, constants.COPYFILE_EXCL);
     if (isRoot()) await lchown(kept, stat.uid, stat.gid);
-    if (stat.isFile()) await chmod(kept, stat.mode & 0o7777);
+  }
+}
+
+const AS_IT_STANDS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** The very file that is opened, with what it has of owner and mode: a link in its place now is not followed. */
+async function copyOld(old: string, kept: string, path: string): Promise<void> {
+  const from = await open(old, AS_IT_STANDS).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === "ELOOP" ? replaced({ path }) : error;
+  });
+  try {
+    const { uid, gid, mode } = await from.stat();
+    const to = await open(kept, NEW_FILE, 0o600);
+    try {
+      for await (const chunk of from.createReadStream({ autoClose: false })) await writeWhole(to, chunk);
+      if (isRoot()) await to.chown(uid, gid);
+      await to.chmod(mode & 0o7777);
+    } finally {
+      await to.close();
+    }
+  } finally {
+    await from.close();
   }
 }

@@ -81,8 +81,14 @@ export async function knownRuns(site: Site): Promise<string[]> {
 async function appendLines(folder: string, events: RunEvent[]): Promise<void> {
   const file = await open(join(folder, FILE), "a", 0o600);
   try {
-    await file.write(events.map((event) => `${JSON.stringify(event)}\n`).join(""));
-    await file.sync();
+    const { size } = await file.stat();
+    try {
+      await file.writeFile(events.map((event) => `${JSON.stringify(event)}\n`).join(""));
+      await file.sync();
+    } catch (error) {
+      await file.truncate(size); // the next line must not follow half a one, nor one that a power cut may take
+      throw error;
+    }
   } finally {
     await file.close();
   }

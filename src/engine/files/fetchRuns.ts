@@ -5,16 +5,10 @@ import type { Storage } from "../../storage/storage.js";
 import { alertBadCopy } from "../openBackup.js";
 import type { Site } from "../site.js";
 import type { OpenedChain, PackSource } from "./chain.js";
-import type { PackRuns } from "./runs.js";
+import { type PackRuns, partsToRead } from "./runs.js";
 
 /** Packs that are on their way while each thread unpacks one. */
 const READ_AHEAD = 2;
-/** A gap of a frame is cheaper read over than asked around. */
-const CLOSE_BYTES = 2 ** 20;
-/** Below this a pack is read whole: the requests for its index would cost more. */
-const SMALL_PACK_BYTES = 2 * 2 ** 20;
-const WORTH_WHOLE = 0.5;
-
 /** Where the blocks go. */
 export interface Target {
   threads: FileThreads;
@@ -38,11 +32,11 @@ export async function fetchRuns(
       site.signal.throwIfAborted();
       try {
         await fetchPack(site, chain, runs, target, told);
+        target.onWritten(runs);
       } catch (error) {
         hasFailed = true;
         throw error;
       }
-      target.onWritten(runs);
       site.step("pack-restored");
     }
   };
@@ -94,15 +88,13 @@ async function writePack(
   runs: PackRuns,
   { threads, pathOf }: Target,
 ): Promise<void> {
-  const ranges = runs.ranges(CLOSE_BYTES);
-  const end = ranges.at(-1)?.end ?? 0;
-  const wanted = ranges.reduce((sum, range) => sum + range.end - range.start, 0);
+  const { rawBytes, storedBytes } = found.manifest.body;
+  const parts = partsToRead(runs, { bytes, rawBytes: bytes * (rawBytes / Math.max(1, storedBytes)) });
   const object = storedObject(site, storage, `${found.folder}/${name}`, bytes);
   const paths = new Map([...runs.bytesByFile().keys()].map((file) => [file, pathOf(file)]));
   const task = { dataKey, context: site.format.packContext(context, name), runs: runs.numbers, paths };
-  if (bytes > SMALL_PACK_BYTES && wanted < end * WORTH_WHOLE)
-    await threads.unpackRanges(object, ranges, task);
-  else await threads.unpackWhole(object, task);
+  if (parts === null) await threads.unpackWhole(object, task);
+  else await threads.unpackRanges(object, parts, task);
 }
 
 const storedObject = (site: Site, storage: Storage, key: string, bytes: number): ObjectSource => ({

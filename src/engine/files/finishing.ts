@@ -1,5 +1,6 @@
 import {
   closeSync,
+  constants,
   fchmodSync,
   fchownSync,
   fdatasync,
@@ -8,6 +9,7 @@ import {
   ftruncateSync,
   openSync,
 } from "node:fs";
+import { rm } from "node:fs/promises";
 import { promisify } from "node:util";
 import { JBackupError } from "../../domain/errors.js";
 import type { MappedFile } from "../../domain/fileMap.js";
@@ -27,6 +29,8 @@ export interface FinishWish {
   isThrowaway: boolean;
 }
 
+const AS_IT_STANDS = constants.O_RDWR | constants.O_NOFOLLOW;
+
 /** Files whose ends are brought onto the disk at one time. */
 const AT_ONCE = 8;
 /** While others are still written. */
@@ -44,6 +48,7 @@ export class Finishing {
   readonly #waiting: number[] = [];
   #running = 0;
   #workers: Promise<void>[] = [];
+  #failure: { error: unknown } | null = null;
 
   constructor(files: readonly Placed[], wish: FinishWish) {
     this.#files = files;
@@ -57,8 +62,9 @@ export class Finishing {
     for (const [file, bytes] of runs.bytesByFile()) this.#missing[file] = (this.#missing[file] ?? 0) + bytes;
   }
 
-  /** These are written: what is whole now goes onto the disk, while others are still being unpacked. */
+  /** These are written: what is whole now goes onto the disk, while others are still being unpacked. Throws what an earlier one failed with. */
   wrote(runs: PackRuns): void {
+    if (this.#failure !== null) throw this.#failure.error;
     for (const [file, bytes] of runs.bytesByFile()) this.#wrote(file, bytes);
   }
 
@@ -70,7 +76,9 @@ export class Finishing {
     this.#waiting.push(file);
     if (this.#running >= AT_ONCE_BESIDE) return;
     const worker = this.#work();
-    worker.catch(() => undefined); // told at the end
+    worker.catch((error: unknown) => {
+      this.#failure ??= { error };
+    });
     this.#workers.push(worker);
   }
 
@@ -105,11 +113,22 @@ export class Finishing {
 
   async #flush(file: number): Promise<void> {
     if (this.#wish.isThrowaway) return;
-    const opened = openSync((this.#files[file] as Placed).path, "r+");
+    const { path } = this.#files[file] as Placed;
+    const opened = openSync(path, AS_IT_STANDS);
     try {
-      await datasync(opened);
+      await this.#keep(path, () => datasync(opened));
     } finally {
       closeSync(opened);
+    }
+  }
+
+  /** What a disk failed to keep is read back from memory as if it were there: the next run would find it right. So it goes. */
+  async #keep(path: string, bring: () => Promise<void>): Promise<void> {
+    try {
+      await bring();
+    } catch (error) {
+      await rm(path, { force: true });
+      throw Object.assign(error as NodeJS.ErrnoException, { path }); // a sync alone does not say of what
     }
   }
 
@@ -117,7 +136,7 @@ export class Finishing {
   async #finish(file: number): Promise<void> {
     const { path, record } = this.#files[file] as Placed;
     const { owner, isThrowaway } = this.#wish;
-    const opened = openSync(path, "r+");
+    const opened = openSync(path, AS_IT_STANDS);
     try {
       const { size } = fstatSync(opened);
       if (size < record.size)
@@ -128,7 +147,7 @@ export class Finishing {
       if (size > record.size) ftruncateSync(opened, record.size);
       fchmodSync(opened, record.mode);
       if (owner) fchownSync(opened, owner.uid, owner.gid);
-      if (!isThrowaway) await sync(opened);
+      if (!isThrowaway) await this.#keep(path, () => sync(opened));
     } finally {
       closeSync(opened);
     }

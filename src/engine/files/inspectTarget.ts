@@ -34,7 +34,7 @@ export async function inspectTarget(wish: DirectoryWish, facts: PhysicalFacts): 
   const isDelta = !state.isEmpty && (delta || isOurs);
   const places = placesFor(directory, await chooseTablespaces(facts, wish.tablespaces, isDelta));
   if (!isDelta) await requireRoom(directory, facts.bytes);
-  else if (state.owner !== null) await refuseForeignPlaces(places, state.owner.uid);
+  else if (state.owner !== null) await refuseForeignPlaces(places, state.owner.uid, isOurs);
   return { state, places, isDelta, overwrites: !state.isEmpty && !isOurs };
 }
 

@@ -1,21 +1,24 @@
-import { chmod, chown, lstat, mkdir, open, rename, rm, symlink } from "node:fs/promises";
+import { constants } from "node:fs";
+import { lstat, mkdir, open, rename, rm, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import type { FileRecord, MappedFile } from "../../domain/fileMap.js";
 import type { FileThreads } from "../../format/format.js";
 import { collectGarbageAtOnce } from "../../sys/garbage.js";
+import { removeTree } from "../../sys/heldFolder.js";
 import type { Site } from "../site.js";
 import type { ListedFile } from "./backupManifest.js";
 import type { OpenedChain } from "./chain.js";
 import { Comparison } from "./compare.js";
 import { fetchRuns } from "./fetchRuns.js";
 import { Finishing, type Placed } from "./finishing.js";
-import { makeRoomForFolder } from "./links.js";
+import { isWalElsewhere, makeRoomForFolder } from "./links.js";
 import { type Places, spaceIn } from "./places.js";
 import { type PackRuns, WantedRuns } from "./runs.js";
 import { LEFT_OUT } from "./settingsFiles.js";
 import { removeStrangers } from "./strangers.js";
-import { CONTROL_FILE, type Mark, markTarget } from "./target.js";
+import { type TakenPlaces, takePlaces } from "./taken.js";
+import { CONTROL_FILE, type Mark, markTarget, type Owner } from "./target.js";
 
 export interface LayOutRequest {
   chain: OpenedChain;
@@ -23,11 +26,11 @@ export interface LayOutRequest {
   /** Files that are there are compared block by block, and only what differs is written. */
   delta: boolean;
   /** Whose the files shall be, when that is not who runs this. */
-  owner: { uid: number; gid: number } | null;
+  owner: Owner | null;
   /** Stays there until the caller says that all is done. */
   mark: Mark;
-  /** What is to stand beside the files before the cluster can start: labels and recovery settings. */
-  finishing(files: ListedFile[]): Promise<void>;
+  /** What is to stand beside the files before the cluster can start: labels and recovery settings. Written `within`, which leads to the directory. */
+  finishing(files: ListedFile[], within: string): Promise<void>;
   /** Nothing of it has to outlast a crash. */
   isThrowaway?: boolean;
 }
@@ -43,7 +46,21 @@ const UNFINISHED_CONTROL = `${CONTROL_FILE}.jbackup`;
 
 /** A cluster's files, whole and durable. It cannot be started before the very last of them, pg_control, is in its place. The mark stays. */
 export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOut> {
-  const { places } = request;
+  const taken = await takePlaces(request.places, request.owner);
+  let laidOut: LaidOut;
+  try {
+    laidOut = await layOutWithin(site, request, taken);
+    await taken.confirm();
+  } catch (error) {
+    await taken.giveBack().catch(() => undefined); // why it failed tells more, and the next run takes them again
+    throw taken.named(error);
+  }
+  await taken.giveBack();
+  return laidOut;
+}
+
+async function layOutWithin(site: Site, request: LayOutRequest, taken: TakenPlaces): Promise<LaidOut> {
+  const { places } = taken;
   collectGarbageAtOnce();
   await markTarget(places.directory, request.mark);
   await makeRoomForFolder(dirname(join(places.directory, CONTROL_FILE)), places);
@@ -53,7 +70,7 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
   let prepared: Prepared;
   let all: Placed[];
   try {
-    prepared = await prepare(site, request, threads);
+    prepared = await prepare(site, request, taken, threads);
     site.step("files-created");
     all = [...prepared.files, ...(prepared.control ? [prepared.control] : [])];
     await writeAll(site, request, prepared, all, threads);
@@ -61,7 +78,10 @@ export async function layOut(site: Site, request: LayOutRequest): Promise<LaidOu
     await threads.close();
   }
   site.step("files-written");
-  await request.finishing(all.map(({ record }) => record));
+  await request.finishing(
+    all.map(({ record }) => record),
+    places.directory,
+  );
   await Promise.all([...prepared.folders].map(flushFolder));
   site.step("settings-written");
   await rename(join(places.directory, UNFINISHED_CONTROL), join(places.directory, CONTROL_FILE));
@@ -83,8 +103,14 @@ interface Prepared {
 }
 
 /** Folders and empty files first; what is there already and right is left alone. */
-async function prepare(site: Site, request: LayOutRequest, threads: FileThreads): Promise<Prepared> {
-  const { chain, places, owner, delta } = request;
+async function prepare(
+  site: Site,
+  request: LayOutRequest,
+  taken: TakenPlaces,
+  threads: FileThreads,
+): Promise<Prepared> {
+  const { chain, delta } = request;
+  const { places } = taken;
   const wanted = new WantedRuns();
   const prepared: Prepared = {
     files: [],
@@ -93,19 +119,17 @@ async function prepare(site: Site, request: LayOutRequest, threads: FileThreads)
     wanted,
     comparison: delta ? new Comparison(threads, chain.fingerprintKey, wanted) : null,
   };
-  if (owner) await chown(places.directory, owner.uid, owner.gid);
-  for (const [oid, place] of places.tablespaces) {
-    await makeFolder(place, 0o700, owner);
-    await linkSpace(places, oid, place, owner);
-    prepared.folders.add(place);
+  for (const [oid, place] of request.places.tablespaces) {
+    await linkSpace(taken, oid, place);
+    prepared.folders.add(places.tablespaces.get(oid) ?? place);
   }
   let done = 0;
   for await (const { record, tags } of chain.map()) {
     site.signal.throwIfAborted();
     if (LEFT_OUT.has(record.path)) continue;
-    if (record.kind === "dir") await makeFolderOf(record, places, owner, prepared.folders);
+    if (record.kind === "dir") await makeFolderOf(record, taken, prepared.folders);
     else {
-      await prepareFile(request, record, tags, prepared);
+      await prepareFile(taken, record, tags, prepared);
       done += record.size;
       if (delta)
         site.report.progress({
@@ -129,16 +153,17 @@ const known = ({ files, folders }: Prepared): Set<string> =>
   new Set([...files.map(({ path }) => path), ...folders]);
 
 async function prepareFile(
-  { places, owner }: LayOutRequest,
+  taken: TakenPlaces,
   record: MappedFile,
   tags: Buffer,
   prepared: Prepared,
 ): Promise<void> {
+  const { places } = taken;
   if (record.path === CONTROL_FILE) {
     const path = join(places.directory, UNFINISHED_CONTROL);
-    await makeFolderOf({ kind: "dir", path: "global", mode: 0o700 }, places, owner, prepared.folders);
-    await rm(path, { recursive: true, force: true });
-    await (await open(path, "w", 0o600)).close();
+    await makeFolderOf({ kind: "dir", path: "global", mode: 0o700 }, taken, prepared.folders);
+    await removeTree(path);
+    await makeFile(path);
     prepared.control = { path, record };
     return;
   }
@@ -150,9 +175,9 @@ async function prepareFile(
     await comparison.add(number, placed, tags);
     return;
   }
-  if (comparison) await rm(path, { recursive: true, force: true });
+  if (comparison) await removeTree(path);
   // any other file is made when its first bytes are written
-  if (record.at.length === 0) await (await open(path, "w", 0o600)).close();
+  if (record.at.length === 0) await makeFile(path);
   prepared.wanted.add(number, 0, record.at);
 }
 
@@ -183,42 +208,46 @@ async function writeAll(
 
 async function makeFolderOf(
   record: Extract<FileRecord, { kind: "dir" }>,
-  places: Places,
-  owner: LayOutRequest["owner"],
+  taken: TakenPlaces,
   folders: Set<string>,
 ): Promise<void> {
+  const { places } = taken;
   const isSpace = spaceIn(record.path) !== null && record.path.split("/").length === 2;
   if (isSpace && places.tablespaces.has(spaceIn(record.path) as string)) return; // a link stands there
   const path = places.pathOf(record.path);
   await makeRoomForFolder(path, places);
-  await makeFolder(path, record.mode, owner);
+  if (!(await isWalElsewhere(path, places))) await makeFolder(taken, path, record.mode);
   folders.add(path);
 }
 
-async function makeFolder(path: string, mode: number, owner: LayOutRequest["owner"]): Promise<void> {
+async function makeFolder(taken: TakenPlaces, path: string, mode: number): Promise<void> {
   const made = await mkdir(path, { recursive: true, mode });
-  await chmod(path, mode);
-  if (owner === null) return;
-  await chown(path, owner.uid, owner.gid);
-  if (made !== undefined && made !== path) await chown(made, owner.uid, owner.gid);
+  if (made !== undefined && made !== path) await taken.take(made, mode);
+  await taken.take(path, mode);
 }
 
-async function linkSpace(
-  places: Places,
-  oid: string,
-  place: string,
-  owner: LayOutRequest["owner"],
-): Promise<void> {
-  const links = join(places.directory, "pg_tblspc");
-  await makeRoomForFolder(links, places);
-  await makeFolder(links, 0o700, owner);
-  await rm(join(links, oid), { force: true, recursive: true });
+async function linkSpace(taken: TakenPlaces, oid: string, place: string): Promise<void> {
+  const links = join(taken.places.directory, "pg_tblspc");
+  await makeRoomForFolder(links, taken.places);
+  await makeFolder(taken, links, 0o700);
+  await removeTree(join(links, oid));
   await symlink(place, join(links, oid));
 }
 
+async function makeFile(path: string): Promise<void> {
+  const file = await open(
+    path,
+    constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW,
+    0o600,
+  );
+  await file.close();
+}
+
+/** One that bears another name as well is somebody else's too: it is written anew. */
 async function isPlainFile(path: string): Promise<boolean> {
   try {
-    return (await lstat(path)).isFile();
+    const found = await lstat(path);
+    return found.isFile() && found.nlink === 1;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
     throw error;

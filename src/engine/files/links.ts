@@ -13,12 +13,17 @@ export const isWalElsewhere = async (path: string, places: Places): Promise<bool
   (await statOrNull(path))?.isDirectory() === true;
 
 /** What is written and removed outside of the target must be the cluster's own: its owner may have laid a link to anything. */
-export async function refuseForeignPlaces(places: Places, ownerUid: number): Promise<void> {
+export async function refuseForeignPlaces(
+  places: Places,
+  ownerUid: number,
+  mayBeTaken = false,
+): Promise<void> {
   const wal = walOf(places);
   if ((await isWalElsewhere(wal, places)) && !(await isOf(ownerUid, wal)))
     throw foreign(`${wal} is a link to a directory that`, "remove the link");
   for (const place of places.tablespaces.values()) {
     if ((await statOrNull(place)) === null || (await isOf(ownerUid, place))) continue;
+    if (mayBeTaken && (await isOf(0, place))) continue; // by the run that was killed
     // made by hand for a tablespace that moves
     if ((await kindOf(place)) === "folder" && (await readdir(place)).length === 0) continue;
     throw foreign(

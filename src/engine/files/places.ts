@@ -8,6 +8,8 @@ export interface Places {
   directory: string;
   /** By the tablespace's oid. */
   tablespaces: Map<string, string>;
+  /** Where a pg_wal on another disk is, when that is known by a path of its own. */
+  walElsewhere: string | null;
   pathOf(path: string): string;
 }
 
@@ -15,11 +17,19 @@ const SPACE = /^pg_tblspc\/(\d+)(?:\/(.*))?$/;
 
 export const spaceIn = (path: string): string | null => SPACE.exec(path)?.[1] ?? null;
 
-export function placesFor(directory: string, tablespaces: Map<string, string>): Places {
+const WAL = "pg_wal/";
+
+export function placesFor(
+  directory: string,
+  tablespaces: Map<string, string>,
+  walElsewhere: string | null = null,
+): Places {
   return {
     directory,
     tablespaces,
+    walElsewhere,
     pathOf: (path) => {
+      if (walElsewhere !== null && path.startsWith(WAL)) return join(walElsewhere, path.slice(WAL.length));
       const [, oid, inner] = SPACE.exec(path) ?? [];
       const space = oid === undefined ? undefined : tablespaces.get(oid);
       return space === undefined || inner === undefined ? join(directory, path) : join(space, inner);

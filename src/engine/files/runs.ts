@@ -103,3 +103,21 @@ export class WantedRuns {
     return packs;
   }
 }
+
+/** A gap of a frame is cheaper read over than asked around. */
+const CLOSE_BYTES = 2 ** 20;
+/** Below this a pack is read whole: the requests for its index would cost more. */
+const SMALL_PACK_BYTES = 2 * 2 ** 20;
+const WORTH_WHOLE = 0.5;
+
+/**
+ * The parts of a pack to ask for; null: all of it in one request. `bytes` it has as it is stored; how many when it is opened
+ * is estimated, for only the pack itself could tell.
+ */
+export function partsToRead(runs: PackRuns, pack: { bytes: number; rawBytes: number }): Range[] | null {
+  const ranges = runs.ranges(CLOSE_BYTES);
+  const wanted = ranges.reduce((sum, { start, end }) => sum + end - start, 0);
+  // nothing behind the last run is known, and sealing never makes less out of noise
+  const whole = Math.max(ranges.at(-1)?.end ?? 0, pack.bytes, pack.rawBytes);
+  return pack.bytes > SMALL_PACK_BYTES && wanted < whole * WORTH_WHOLE ? ranges : null;
+}

@@ -1,4 +1,5 @@
-import { chown, readFile, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { PhysicalFacts } from "../../domain/physical.js";
 import { backupManifest, type ListedFile } from "./backupManifest.js";
@@ -42,6 +43,8 @@ const withoutTargets = (text: string): string =>
     .join("\n")
     .trimEnd();
 
+const WRITTEN_ANEW = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+
 interface Finishing {
   facts: PhysicalFacts;
   directory: string;
@@ -58,8 +61,14 @@ export async function writeSettingsFiles(finishing: Finishing): Promise<void> {
   const write = async (name: string, text: string): Promise<void> => {
     const path = join(directory, name);
     written.push({ path: name, size: Buffer.byteLength(text) });
-    await writeFile(path, text, { mode: 0o600, flush: true });
-    if (owner) await chown(path, owner.uid, owner.gid);
+    const file = await open(path, WRITTEN_ANEW, 0o600);
+    try {
+      await file.writeFile(text);
+      if (owner) await file.chown(owner.uid, owner.gid);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
   };
   await write("backup_label", facts.backupLabel);
   if (isRecovery) await write("recovery.signal", "");

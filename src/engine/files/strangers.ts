@@ -1,5 +1,6 @@
-import { readdir, rm } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { removeTree } from "../../sys/heldFolder.js";
 import { isWalElsewhere } from "./links.js";
 import type { Places } from "./places.js";
 import { isMark } from "./target.js";
@@ -19,8 +20,9 @@ async function cleanFolder(folder: string, known: Set<string>, places: Places): 
     if (path === control) continue;
     if (folder === links && places.tablespaces.has(entry.name)) continue;
     // a pg_wal on another disk stays, its content is cleaned
-    const isFolder = entry.isDirectory() || (await isWalElsewhere(path, places));
-    if (isFolder && known.has(path)) await cleanFolder(path, known, places);
-    else if (!known.has(path)) await rm(path, { recursive: true, force: true });
+    const isElsewhere = await isWalElsewhere(path, places);
+    if (!known.has(path)) await removeTree(path);
+    else if (isElsewhere) await cleanFolder(places.walElsewhere ?? path, known, places);
+    else if (entry.isDirectory()) await cleanFolder(path, known, places);
   }
 }

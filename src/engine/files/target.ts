@@ -2,6 +2,7 @@ import { mkdir, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import { isTemporaryName, syncDirectory, writeFileAtomic } from "../../sys/atomicFile.js";
+import { removeTree } from "../../sys/heldFolder.js";
 import { freeBytesAt } from "../../sys/hiddenFile.js";
 import { objectIn, readOwnFile } from "../../sys/ownFiles.js";
 import { isAlive, isProcessMark, type ProcessMark } from "../../sys/processes.js";
@@ -11,6 +12,11 @@ const MARK = "jbackup-restore.json";
 
 export const CONTROL_FILE = "global/pg_control";
 
+export interface Owner {
+  uid: number;
+  gid: number;
+}
+
 export interface Mark {
   backupId: string;
   restoreId: string;
@@ -18,9 +24,11 @@ export interface Mark {
   process: ProcessMark | null;
   /** Where its server has its socket, if it needs one: a killed run may have left it running. */
   privateDirectory: string | null;
+  /** Whose the files are to be in the end, when that is not who restores. */
+  owner: Owner | null;
 }
 
-const TORN: Mark = { backupId: "", restoreId: "", process: null, privateDirectory: null };
+const TORN: Mark = { backupId: "", restoreId: "", process: null, privateDirectory: null, owner: null };
 
 export interface TargetState {
   exists: boolean;
@@ -30,7 +38,7 @@ export interface TargetState {
   /** The cluster that lives there, by its pg_control; null when there is none. */
   systemId: string | null;
   /** Who owns it, so that what is written belongs to the same. */
-  owner: { uid: number; gid: number } | null;
+  owner: Owner | null;
 }
 
 const isMissing = (error: unknown): boolean =>
@@ -59,12 +67,14 @@ export async function lookAt(directory: string): Promise<TargetState> {
   }
   const { uid, gid } = await stat(directory);
   const systemId = await systemIdIn(directory);
+  const mark = await markIn(directory, systemId);
   return {
     exists: true,
     isEmpty: names.every((name) => name === MARK || name === "lost+found" || isTemporaryName(name)),
-    mark: await markIn(directory, systemId),
+    mark,
     systemId,
-    owner: { uid, gid },
+    // root's own now, if that restore was killed
+    owner: mark?.owner ?? { uid, gid },
   };
 }
 
@@ -149,7 +159,7 @@ export async function requireRoom(
 export async function markTarget(directory: string, mark: Mark): Promise<void> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   for (const name of (await readdir(directory)).filter(isTemporaryName))
-    await rm(join(directory, name), { recursive: true, force: true });
+    await removeTree(join(directory, name));
   await writeFileAtomic(join(directory, MARK), `${JSON.stringify(mark)}\n`, { overwrite: true });
 }
 

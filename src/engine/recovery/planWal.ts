@@ -6,7 +6,7 @@ import { holeText, pathFrom, type WalPath } from "../../domain/walCoverage.js";
 import type { Site } from "../site.js";
 import { fetchWalFile } from "../wal/fetchFile.js";
 import { loadInventory } from "../wal/inventory.js";
-import { openWalReader } from "../wal/walStore.js";
+import { openWalReader } from "../wal/walReader.js";
 import type { WalSource } from "./recover.js";
 
 export interface PlannedWal extends WalSource {

@@ -1,5 +1,9 @@
-import { chmod, chown, mkdir, open, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { constants } from "node:fs";
+import { chmod, lchown, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+
+import { writeWhole } from "../../sys/atomicFile.js";
+import { removeTree } from "../../sys/heldFolder.js";
 
 export interface WalFeedSettings {
   /** Private, on the file system of the cluster, so that a segment is handed over by a rename. */
@@ -20,6 +24,8 @@ export interface WalFeed {
   stop(): Promise<void>;
 }
 
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+
 /** Files that lie ready for the server. */
 const AHEAD = 6;
 const LOOK_EVERY_MS = 10;
@@ -32,22 +38,26 @@ const LOOK_EVERY_MS = 10;
 export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
   const { directory, owner } = settings;
   const place = (kind: string, name: string): string => join(directory, kind, name);
-  const own = async (path: string): Promise<void> => {
-    if (owner) await chown(path, owner.uid, owner.gid);
+  const write = async (path: string, content: readonly Uint8Array[]): Promise<void> => {
+    const file = await open(path, NEW_FILE, 0o600);
+    try {
+      for (const chunk of content) await writeWhole(file, chunk);
+      if (owner) await file.chown(owner.uid, owner.gid);
+    } finally {
+      await file.close();
+    }
   };
   // what a killed run left there would be taken for the truth
-  await rm(directory, { recursive: true, force: true });
-  for (const folder of [
-    directory,
-    ...["want", "have", "none", "took"].map((kind) => join(directory, kind)),
-  ]) {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    await chmod(folder, 0o700);
-    await own(folder);
+  await removeTree(directory);
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const folder of ["want", "have", "none", "took"].map((kind) => join(directory, kind))) {
+    await mkdir(folder, { mode: 0o700 });
+    if (owner) await lchown(folder, owner.uid, owner.gid);
   }
   const script = join(directory, "fetch.sh");
-  await writeFile(script, scriptFor(directory, process.pid), { mode: 0o600 });
-  await own(script);
+  await write(script, [Buffer.from(scriptFor(directory, process.pid))]);
+  // the server goes through it, and makes nothing in it: no link of its user's can stand in the way of what root writes
+  if (owner) await chmod(directory, 0o711);
 
   let failure: Error | null = null;
   let isStopped = false;
@@ -57,13 +67,8 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
     const content = await settings.get(name);
     if (isStopped) return;
     const unfinished = join(directory, `~${name}`);
-    const file = await open(unfinished, "w", 0o600);
-    try {
-      for (const chunk of content ?? []) await file.write(chunk);
-    } finally {
-      await file.close();
-    }
-    await own(unfinished);
+    await rm(unfinished, { force: true }); // of a try that failed
+    await write(unfinished, content ?? []);
     await rename(unfinished, place(content === null ? "none" : "have", name));
   }
 
@@ -108,9 +113,9 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
       serving.add(name);
       serve(name)
         .catch(async (error: unknown) => {
+          const isFirst = failure === null;
           failure ??= error as Error;
-          await writeFile(join(directory, "failed"), "");
-          await own(join(directory, "failed"));
+          if (isFirst) await write(join(directory, "failed"), []);
         })
         .finally(() => serving.delete(name));
     }
@@ -135,7 +140,7 @@ export async function feedWal(settings: WalFeedSettings): Promise<WalFeed> {
       isStopped = true;
       await loop.catch(() => undefined); // kept in `failure`
       await Promise.allSettled(coming.values());
-      await rm(directory, { recursive: true, force: true });
+      await removeTree(directory);
     },
   };
 }

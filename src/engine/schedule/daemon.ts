@@ -1,41 +1,21 @@
-import type { TakenWork } from "../../catalog/catalogs.js";
-import type { JobRequest } from "../../domain/backup.js";
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
-import {
-  type Decision,
-  decide,
-  ended,
-  FOLLOW,
-  FOLLOW_WORDS,
-  freshState,
-  isWorthAnotherTry,
-  SCHEDULED,
-  stateAfter,
-  type TimedJob,
-  TRIES,
-  timedJobs,
-} from "../../domain/schedule.js";
+import { decide, FOLLOW, freshState, stateAfter, type TimedJob, timedJobs } from "../../domain/schedule.js";
 import { deliverAlerts } from "../alerts/deliver.js";
 import { watchSchedule } from "../alerts/watch.js";
 import { lockOnHost } from "../lock.js";
 import type { Site } from "../site.js";
-import { type JobEnd, runJob } from "./child.js";
+import { pauseMsOf, runDue, runRequest, runTaken } from "./carryOut.js";
+import { keepFollowing } from "./following.js";
 import { type DaemonState, type HealthPlace, serveHealth } from "./health.js";
 import { coveredByRecords, jitterOf } from "./jobs.js";
 import { jumpOf } from "./jumps.js";
-import { noteEnd } from "./noteEnd.js";
-import { returnKilledRequests, returnRequest, settleRequest, takeDueRequests } from "./requests.js";
+import { returnKilledRequests, takeDueRequests } from "./requests.js";
 import { rest } from "./rest.js";
 import { openSharedJobs, type SharedJobs } from "./sharedJobs.js";
 import { stamped } from "./stamped.js";
 
-const PAUSE_MS = 5 * 60_000;
 const WATCH_EVERY_MS = 5 * 60_000;
 const SHARE_EVERY_MS = 30_000;
-const FOLLOWER_PAUSE_MS = { first: 1_000, longest: 60_000 };
-const STAND_BY_MS = 10_000;
-/** A follower that held for so long did not fail at once. */
-const HELD_MS = 60_000;
 
 export interface DaemonWish {
   health: HealthPlace | null;
@@ -58,6 +38,7 @@ export async function runDaemon(opened: Site, wish: DaemonWish): Promise<void> {
   }
 }
 
+/** Decides again and again what is to begin, and knows what is under way; carryOut.ts and following.ts beside it do it. */
 class Daemon {
   readonly state: DaemonState;
   readonly #site: Site;
@@ -96,7 +77,7 @@ class Daemon {
     report.info(
       `the schedule of ${config.site} runs: ${what.join(", ") || "one-off runs only"}; times are UTC`,
     );
-    if (this.state.follower !== null) this.#keep(this.#follow());
+    if (this.state.follower !== null) this.#keep(keepFollowing(this.#site, this.state.follower));
     const tick = (): Promise<void> => this.#tick();
     let stop = await this.#site.everyFewSeconds(tick);
     const jumps = jumpOf(this.#site.clock);
@@ -127,7 +108,8 @@ class Daemon {
       await this.#share();
       await this.#withCatalog(async () => {
         if (!this.#isCaughtUp) await this.#catchUp();
-        for (const request of await takeDueRequests(site)) this.#keep(this.#runRequest(request));
+        for (const request of await takeDueRequests(site))
+          this.#keep(runRequest(site, this.state.requests, request));
       });
       for (const job of this.#jobs) await this.#consider(job);
       await this.#takeShared();
@@ -155,7 +137,7 @@ class Daemon {
     this.#shareAfterMs = clock.monotonicMs() + SHARE_EVERY_MS;
     try {
       const names = this.#jobs.map(({ name }) => name);
-      this.#shared = await openSharedJobs(this.#site, names, this.#pauseMs);
+      this.#shared = await openSharedJobs(this.#site, names, pauseMsOf(this.#site));
     } catch (error) {
       if (!isJBackupError(error, "catalog_unavailable")) throw error;
       report.warn(`${reasonOf(error)}; until it can be used, this host shares no jobs with others`);
@@ -190,7 +172,7 @@ class Daemon {
     entry.state = stateAfter(entry.state, decision, moment.now);
     if (decision.act === "skip")
       report.warn(`${job.name}: still running, so the run of ${decision.slot.toISOString()} is left out`);
-    if (decision.act === "run") this.#keep(this.#run(job, decision));
+    if (decision.act === "run") this.#keep(runDue(this.#site, entry, decision));
   }
 
   /** Whether other hosts, and this one, find it in the queue. While that is away each host does what is due, and locks decide. */
@@ -215,32 +197,9 @@ class Daemon {
         const taken = await shared.take(job.name);
         if (taken === null) continue;
         entry.state = { ...entry.state, isRunning: true, attempt: taken.attempt };
-        this.#keep(this.#runShared(shared, job, taken));
+        this.#keep(runTaken(this.#site, entry, shared, taken));
       }
     });
-  }
-
-  async #runShared(shared: SharedJobs, job: TimedJob, taken: TakenWork): Promise<void> {
-    const { name } = job;
-    const site = this.#site;
-    const entry = this.#entryOf(job);
-    const tries = taken.attempt === 1 ? "" : `, try ${taken.attempt} of ${TRIES + 1}`;
-    site.report.info(`${name}: begins (due at ${taken.data.slot}${tries}, taken by this host)`);
-    try {
-      const { end, how } = await shared.run(name, taken, (pid) => {
-        entry.pid = pid;
-      });
-      entry.last = { ...end, at: site.clock.now() };
-      entry.isGivenUp = how === "given-up";
-      if (!site.signal.aborted) await noteEnd(site, name, end, how, this.#pauseMs);
-    } finally {
-      entry.pid = null;
-      entry.state = { ...entry.state, isRunning: false, attempt: 0 };
-    }
-  }
-
-  get #pauseMs(): number {
-    return this.#site.environment.retryPauseMs ?? PAUSE_MS;
   }
 
   #entryOf({ name }: TimedJob) {
@@ -251,89 +210,6 @@ class Daemon {
 
   #isAnyRunning(): boolean {
     return [...this.state.jobs].some(([name, { state }]) => state.isRunning && name !== "wal");
-  }
-
-  async #run(job: TimedJob, { why, slot, attempt }: Decision & { act: "run" }): Promise<void> {
-    const { name } = job;
-    const { report } = this.#site;
-    const reason = {
-      due: "due",
-      missed: `missed at ${slot.toISOString()}, made up for now`,
-      retry: `try ${attempt} of ${TRIES + 1}`,
-    }[why];
-    const { words } = SCHEDULED[name];
-    report.info(`${name}: begins (${reason}): jbackup ${words.join(" ")}`);
-    const entry = this.#entryOf(job);
-    const end = await runJob(this.#site, name, words, (pid) => {
-      entry.pid = pid;
-    });
-    entry.pid = null;
-    entry.last = { ...end, at: this.#site.clock.now() };
-    await this.#settle(job, end);
-  }
-
-  async #settle(job: TimedJob, end: JobEnd): Promise<void> {
-    const site = this.#site;
-    const entry = this.#entryOf(job);
-    const pauseMs = this.#pauseMs;
-    const settled = ended(entry.state, end.exitCode, { monotonicMs: site.clock.monotonicMs(), pauseMs });
-    entry.state = settled.state;
-    if (site.signal.aborted) return;
-    entry.isGivenUp = settled.how === "given-up";
-    await noteEnd(site, job.name, end, settled.how, pauseMs);
-  }
-
-  async #runRequest(request: JobRequest): Promise<void> {
-    const site = this.#site;
-    const name = `one-off ${request.args.join(" ")}`;
-    this.state.requests.set(request.id, request.args);
-    try {
-      for (let attempt = 1; ; attempt++) {
-        site.report.info(`${name}: begins${attempt === 1 ? "" : ` (try ${attempt} of ${TRIES + 1})`}`);
-        const end = await runJob(site, name, request.args);
-        if (site.signal.aborted) return await returnRequest(site, request);
-        const isLast = attempt > TRIES || !isWorthAnotherTry(end.exitCode);
-        if (end.exitCode === 0 || end.exitCode === 3 || isLast) {
-          await settleRequest(site, request, end);
-          const how = end.exitCode === 0 || end.exitCode === 3 ? "done" : `failed: ${end.error}`;
-          site.report.info(`${name}: ${how}`);
-          return;
-        }
-        await rest(site.signal, this.#pauseMs);
-        if (site.signal.aborted) return await returnRequest(site, request);
-      }
-    } finally {
-      this.state.requests.delete(request.id);
-    }
-  }
-
-  /** The follower of the WAL is begun again whenever it ends, sooner if it held for a while. */
-  async #follow(): Promise<void> {
-    const site = this.#site;
-    const { follower } = this.state;
-    let pauseMs = FOLLOWER_PAUSE_MS.first;
-    while (follower !== null && !site.signal.aborted) {
-      const end = await runJob(site, "wal", FOLLOW_WORDS, (pid) => {
-        follower.pid = pid;
-      });
-      follower.pid = null;
-      if (site.signal.aborted) return;
-      // the server lets one host follow; this one stands by
-      if (end.exitCode === 11) {
-        if (!follower.isElsewhere) site.report.info(`wal: ${end.error}; this one stands by`);
-        follower.isElsewhere = true;
-        await rest(site.signal, STAND_BY_MS);
-        continue;
-      }
-      follower.isElsewhere = false;
-      follower.restarts++;
-      pauseMs =
-        end.durationMs > HELD_MS ? FOLLOWER_PAUSE_MS.first : Math.min(FOLLOWER_PAUSE_MS.longest, pauseMs * 2);
-      site.report.warn(
-        `wal: the follower ended (${end.error ?? "without a word"}); again in ${pauseMs / 1000} s`,
-      );
-      await rest(site.signal, pauseMs);
-    }
   }
 
   /** Alerts wait for nobody's run to end. */

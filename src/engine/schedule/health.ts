@@ -10,12 +10,19 @@ export interface HealthPlace {
   port: number;
 }
 
-interface DaemonJob {
+export interface DaemonJob {
   job: TimedJob;
   state: JobState;
   last: (JobEnd & { at: Date }) | null;
   pid: number | null;
   isGivenUp: boolean;
+}
+
+export interface Follower {
+  pid: number | null;
+  restarts: number;
+  /** Another host follows, and this one stands by. */
+  isElsewhere: boolean;
 }
 
 /** What the daemon knows of itself. */
@@ -25,8 +32,7 @@ export interface DaemonState {
   tickedMs: number;
   catalog: "up" | "down" | "unknown";
   jobs: Map<ScheduledName, DaemonJob>;
-  /** `isElsewhere`: another host follows, and this one stands by. */
-  follower: { pid: number | null; restarts: number; isElsewhere: boolean } | null;
+  follower: Follower | null;
   requests: Map<string, string[]>;
   /** Shared work that was tried in vain and laid aside, within two weeks; null where nothing is shared. */
   dead: number | null;

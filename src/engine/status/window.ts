@@ -9,7 +9,7 @@ import type { Site } from "../site.js";
 import { loadInventory } from "../wal/inventory.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
 import type { Moment } from "../wal/status.js";
-import { openWalReader } from "../wal/walStore.js";
+import { openWalReader } from "../wal/walReader.js";
 import type { ProbedStorage } from "./probe.js";
 
 export interface WindowStatus {

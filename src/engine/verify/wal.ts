@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { isJBackupError } from "../../domain/errors.js";
 import type { Storage } from "../../storage/storage.js";
 import type { Site } from "../site.js";
-import { OBJECT_MAX_BYTES, openStoredWal, type WalKeyOf, walKeys } from "../wal/walStore.js";
+import { OBJECT_MAX_BYTES, openStoredWal, type WalKeyOf, walKeys } from "../wal/sealedWal.js";
 import { type Problem, problemOf } from "./problem.js";
 import { type Share, shareOf } from "./share.js";
 import type { Survey } from "./survey.js";

@@ -14,7 +14,7 @@ import type { Site } from "../site.js";
 import { Shipper } from "./shipper.js";
 import { streamUpTo } from "./streaming.js";
 import { beforeSlot, legsFrom, storeHistories } from "./timelines.js";
-import type { WalWriter } from "./walStore.js";
+import type { WalWriter } from "./walWriter.js";
 
 /** Everything that a run of archiving works with. */
 export interface Archiving {

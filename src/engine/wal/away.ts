@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import type { Site } from "../site.js";
-import type { WalWriter } from "./walStore.js";
+import type { WalWriter } from "./walWriter.js";
 
 /** Each try of a storage that is down takes a call a quarter of a minute; segments come faster than that. */
 const AWAY_MS = 60_000;

@@ -9,7 +9,7 @@ import { openNearestReader } from "./nearestReader.js";
 import { walHomeOf } from "./remembered.js";
 import { readSegmentHeader, systemIdBeside, USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { Spool, writeWhole } from "./spool.js";
-import { openWalReader, type WalEntry, type WalReader } from "./walStore.js";
+import { openWalReader, type WalEntry, type WalReader } from "./walReader.js";
 
 /** One file of the archive for a server in recovery. False when the archive surely has none of that name. */
 export async function fetchWal(site: Site, name: string, path: string): Promise<boolean> {

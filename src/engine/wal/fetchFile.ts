@@ -1,6 +1,6 @@
 import { isSegmentName, type WalFile } from "../../domain/wal.js";
 import { piecesToJoin } from "../../domain/walCoverage.js";
-import type { WalEntry, WalReader } from "./walStore.js";
+import type { WalEntry, WalReader } from "./walReader.js";
 
 /**
  * A segment or history file as PostgreSQL wants it, or null when there surely is none. A segment that was never finished is

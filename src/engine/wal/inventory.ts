@@ -2,7 +2,7 @@ import { isJBackupError } from "../../domain/errors.js";
 import { historyName, isHistoryName, parseHistory, type TimelineSwitch } from "../../domain/wal.js";
 import type { WalInventory } from "../../domain/walCoverage.js";
 import type { Site } from "../site.js";
-import type { WalEntry, WalReader } from "./walStore.js";
+import type { WalEntry, WalReader } from "./walReader.js";
 
 export interface LoadedInventory extends WalInventory {
   stored: WalEntry[];

@@ -6,7 +6,7 @@ import type { Site } from "../site.js";
 import { alertLostStorage, lostFingerprint, nearestFirst } from "../useStorages.js";
 import { claimOf, otherContent } from "./lanes.js";
 import { readMissed, updateMissed } from "./missedList.js";
-import type { WalWriter } from "./walStore.js";
+import type { WalWriter } from "./walWriter.js";
 
 /** Storages that still lack something. */
 export const behindStorages = async (site: Site): Promise<string[]> => Object.keys(await readMissed(site));

@@ -1,6 +1,6 @@
 import { isJBackupError } from "../../domain/errors.js";
 import type { Site } from "../site.js";
-import { openWalReader, type WalReader } from "./walStore.js";
+import { openWalReader, type WalReader } from "./walReader.js";
 
 /**
  * Reads a file from the nearest storage that has it, and waits for none of the others: one that is down would cost every call

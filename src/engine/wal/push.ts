@@ -15,7 +15,7 @@ import { noteAway, withoutAway } from "./away.js";
 import { failing, healMissed, noteMissed } from "./missed.js";
 import { forgetOld, printOf, rememberPushed, walHomeOf } from "./remembered.js";
 import { readSegmentHeader, type SegmentHeader, systemIdBeside } from "./segmentHeader.js";
-import { openWalWriter, type WalWriter } from "./walStore.js";
+import { openWalWriter, type WalWriter } from "./walWriter.js";
 
 /** Other finished files that are pushed along: PostgreSQL asks for one at a time. */
 const ALONG_MOST = 24;

@@ -1,5 +1,5 @@
 import { type Lsn, pieceName, segmentAt, segmentName, segmentStart } from "../../domain/wal.js";
-import type { WalWriter } from "./walStore.js";
+import type { WalWriter } from "./walWriter.js";
 
 export interface ShipperSettings {
   writer: WalWriter;

@@ -17,7 +17,7 @@ import { knownSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
 import { loadInventory } from "./inventory.js";
 import { USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
-import { openWalReader } from "./walStore.js";
+import { openWalReader } from "./walReader.js";
 
 export interface Moment {
   at: string;

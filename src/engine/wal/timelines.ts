@@ -12,7 +12,7 @@ import {
 } from "../../domain/wal.js";
 import { stretchesOf } from "../../domain/walCoverage.js";
 import type { Archiving } from "./archiving.js";
-import { openWalReader } from "./walStore.js";
+import { openWalReader } from "./walReader.js";
 
 type Asking = Pick<Archiving, "site" | "postgres" | "server" | "slot">;
 

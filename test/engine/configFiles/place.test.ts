@@ -1,10 +1,12 @@
 import {
   chmodSync,
+  chownSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -17,6 +19,7 @@ import type { ConfigRecord } from "../../../src/domain/configBackup.js";
 import { accountsHere } from "../../../src/engine/configFiles/accounts.js";
 import { type PlaceWish, placeFile, placeLink, settle } from "../../../src/engine/configFiles/place.js";
 import type { Site } from "../../../src/engine/site.js";
+import { canMount, mountSmallDisk } from "../../support/tmpfs.js";
 
 const site = {
   environment: { path: process.env.PATH ?? "" },
@@ -102,3 +105,23 @@ test("what became a link since it was compared is not followed", async () => {
   await settle(site, wish, { ...owned("d"), kind: "dir", mode: 0o750 });
   expect(modeOf(join(folder, "d"))).toBe(0o750);
 });
+
+test.runIf(canMount)(
+  "what is replaced is kept on another disk with its mode and owner, a link as a link",
+  async () => {
+    using disk = mountSmallDisk("4m");
+    wish.keepIn = join(disk.path, "replaced");
+    for (const name of ["a", "l"]) rmSync(join(folder, name), { force: true });
+    writeFileSync(join(folder, "a"), "old", { mode: 0o640 });
+    chownSync(join(folder, "a"), 12345, 12345);
+    symlinkSync(victim, join(folder, "l"));
+    await placeFile(site, wish, fileRecord("a"), said("new"));
+    await placeFile(site, wish, fileRecord("l"), said("new"));
+    const [kept, link] = ["a", "l"].map((name) => `${wish.keepIn}${join(folder, name)}`) as [string, string];
+    const { uid, gid } = lstatSync(kept);
+    expect([readFileSync(kept, "utf8"), modeOf(kept), uid, gid]).toEqual(["old", 0o640, 12345, 12345]);
+    expect(readlinkSync(link)).toBe(victim);
+    expect([readFileSync(victim, "utf8"), modeOf(victim)]).toEqual(["secret", 0o600]);
+    for (const name of ["a", "l"]) expect(readFileSync(join(folder, name), "utf8")).toBe("new");
+  },
+);

@@ -11,7 +11,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
-const mark: Mark = { backupId: "b", restoreId: "r", process: ownMark(), privateDirectory: null };
+const mark: Mark = { backupId: "b", restoreId: "r", process: ownMark(), privateDirectory: null, owner: null };
 const markFile = (): string => join(directory, "jbackup-restore.json");
 const refusedMark = (): unknown =>
   expect.objectContaining({

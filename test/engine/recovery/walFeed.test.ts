@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -52,6 +52,41 @@ const untilReady = async (name: string): Promise<void> => {
   for (let waited = 0; waited < 200 && !existsSync(join(folder, "spool", "have", name)); waited++)
     await delay(10);
 };
+
+test.runIf(process.getuid?.() === 0)(
+  "a server of another user is fed, and can put no link in root's way",
+  async () => {
+    const [uid, gid] = [12345, 12345];
+    const place = join(folder, "open");
+    await mkdir(place);
+    await chmod(folder, 0o755);
+    const theirs = await feedWal({
+      directory: join(place, "spool"),
+      owner: { uid, gid },
+      get: async (name) => [Buffer.from(`content of ${name}`)],
+      after: () => [],
+      onServed: () => undefined,
+    });
+    const as = async (script: string): Promise<number | null> => {
+      const [code] = await once(spawn("sh", ["-c", script], { uid, gid, stdio: "ignore" }), "exit");
+      return code;
+    };
+    try {
+      const [got, victim] = [join(folder, "theirs"), join(folder, "victim")];
+      await writeFile(victim, "root's own");
+      await mkdir(got);
+      await chown(got, uid, gid);
+      expect(await as(`ln -s ${victim} ${join(place, "spool", "~B")}`)).not.toBe(0);
+      expect(await as(theirs.command.replaceAll("%f", "B").replaceAll("%p", join(got, "B")))).toBe(0);
+      expect(await readFile(join(got, "B"), "utf8")).toBe("content of B");
+      expect(await readFile(victim, "utf8")).toBe("root's own");
+      expect((await stat(victim)).uid).toBe(0);
+    } finally {
+      await theirs.stop();
+    }
+    expect(existsSync(join(place, "spool"))).toBe(false);
+  },
+);
 
 test("a file is handed over, and the next ones lie ready", async () => {
   expect(await ask("A")).toBe(0);

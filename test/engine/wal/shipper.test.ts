@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseWalFile, pieceName, segmentName } from "../../../src/domain/wal.js";
 import { Shipper } from "../../../src/engine/wal/shipper.js";
-import type { WalWriter } from "../../../src/engine/wal/walStore.js";
+import type { WalWriter } from "../../../src/engine/wal/walWriter.js";
 
 const SEGMENT = 65_536;
 const FIRST = 7n;

@@ -8,7 +8,8 @@ import { JBackupError } from "../../../src/domain/errors.js";
 import { pieceName, segmentName, walKey } from "../../../src/domain/wal.js";
 import type { Site } from "../../../src/engine/site.js";
 import { behindStorages, failing, healMissed, noteMissed } from "../../../src/engine/wal/missed.js";
-import { openWalReader, openWalWriter } from "../../../src/engine/wal/walStore.js";
+import { openWalReader } from "../../../src/engine/wal/walReader.js";
+import { openWalWriter } from "../../../src/engine/wal/walWriter.js";
 import type { Storage } from "../../../src/storage/storages.js";
 import { openTestSite } from "../../support/openedSite.js";
 

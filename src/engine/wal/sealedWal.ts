@@ -1,0 +1,68 @@
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
+import { epochKey } from "../../domain/wal.js";
+import type { Storage } from "../../storage/storage.js";
+import type { Site } from "../site.js";
+import { identities, trustedSigners } from "../siteKeys.js";
+
+/** The largest segment that PostgreSQL can be made with, and room for the seal. */
+export const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
+
+export type WalKeyOf = (epochId: string) => Promise<Buffer>;
+
+/** The keys that WAL is sealed with, each opened once. */
+export function walKeys(site: Site, storages: Storage[], systemId: string): WalKeyOf {
+  const keys = new Map<string, Promise<Buffer>>();
+  return (epochId) => {
+    const known = keys.get(epochId);
+    if (known) return known;
+    const opened = openEpoch(site, storages, systemId, epochId);
+    keys.set(epochId, opened);
+    return opened;
+  };
+}
+
+/** A file of the WAL out of the bytes that a storage holds of it. */
+export async function openStoredWal(
+  site: Site,
+  stored: Buffer,
+  name: string,
+  keyOf: WalKeyOf,
+): Promise<Buffer> {
+  const claim = site.format.readWalClaim(
+    stored.subarray(0, site.format.OPENING_BYTES),
+    site.config.site,
+    name,
+  );
+  const context = site.format.walContext(site.config.site, claim.epochId, name, claim.mark);
+  const chunks: Buffer[] = [];
+  const source = site.storage.bytesBody([stored]);
+  for await (const chunk of site.format.openSealed(source, await keyOf(claim.epochId), context))
+    chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+async function openEpoch(site: Site, storages: Storage[], systemId: string, id: string): Promise<Buffer> {
+  const signers = await trustedSigners(site);
+  let problem: unknown = new JBackupError("object_missing", `no storage holds the WAL key ${id}`);
+  for (const storage of storages) {
+    try {
+      const bytes = await site.storage.readAll(storage, epochKey(systemId, id), {
+        maxBytes: site.format.MANIFEST_MAX_BYTES,
+      });
+      const { body, keys } = site.format.readManifest(bytes, {
+        signers,
+        expect: { site: site.config.site, backupId: id },
+      });
+      if (body.kind !== "wal" || body.metadata.systemId !== systemId)
+        throw new JBackupError("manifest_foreign", `the WAL key ${id} belongs to another cluster`);
+      return await site.format.unwrapDataKey(keys, await identities(site), {
+        backupId: id,
+        commitment: body.keyCommitment,
+      });
+    } catch (error) {
+      if (!isJBackupError(error) || isJBackupError(error, "no_key", "secret_unavailable")) throw error;
+      problem = isJBackupError(error, "object_missing") ? problem : error;
+    }
+  }
+  throw problem;
+}
