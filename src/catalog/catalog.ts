@@ -57,6 +57,8 @@ export interface RunFilter {
   /** Otherwise the newest come first. */
   oldestFirst?: boolean;
   status?: Run["status"][];
+  /** Only those that were about the whole of their job. */
+  scope?: "whole";
   limit?: number;
 }
 

@@ -89,13 +89,18 @@ export function alertQuery(db: Kysely<Tables>, filter: AlertFilter): Query<"aler
 }
 
 export function runQuery(db: Kysely<Tables>, filter: RunFilter): Query<"runs"> {
-  const { job, status, oldestFirst = false, limit } = filter;
+  const { job, status, scope, oldestFirst = false, limit } = filter;
   const order = oldestFirst ? "asc" : "desc";
   let query = db.selectFrom("runs").selectAll().orderBy("started_at", order).orderBy("id", order);
   if (job !== undefined) query = query.where("job", "=", plainText(job));
   if (status !== undefined) query = query.where("status", "in", oneOf(status));
+  if (scope !== undefined)
+    for (const other of OTHER_SCOPES) query = query.where("metadata", "not like", `%"scope":"${other}"%`);
   return limit === undefined ? query : query.limit(limit);
 }
+
+/** Metadata is JSON text that we wrote: a key and its text stand there in one way only, and never inside of another text. */
+const OTHER_SCOPES = ["part", "refused"];
 
 export function verificationQuery(db: Kysely<Tables>, filter: VerificationFilter): Query<"verifications"> {
   const { backupId, level, status, storage, since, limit } = filter;

@@ -141,7 +141,7 @@ export function chosenRecords(records: readonly ConfigRecord[], paths: readonly 
   return [...folders.map((folder) => ({ ...folder, isAbove: true })), ...chosen];
 }
 
-export const FILE_STATES = ["same", "changed", "missing", "attributes", "in the way", "extra"] as const;
+export const FILE_STATES = ["same", "changed", "missing", "attributes", "inTheWay", "extra"] as const;
 export type FileState = (typeof FILE_STATES)[number];
 
 /** One path, compared with what stands there on this host. */

@@ -1,4 +1,11 @@
-import { type KeptBackup, oldestWindowBase, planRetention, type RetentionPolicy } from "./retention.js";
+import {
+  type Gone,
+  type KeptBackup,
+  oldestWindowBase,
+  planRetention,
+  type RetentionPolicy,
+  type RetentionQuestion,
+} from "./retention.js";
 
 /** What one storage holds of a tenant who is gone: its own backups, and every full one. */
 export interface ErasureQuestion {
@@ -8,6 +15,14 @@ export interface ErasureQuestion {
   pins: ReadonlyMap<string, string>;
   pitrWindowMs: number;
   now: Date;
+  tenantId: string;
+  /** Null: it is there still, so that its last own backup stays. */
+  gone: Gone | null;
+  /** Days between two backups of all tenants, each of which sees again that it is gone. */
+  lookedForEveryDays: number;
+  /** What holds expiry up today. */
+  paused: RetentionQuestion["paused"];
+  isFailing: NonNullable<RetentionQuestion["isFailing"]>;
 }
 
 export interface ErasureAnswer {
@@ -24,12 +39,14 @@ const YEARS = 4;
 
 /**
  * Retention played forward, day by day, by the very rules of cleanup. It is taken for granted that a fresh full backup is made
- * now, which refers to no older one, and another every day; and that the tenant, being gone, gets no more of its own.
+ * now, which refers to no older one, and another every day, so that nothing holds expiry up any more; and that a tenant who is
+ * gone is looked for in vain by every backup of all tenants.
  */
 export function foreseeErasure(question: ErasureQuestion): ErasureAnswer {
-  const { policy, backups, pins, pitrWindowMs, now } = question;
-  const paused = (): null => null;
-  const today = planRetention({ policy, backups, pins, pitrWindowMs, now, paused });
+  const { policy, backups, pins, pitrWindowMs, now, gone, paused, isFailing } = question;
+  const rules = { policy, pins, pitrWindowMs };
+  const noted = gone !== null && gone.seen.length > 0 ? goneAt(question, 0) : {};
+  const today = planRetention({ ...rules, backups, now, paused, isFailing, ...noted });
   const until = new Map<string, Date | null>(backups.map(({ id }) => [id, null]));
   const answer: ErasureAnswer = { until, reasons: today.keep, walUntil: null };
   if (policy === null) return answer;
@@ -38,7 +55,13 @@ export function foreseeErasure(question: ErasureQuestion): ErasureAnswer {
   for (let day = 0; day < YEARS * 366; day++) {
     const at = new Date(now.getTime() + day * DAY_MS);
     alive = [...alive, ...[...methods].map((method) => madeLater(method, at))];
-    const { keep, remove } = planRetention({ policy, backups: alive, pins, pitrWindowMs, now: at, paused });
+    const { keep, remove } = planRetention({
+      ...rules,
+      backups: alive,
+      now: at,
+      paused: () => null,
+      ...(gone === null ? {} : goneAt(question, day)),
+    });
     for (const id of remove) if (until.has(id)) until.set(id, at);
     alive = alive.filter(({ id }) => keep.has(id));
     const base = oldestWindowBase(alive, pitrWindowMs, at);
@@ -46,6 +69,19 @@ export function foreseeErasure(question: ErasureQuestion): ErasureAnswer {
     if (answer.walUntil !== null && ![...until.values()].includes(null)) break;
   }
   return answer;
+}
+
+/** What will be known by that day. */
+function goneAt(
+  { tenantId, gone, now, lookedForEveryDays }: ErasureQuestion,
+  day: number,
+): Pick<RetentionQuestion, "gone"> {
+  if (gone === null) return {};
+  const looks = Array.from(
+    { length: Math.floor(day / lookedForEveryDays) },
+    (_, nth) => new Date(now.getTime() + (nth + 1) * lookedForEveryDays * DAY_MS),
+  );
+  return { gone: new Map([[tenantId, { since: gone.since, seen: [...gone.seen, ...looks] }]]) };
 }
 
 const madeLater = (method: KeptBackup["method"], at: Date): KeptBackup => ({

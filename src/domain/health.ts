@@ -5,6 +5,8 @@ import type { Fullness } from "./storageUse.js";
 /** What the health of a site is judged by. Null: not known, which is never held against it. */
 export interface HealthFacts {
   catalogError: string | null;
+  /** What makes it usable again. */
+  catalogRemedy: string;
   postgresError: string | null;
   jobs: JobFacts[];
   /** Since its newest usable full backup; null where there is none. */
@@ -252,8 +254,8 @@ const objectives: Judge = ({ rpoMs, rpoObjectiveMs, rtoMs, rtoObjectiveMs, holes
       ),
 ];
 
-const parts: Judge = ({ catalogError, postgresError }) => [
-  catalogError === null ? null : reason("warning", 25, "catalog", catalogError, "jbackup catalog migrate"),
+const parts: Judge = ({ catalogError, catalogRemedy, postgresError }) => [
+  catalogError === null ? null : reason("warning", 25, "catalog", catalogError, catalogRemedy),
   postgresError === null
     ? null
     : reason("warning", 15, "postgres", `PostgreSQL cannot be asked: ${postgresError}`, "jbackup wal status"),
@@ -267,6 +269,7 @@ const TOLD: Partial<Record<AlertType, RegExp>> = {
   INTEGRITY_FAILURE: /^damaged:/,
   STORAGE_CAPACITY: /^filling:/,
   WAL_GAP: /^wal_hole$/,
+  DRILL_OVERDUE: /^missed:drill$/,
 };
 const ALERT_POINTS: Record<AlertSeverity, number> = { info: 1, warning: 4, error: 10, critical: 20 };
 

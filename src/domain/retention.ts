@@ -28,6 +28,13 @@ export interface KeptBackup {
   isAside?: boolean;
 }
 
+/** A tenant who was seen to be gone: whole backups of all tenants no longer find it, without a break since. */
+export interface Gone {
+  since: Date;
+  /** When: each of these stands for the backup that the tenant would have had, and counts for the policy like one. */
+  seen: Date[];
+}
+
 export interface RetentionQuestion {
   /** Null: the storage keeps everything. */
   policy: RetentionPolicy | null;
@@ -42,6 +49,8 @@ export interface RetentionQuestion {
   paused(backup: KeptBackup): string | null;
   /** Kinds whose newest runs failed: their time stands still at the newest good one, so that nothing more expires by age. */
   isFailing?(backup: KeptBackup): boolean;
+  /** By tenant. What is left of them follows the policy to its end. */
+  gone?: ReadonlyMap<string, Gone>;
 }
 
 export interface RetentionAnswer {
@@ -101,13 +110,13 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
     const good = group.filter(({ isGood }) => isGood);
     keepByPolicy(good, question, because);
     const [newest] = good;
-    if (newest && (!newest.isAside || !own.has(groupOf(newest))))
-      because(newest.id, "the newest good one of its kind");
+    const why = whyTheLast(group, question);
+    if (why !== null && newest && (!newest.isAside || !own.has(groupOf(newest)))) because(newest.id, why);
     const meant = meantToStay(group, question);
     for (const bad of group) {
       if (bad.isGood) continue;
       // it may still be mended from another storage, or hold the last good piece itself
-      if (newest === undefined || newest.createdAt <= bad.createdAt)
+      if (why !== null && (newest === undefined || newest.createdAt <= bad.createdAt))
         because(bad.id, "damaged here, and nothing newer is good: jbackup verify --heal mends it");
       else if (meant.has(bad.id))
         because(bad.id, "damaged here, and the policy would keep it: jbackup verify --heal mends it");
@@ -126,6 +135,38 @@ export function planRetention(question: RetentionQuestion): RetentionAnswer {
   }
   keepNeeded(backups, keep);
   return { keep, remove: backups.filter(({ id }) => !keep.has(id)).map(({ id }) => id) };
+}
+
+function goneOf([first]: KeptBackup[], { gone }: RetentionQuestion): Gone | undefined {
+  return first?.kind === "tenant" && first.tenantId !== null ? gone?.get(first.tenantId) : undefined;
+}
+
+/** Whoever deleted a tenant by mistake has this long to notice, or as long as the window lets its rows be read at all. */
+const REGRET_MS = 30 * 86_400_000;
+
+/** Why the last good one of a group stays whatever the policy says; null when the tenant is gone for good. */
+function whyTheLast(group: KeptBackup[], question: RetentionQuestion): string | null {
+  const gone = goneOf(group, question);
+  if (gone === undefined) return "the newest good one of its kind";
+  const untilMs = gone.since.getTime() + Math.max(REGRET_MS, question.pitrWindowMs);
+  if (question.now.getTime() > untilMs) return null;
+  return `the last one of a tenant who is gone since ${gone.since.toISOString()}: kept until ${new Date(untilMs).toISOString()}`;
+}
+
+/** In front of what there is, whatever was not there to be backed up any more. */
+function withMissing(group: KeptBackup[], question: RetentionQuestion): KeptBackup[] {
+  const [newest] = group;
+  const seen = (newest && goneOf(group, question)?.seen) ?? [];
+  const missing = seen
+    .filter((at) => newest !== undefined && at > newest.createdAt)
+    .toSorted((a, b) => b.getTime() - a.getTime())
+    .map((at) => ({
+      ...(newest as KeptBackup),
+      id: `missing at ${at.toISOString()}`,
+      createdAt: at,
+      endedAt: at,
+    }));
+  return [...missing, ...group];
 }
 
 /** What the policy and the window would keep if all of it were good. A damaged one never counts for a good one, but stays beside it. */
@@ -152,10 +193,15 @@ function groupsOf(backups: KeptBackup[]): KeptBackup[][] {
   );
 }
 
-function keepByPolicy(group: KeptBackup[], question: RetentionQuestion, because: Because): void {
+function keepByPolicy(stored: KeptBackup[], question: RetentionQuestion, give: Because): void {
   const { policy, now } = question;
   if (policy === null) return;
   const { withinMs, last } = policy;
+  const group = withMissing(stored, question);
+  const ids = new Set(stored.map(({ id }) => id));
+  const because: Because = (id, reason) => {
+    if (ids.has(id)) give(id, reason);
+  };
   const [newest] = group;
   const then = newest && question.isFailing?.(newest) ? newest.createdAt : now;
   if (withinMs !== undefined)

@@ -69,6 +69,23 @@ export const newAlert = (site: Site, trouble: Trouble, now: string): Alert => ({
   metadata: trouble.metadata ?? {},
 });
 
+/** The whole of a job came to a good end, and with it every part of which somebody was told. */
+export async function resolveAlertsOf(site: Site, job: string, note: string): Promise<void> {
+  for (const what of ["failed", "interrupted"]) await resolveAlert(site, `${what}:${job}`, note);
+  for (const { fingerprint } of await openBackupFailures(site))
+    if (fingerprint.startsWith(`failed:${job}:`) || fingerprint.startsWith(`interrupted:${job}:`))
+      await resolveAlert(site, fingerprint, note);
+}
+
+async function openBackupFailures(site: Site): Promise<Alert[]> {
+  try {
+    return await site.catalog.alerts({ type: "BACKUP_FAILURE", status: ["active", "acknowledged"] });
+  } catch (error) {
+    if (isJBackupError(error, "catalog_unavailable")) return [];
+    throw error;
+  }
+}
+
 /** The cause is seen to be gone. */
 export async function resolveAlert(
   site: Site,

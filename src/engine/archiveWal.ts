@@ -1,5 +1,6 @@
 import type { Backup } from "../domain/backup.js";
 import { JBackupError } from "../domain/errors.js";
+import { ratioOf } from "../domain/record.js";
 import { lsnText, parseLsn, walFolder } from "../domain/wal.js";
 import type { Postgres, Session } from "../postgres/postgres.js";
 import { collectGarbageAtOnce } from "../sys/garbage.js";
@@ -113,6 +114,7 @@ function finished(site: Site, draft: Backup, { server, writer, tally }: Archivin
     durationMs: finishedAt.getTime() - Date.parse(draft.createdAt),
     rawBytes: tally.walBytes,
     storedBytes: writer.storedBytes,
+    compressionRatio: ratioOf(tally.walBytes, writer.storedBytes),
     copies: site.config.storages.map(({ name, kind }) => ({
       storage: name,
       kind,

@@ -1,18 +1,20 @@
 import { availableParallelism } from "node:os";
-import type { Backup } from "../domain/backup.js";
+import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import { folderOf, idProblem } from "../domain/reference.js";
+import { subjectOf } from "../domain/runScope.js";
 import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
-import { raiseAlert, resolveAlert } from "./alert.js";
+import { raiseAlert, resolveAlert, resolveAlertsOf } from "./alert.js";
 import { healMissing } from "./heal.js";
 import { withBackupRun } from "./hooks.js";
 import { lockOnServer } from "./lock.js";
 import type { RunContext } from "./run.js";
 import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
-import { chooseTenants, type Tenant } from "./tenants/choose.js";
+import { chooseTenants, requireKnown, type Tenant } from "./tenants/choose.js";
 import { earlierBackups } from "./tenants/earlier.js";
+import { type GoneNote, missingTenants, placeOf } from "./tenants/gone.js";
 import { requireDecided, tenantGraph, tenantSettings } from "./tenants/graph.js";
 import { openIsolationCheck } from "./tenants/isolation.js";
 import { type Census, planBatches, readBatches, requireCounted, takeCensus } from "./tenants/readAll.js";
@@ -48,12 +50,15 @@ export interface TenantsBackup {
 /** Each tenant its own backup, all of them of one moment. */
 export async function backupTenants(site: Site, request: TenantsRequest): Promise<TenantsBackup> {
   tenantSettings(site);
-  return withBackupRun(site, JOB, "tenant", async (run) => {
+  const { tenants } = request;
+  // before anything is begun: a mistyped id is no failed backup, and no hook halts an application for it
+  if (tenants !== "all") await requireKnown(site, tenants);
+  const work = async (run: RunContext): Promise<TenantsBackup> => {
     const postgres = await site.postgres();
     const admin = await postgres.admin();
     try {
       await lockOnServer(site, admin, JOB);
-      await sweepKilled(site, await run.settleKilled());
+      await sweepKilled(site, await run.settleKilled(isNoOrder));
       return await exportTenants(site, run, request, {
         postgres,
         source: { kind: "live" },
@@ -62,7 +67,28 @@ export async function backupTenants(site: Site, request: TenantsRequest): Promis
     } finally {
       await admin.close();
     }
+  };
+  return withBackupRun(site, JOB, "tenant", work, {
+    judge: judgeTenants,
+    ...(tenants === "all" ? {} : { scope: "part" as const, about: aboutTenants(tenants) }),
   });
+}
+
+/** Whoever ordered backups of the workers holds no lock, and waits for them. */
+const isNoOrder = ({ metadata }: Run): boolean =>
+  metadata.order === undefined || metadata.batch !== undefined;
+
+export const judgeTenants = ({ status }: TenantsBackup): "succeeded" | "partial" | "failed" =>
+  status === "completed" ? "succeeded" : status;
+
+const LONGEST_NAMED = 80;
+
+/** The same tenants are the same part of the job, in whatever order they were named. */
+function aboutTenants(tenants: string[]): string {
+  const ids = [...new Set(tenants)].sort();
+  const named = ids.join(",");
+  if (named.length <= LONGEST_NAMED) return named;
+  return `${ids.length} tenants, ${sha256Hex(Buffer.from(JSON.stringify(ids))).slice(0, 16)}`;
 }
 
 /** What a killed run was writing just then. There are too many folders of tenants to look into all of them. */
@@ -94,6 +120,7 @@ export async function exportTenants(
     const first = snapshot.sessions[0] as Session;
     const tenants = await chooseTenants(site, first, snapshot.graph, request.tenants);
     const ids = tenants.map(({ id }) => id);
+    if (request.tenants === "all" && parentId === null) await noteGone(site, run, first, snapshot);
     const { version, versionNum, systemId } = snapshot.server;
     const store = new TenantStore(site, {
       run,
@@ -111,11 +138,23 @@ export async function exportTenants(
       site.report.warn(
         "the schema was changed while tenants were read; the backups are of the schema before",
       );
-    return await settle(site, store, tenants, request.isPart === true);
+    return await settle(site, store, tenants, parentId === null ? request : null);
   } finally {
     await snapshot.close();
     site.report.progressEnd();
   }
+}
+
+/** Who has backups and is no tenant any more: what is left of them may follow the policy to its end. */
+async function noteGone(
+  site: Site,
+  run: RunContext,
+  session: Session,
+  { graph, server, database }: TenantSnapshot,
+): Promise<void> {
+  const gone = await missingTenants(site, session, graph);
+  if (gone === null) return;
+  run.note({ gone, of: placeOf(server.systemId, database) } satisfies GoneNote);
 }
 
 interface Reading {
@@ -242,33 +281,46 @@ async function storeLarge(reading: Reading, tenant: Tenant, census: Census): Pro
   });
 }
 
-/** What it came to, for people, for alerts, and for the next run. */
+/** What it came to, for people, for alerts, and for the next run. One made for a restore is that one's to tell about. */
 async function settle(
   site: Site,
   store: TenantStore,
   tenants: Tenant[],
-  isPart: boolean,
+  request: TenantsRequest | null,
 ): Promise<TenantsBackup> {
   const { backups, failed } = store;
   for (const [name, error] of store.lost()) await alertLostStorage(site, name, error, null);
-  if (failed.length > 0) {
-    await raiseAlert(site, {
-      type: "BACKUP_FAILURE",
-      severity: "critical",
-      fingerprint: `failed:${JOB}`,
-      message: `${failed.length} of ${tenants.length} tenants were not backed up: ${failed
-        .slice(0, 5)
-        .map(({ tenantId, error }) => `${tenantId} (${error})`)
-        .join("; ")}`,
-      hint: "jbackup list --kind tenant --status failed shows all of them",
-    });
-  } else if (!isPart) {
-    await resolveAlert(site, `failed:${JOB}`, "all tenants were backed up");
-    await resolveAlert(site, `interrupted:${JOB}`, "all tenants were backed up");
-  }
+  if (request !== null) await tellTenants(site, store, tenants.length, request);
   await healMissing(site, [...store.lost().keys()], "tenant");
   const status = failed.length === 0 ? "completed" : backups.length === 0 ? "failed" : "partial";
   const order = new Map(tenants.map(({ id }, at) => [id, at]));
   const placeOf = ({ tenantId }: Backup): number => order.get(tenantId ?? "") ?? 0;
   return { status, backups: backups.sort((a, b) => placeOf(a) - placeOf(b)), failed };
+}
+
+async function tellTenants(
+  site: Site,
+  { failed }: TenantStore,
+  count: number,
+  { tenants, isPart = false }: TenantsRequest,
+): Promise<void> {
+  // a batch is a worker's part of all tenants
+  const subject = subjectOf(JOB, tenants === "all" || isPart ? null : aboutTenants(tenants));
+  if (failed.length > 0) {
+    await raiseAlert(site, {
+      type: "BACKUP_FAILURE",
+      severity: "critical",
+      fingerprint: `failed:${subject}`,
+      message: `${failed.length} of ${count} tenants were not backed up: ${failed
+        .slice(0, 5)
+        .map(({ tenantId, error }) => `${tenantId} (${error})`)
+        .join("; ")}`,
+      hint: "jbackup list --kind tenant --status failed shows all of them",
+    });
+    return;
+  }
+  if (tenants === "all") return resolveAlertsOf(site, JOB, "all tenants were backed up");
+  if (isPart) return;
+  for (const what of ["failed", "interrupted"])
+    await resolveAlert(site, `${what}:${subject}`, "these tenants were backed up");
 }

@@ -35,33 +35,39 @@ export const cleanup = (
   { dryRun }: CleanupRequest,
   confirm: (plan: CleanupPlan) => Promise<void>,
 ): Promise<CleanupReport> =>
-  withRun(site, CLEANUP_JOB, async (run) => {
-    await run.settleKilled(onThisHost(site));
-    // a backup that is being made may refer to one that would go
-    return withBackupsStopped(site, async () => {
-      const plan = await lookAndPlan(site);
-      await requireSane(site, plan);
-      if (dryRun) return { plan, removed: null, held: null };
-      if (await isPolicyNew(site)) {
+  withRun(
+    site,
+    CLEANUP_JOB,
+    async (run) => {
+      await run.settleKilled(onThisHost(site));
+      // a backup that is being made may refer to one that would go
+      return withBackupsStopped(site, async () => {
+        const plan = await lookAndPlan(site);
+        await requireSane(site, plan);
+        if (dryRun) return { plan, removed: null, held: null };
+        if (await isPolicyNew(site)) {
+          await rememberPolicy(site);
+          const held = "the retention policy has changed: this was a dry run; run it again to carry it out";
+          return { plan, removed: null, held };
+        }
         await rememberPolicy(site);
-        const held = "the retention policy has changed: this was a dry run; run it again to carry it out";
-        return { plan, removed: null, held };
-      }
-      await rememberPolicy(site);
-      if (isSudden(plan) && !(await isRoutine(site))) await confirm(plan);
-      site.step("cleanup-planned");
-      const removed = await applyPlan(site, plan);
-      await rememberCleaned(site);
-      await noteMeasures(site, plan.survey.listed, removed.bytesIn);
-      await recordAudit(site, "cleanup", site.config.site, {
-        backups: removed.backups,
-        objects: removed.objects,
-        bytes: removed.bytes,
-        failed: removed.failed.length,
+        if (isSudden(plan) && (isOfTheGone(plan) || !(await isRoutine(site)))) await confirm(plan);
+        site.step("cleanup-planned");
+        const removed = await applyPlan(site, plan);
+        await rememberCleaned(site);
+        await noteMeasures(site, plan.survey.listed, removed.bytesIn);
+        await recordAudit(site, "cleanup", site.config.site, {
+          backups: removed.backups,
+          objects: removed.objects,
+          bytes: removed.bytes,
+          failed: removed.failed.length,
+        });
+        return { plan, removed, held: null };
       });
-      return { plan, removed, held: null };
-    });
-  });
+    },
+    // a look at what would go is no cleanup
+    { scope: dryRun ? "part" : "whole" },
+  );
 
 async function lookAndPlan(site: Site): Promise<CleanupPlan> {
   const signers = await trustedSigners(site);
@@ -75,6 +81,13 @@ const MOST_AT_ONCE = 0.2;
 /** More than a fifth of what a storage holds, at once, is rarely what somebody meant. */
 const isSudden = ({ storages }: CleanupPlan): boolean =>
   storages.some(({ remove, backups }) => remove.length > backups * MOST_AT_ONCE);
+
+/** So many tenants at once are rarely erased: that goes on by itself no more than a new policy does. */
+const isOfTheGone = ({ storages, gone }: CleanupPlan): boolean =>
+  storages.some(({ remove, backups }) => {
+    const theirs = remove.filter(({ manifest }) => gone.has(manifest.body.tenantId ?? ""));
+    return theirs.length > backups * MOST_AT_ONCE;
+  });
 
 /** On this host and, as far as the server can be asked, on every other. */
 async function withBackupsStopped<Result>(site: Site, work: () => Promise<Result>): Promise<Result> {

@@ -1,5 +1,6 @@
 import type { Backup, BackupKind } from "../domain/backup.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
+import { subjectOf } from "../domain/runScope.js";
 import { inShell } from "../domain/shell.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { tellFailure } from "./backup/tellFailure.js";
@@ -34,7 +35,7 @@ export function withBackupRun<Result extends Made>(
       await runAfter(site, kind, factsOf(made));
       return made;
     } catch (error) {
-      await tellFailure(site, job, error);
+      await tellFailure(site, subjectOf(job, wish.about ?? null), error);
       await runOnFailure(site, kind, { STATUS: "failed", ERROR: reasonOf(error) });
       throw error;
     }

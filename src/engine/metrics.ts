@@ -76,8 +76,9 @@ export function metricsOf(status: SiteStatus, version: string): Metric[] {
     ofJobs("job_next_timestamp_seconds", "When a job runs next, by the schedule.", ({ nextAt }) =>
       seconds(nextAt),
     ),
-    ofJobs("job_missed", "Whether a job should have run and did not.", ({ schedule, missedAt }) =>
-      schedule === null ? null : missedAt !== null,
+    // drills are due without a schedule, too
+    ofJobs("job_missed", "Whether a job should have run and did not.", ({ schedule, nextAt, missedAt }) =>
+      schedule === null && nextAt === null ? null : missedAt !== null,
     ),
     ofStorages("storage_up", "Whether a storage could be read.", ({ reachable }) => reachable),
     gauge(

@@ -144,10 +144,10 @@ function stepsInPlace(files: readonly FileDifference[]): string[] {
 
 /** Refused before anything is touched: a half-way restored configuration may be worse than a wrong one. */
 function refuseObstacles({ files }: ConfigPlan): void {
-  const obstacle = files.find(({ state }) => state === "in the way");
+  const obstacle = files.find(({ state }) => state === "inTheWay");
   if (obstacle === undefined) return;
   throw new JBackupError("target_refused", `${obstacle.path} ${obstacle.what}`, {
     hint: "move it out of the way, or restore into a folder with --into-dir",
-    details: { inTheWay: files.filter(({ state }) => state === "in the way").map(({ path }) => path) },
+    details: { inTheWay: files.filter(({ state }) => state === "inTheWay").map(({ path }) => path) },
   });
 }

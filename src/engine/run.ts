@@ -1,5 +1,6 @@
 import type { Backup, Run } from "../domain/backup.js";
 import { isJBackupError, reasonOf } from "../domain/errors.js";
+import { type RunScope, scopeAfter, scopeOf, subjectOf } from "../domain/runScope.js";
 import { raiseAlert } from "./alert.js";
 import { watchCapacity } from "./alerts/capacity.js";
 import { deliverAlerts } from "./alerts/deliver.js";
@@ -22,6 +23,8 @@ export interface RunContext {
    * Answers the backups that were being made. Where several runs of a job may be at work, only those that are meant.
    */
   settleKilled(isMeant?: (run: Run) => boolean): Promise<Backup[]>;
+  /** For its record, when it ends. */
+  note(facts: Record<string, unknown>): void;
 }
 
 const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]> => {
@@ -33,6 +36,10 @@ const orNone = async <Found>(site: Site, ask: Promise<Found[]>): Promise<Found[]
     return [];
   }
 };
+
+/** The name of the part that a run is about. */
+const aboutOf = (run: Run): string | null =>
+  scopeOf(run) !== "whole" && typeof run.metadata.about === "string" ? run.metadata.about : null;
 
 const OF_RESTORES = ["restore", "test-restore"];
 
@@ -77,7 +84,7 @@ async function markInterrupted(
     await raiseAlert(site, {
       type: OF_RESTORES.includes(job) ? "RESTORE_FAILURE" : "BACKUP_FAILURE",
       severity: "error",
-      fingerprint: `interrupted:${job}`,
+      fingerprint: `interrupted:${subjectOf(job, aboutOf(run))}`,
       message: `the ${job} that started at ${run.startedAt} on ${run.host} was interrupted`,
       hint: "look for a crash, a reboot or the out-of-memory killer at that time",
     });
@@ -95,26 +102,37 @@ export interface RunWish<Result> {
   /** Jobs that write to the same place share a lock; by default each has its own. */
   lock?: string;
   /** A run that came to its end may have found something wrong all the same. */
-  judge?: (result: Result) => "succeeded" | "partial";
+  judge?: (result: Result) => Ended;
+  /** Of a part nothing follows for the job: no heartbeat, and neither its schedule nor its health. */
+  scope?: "whole" | "part";
+  /** Names that part, where its troubles are told apart from those of the job. */
+  about?: string;
   /** For its record. */
   metadata?: Record<string, unknown>;
 }
+
+type Ended = Extract<Run["status"], "succeeded" | "partial" | "failed">;
 
 /** One locked, recorded run of a job. Its end is recorded whatever happens, short of a kill; people are told when the lock is free again. */
 export async function withRun<Result>(
   site: Site,
   job: string,
   work: (run: RunContext) => Promise<Result>,
-  { lock = job, judge = () => "succeeded", metadata = {} }: RunWish<Result> = {},
+  { lock = job, judge = () => "succeeded", scope = "whole", about, metadata = {} }: RunWish<Result> = {},
 ): Promise<Result> {
   const release = await lockOnHost(site, lock);
-  const started = beat(site, job, "start");
-  let how: "success" | "fail" = "fail";
+  const isWhole = scope === "whole";
+  const started = isWhole ? beat(site, job, "start") : Promise.resolve();
+  let how: "success" | "fail" | null = isWhole ? "fail" : null;
   try {
     await noteConfigChange(site);
-    const { result, status } = await recordedRun(site, job, work, judge, metadata);
-    if (status === "succeeded") how = "success";
+    const marked = { ...metadata, ...(about === undefined ? {} : { about }) };
+    const { result, status } = await recordedRun(site, job, work, { judge, scope, metadata: marked });
+    if (isWhole && status === "succeeded") how = "success";
     return result;
+  } catch (error) {
+    if (scopeAfter(scope, error) !== "whole") how = null;
+    throw error;
   } finally {
     release();
     await tellAfterwards(site, job, how, started);
@@ -125,9 +143,8 @@ async function recordedRun<Result>(
   site: Site,
   job: string,
   work: (run: RunContext) => Promise<Result>,
-  judge: (result: Result) => "succeeded" | "partial",
-  metadata: Record<string, unknown>,
-): Promise<{ result: Result; status: "succeeded" | "partial" }> {
+  { judge, scope, metadata }: Required<Pick<RunWish<Result>, "judge" | "scope" | "metadata">>,
+): Promise<{ result: Result; status: Ended }> {
   const startedAt = site.clock.now();
   const row: Run = {
     id: site.newId(),
@@ -139,23 +156,28 @@ async function recordedRun<Result>(
     pid: process.pid,
     exitCode: null,
     error: null,
-    metadata,
+    metadata: { ...metadata, scope },
   };
   await site.catalog.saveRun(row);
-  const end = (status: Run["status"], error: string | null): Promise<void> =>
-    site.catalog.saveRun({ ...row, status, error, finishedAt: site.clock.now().toISOString() });
+  const end = (status: Run["status"], error: string | null, as: RunScope = scope): Promise<void> => {
+    // what the work found out about the whole may stand there by now
+    const metadata = { ...row.metadata, scope: as };
+    const finishedAt = site.clock.now().toISOString();
+    return site.catalog.saveRun({ ...row, status, error, finishedAt, metadata });
+  };
   try {
     const result = await work({
       id: row.id,
       startedAt,
       by: actorOf(site),
+      note: (facts) => void Object.assign(row.metadata, facts),
       settleKilled: (isMeant = () => true) => markInterrupted(site, job, row.id, isMeant),
     });
     const status = judge(result);
     await end(status, null);
     return { result, status };
   } catch (error) {
-    await end(site.signal.aborted ? "interrupted" : "failed", reasonOf(error));
+    await end(site.signal.aborted ? "interrupted" : "failed", reasonOf(error), scopeAfter(scope, error));
     throw error;
   }
 }
@@ -164,10 +186,10 @@ async function recordedRun<Result>(
 async function tellAfterwards(
   site: Site,
   job: string,
-  how: "success" | "fail",
+  how: "success" | "fail" | null,
   started: Promise<void>,
 ): Promise<void> {
-  const ended = beat(site, job, how);
+  const ended = how === null ? Promise.resolve() : beat(site, job, how);
   if (site.signal.aborted) return; // whoever stopped it knows, and the clean-up has its limit
   try {
     await watchSchedule(site);

@@ -7,7 +7,7 @@ import { movesFrom, undoOrder } from "../domain/runbookRun.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
 import { sweepBegunFolders } from "../sys/claimedFolder.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
-import { DRILL_OVERDUE } from "./alerts/watch.js";
+import { DRILL_OVERDUE } from "./alerts/drills.js";
 import { actorOf, recordAudit } from "./audit.js";
 import { drillGround, realGround } from "./dr/ground.js";
 import { createJournal, knownRuns, openJournal, type RunJournal } from "./dr/journal.js";

@@ -23,7 +23,7 @@ export interface SiteStatus {
   next: { command: string; why: string } | null;
   /** Where most of this is from: without a catalog the storages tell a part of it. */
   source: "catalog" | "storages" | "nothing";
-  catalog: { location: string; error: string | null };
+  catalog: { location: string; error: string | null; hint: string | null };
   postgres: { error: string | null };
   jobs: JobStatus[];
   /** The newest usable full backup. */
@@ -66,7 +66,7 @@ export async function siteStatus(opened: Site): Promise<SiteStatus> {
     health,
     next: nextStep(health),
     source: !known.isEmpty ? "catalog" : (seen?.newest.size ?? 0) > 0 ? "storages" : "nothing",
-    catalog: { location: site.catalog.location, error: known.error },
+    catalog: { location: site.catalog.location, error: known.error, hint: known.hint },
     postgres: { error: server.error },
     jobs,
     lastFull:
@@ -88,6 +88,8 @@ const SILENT: Site["report"] = { info: nothing, warn: nothing, progress: nothing
 
 interface Known {
   error: string | null;
+  /** What to do about it. */
+  hint: string | null;
   /** It knows of no run and no backup: another host's, or a new one. */
   isEmpty: boolean;
   jobs: JobStatus[];
@@ -106,6 +108,7 @@ interface Known {
 
 const NOTHING: Known = {
   error: null,
+  hint: null,
   isEmpty: true,
   jobs: [],
   fulls: [],
@@ -132,6 +135,7 @@ async function askCatalog(site: Site): Promise<Known> {
     const tests = await catalog.verifications({ level: "restore", status: "passed", limit: 20 });
     return {
       error: null,
+      hint: null,
       isEmpty: fulls.length === 0 && jobs.every(({ lastRun }) => lastRun === null),
       jobs,
       fulls,
@@ -146,11 +150,12 @@ async function askCatalog(site: Site): Promise<Known> {
     };
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
-    return { ...NOTHING, error: error.message };
+    return { ...NOTHING, error: error.message, hint: error.hint ?? null };
   }
 }
 
 const MOST_FULLS = 100;
+const REBUILD = "jbackup catalog rebuild";
 
 async function lastVerified(site: Site): Promise<Map<string, string>> {
   const found = new Map<string, string>();
@@ -178,7 +183,8 @@ const shownAlert = (alert: Alert): SiteStatus["alerts"][number] => {
 
 /** A disk or a server that only the backing-up host can see says nothing when another one cannot. */
 function leaveOutOtherHosts(site: Site, known: Known, probed: ProbedStorage[], server: ProbedServer): void {
-  const hosts = known.jobs.flatMap(({ lastRun }) => lastRun?.host ?? []);
+  // a drill is made wherever a recovery might be
+  const hosts = known.jobs.flatMap(({ name, lastRun }) => (name === "drill" ? [] : (lastRun?.host ?? [])));
   if (hosts.length === 0 || hosts.includes(site.environment.host)) return;
   const local = site.config.storages.filter(({ kind }) => kind === "local").map(({ name }) => name);
   for (const one of probed) if (one.isReachable === false && local.includes(one.name)) one.isReachable = null;
@@ -237,6 +243,8 @@ function judge(
   const reading = storages.filter(({ reachable }) => reachable !== false).length;
   return healthOf({
     catalogError: known.error,
+    // what is damaged is read back; what is older, or away for a while, is opened
+    catalogRemedy: known.hint?.includes(REBUILD) ? REBUILD : "jbackup catalog migrate",
     postgresError: server.isElsewhere ? null : server.error,
     jobs: jobFacts(jobs),
     fullAgeMs: fullAt === null ? null : now.getTime() - Date.parse(fullAt),

@@ -37,6 +37,9 @@ export interface TestRestored extends SignedReport {
 /** Restores a backup on a server of its own, looks at everything, and removes it again. Nothing else is touched, and no backup waits. */
 export async function testRestore(site: Site, request: TestRestoreRequest): Promise<TestRestored> {
   const copy = request.reportFile === null ? null : await requireWritable(site, request.reportFile);
+  // a mistyped name is no failed test
+  const isWhole = request.reference === null || request.reference === "latest";
+  const about = isWhole ? null : (await findFull(site, request.reference ?? "")).manifest.body.backupId;
   return withRun(
     site,
     TEST_RESTORE_JOB,
@@ -46,14 +49,17 @@ export async function testRestore(site: Site, request: TestRestoreRequest): Prom
         const { report, found } = await testBackup(site, run, request);
         const signed = await signReport(site, report);
         const files = await writeReports(site, signed, copy);
-        await settle(site, report, { files, isNewest: await isNewest(site, found) });
+        await settle(site, report, { files, isNewest: await isNewest(site, found), about });
         return { ...signed, files };
       } catch (error) {
-        await tellUntested(site, error, request.reference !== null);
+        await tellUntested(site, error, about);
         throw error;
       }
     },
-    { judge: ({ report }) => (report.status === "passed" ? "succeeded" : "partial") },
+    {
+      judge: ({ report }) => (report.status === "passed" ? "succeeded" : "partial"),
+      ...(about === null ? {} : { scope: "part" as const, about }),
+    },
   );
 }
 

@@ -2,11 +2,11 @@ import type { VerificationLevel } from "../domain/backup.js";
 import { CLEANUP_JOB } from "./cleanup.js";
 import { findBackup } from "./findBackup.js";
 import { lockOnHost } from "./lock.js";
-import { onThisHost, type RunContext, withRun } from "./run.js";
+import { onThisHost, type RunContext, type RunWish, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
 import { noteMeasures } from "./status/measure.js";
-import { storagesForReading } from "./useStorages.js";
+import { requireStorage, storagesForReading } from "./useStorages.js";
 import { checkContents } from "./verify/contents.js";
 import { healProblems } from "./verify/healing.js";
 import { checkObjects } from "./verify/objects.js";
@@ -49,11 +49,35 @@ export const VERIFY_JOB = "verify";
 
 /** Looks at what is really stored. Every claim that a copy is good is made here, and only from its bytes. */
 export const verify = (site: Site, request: VerifyRequest): Promise<VerifyReport> =>
+  request.all && request.storage === null
+    ? verifyRun(site, { ...request, only: null }, {})
+    : verifyPart(site, request);
+
+/** Who mistypes a name learns of it before anything is begun: that is no failed verification. */
+async function verifyPart(site: Site, request: VerifyRequest): Promise<VerifyReport> {
+  if (request.storage !== null) requireStorage(site, request.storage);
+  const only = request.all ? null : await idOf(site, request.reference ?? "latest");
+  return verifyRun(
+    site,
+    { ...request, only },
+    { scope: "part", about: only ?? `storage ${request.storage}` },
+  );
+}
+
+/** The backup that is meant, by its id. */
+type Meant = VerifyRequest & { only: string | null };
+
+const verifyRun = (
+  site: Site,
+  request: Meant,
+  part: Pick<RunWish<VerifyReport>, "scope" | "about">,
+): Promise<VerifyReport> =>
   withRun(site, VERIFY_JOB, (run) => verifyUnderLock(site, request, run), {
     judge: ({ problems }) => (problems.length === 0 ? "succeeded" : "partial"),
+    ...part,
   });
 
-async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunContext): Promise<VerifyReport> {
+async function verifyUnderLock(site: Site, request: Meant, run: RunContext): Promise<VerifyReport> {
   await run.settleKilled(onThisHost(site));
   // what is mended must not be what a cleanup takes away just then
   const release = request.heal ? await lockOnHost(site, CLEANUP_JOB) : () => undefined;
@@ -64,10 +88,9 @@ async function verifyUnderLock(site: Site, request: VerifyRequest, run: RunConte
   }
 }
 
-async function lookAndMend(site: Site, request: VerifyRequest): Promise<VerifyReport> {
+async function lookAndMend(site: Site, request: Meant): Promise<VerifyReport> {
   const startedMs = site.clock.monotonicMs();
-  const only = request.all ? null : await idOf(site, request.reference ?? "latest");
-  const survey = await look(site, request, only);
+  const survey = await look(site, request);
   const found = await checkObjects(site, survey, {
     level: request.level,
     isWanted: shareOf(request.share, site.clock.now()),
@@ -111,10 +134,10 @@ async function lookAndMend(site: Site, request: VerifyRequest): Promise<VerifyRe
 const idOf = async (site: Site, reference: string): Promise<string> =>
   (await findBackup(site, reference)).manifest.body.backupId;
 
-async function look(site: Site, request: VerifyRequest, only: string | null): Promise<Survey> {
+async function look(site: Site, { only, storage }: Meant): Promise<Survey> {
   const signers = await trustedSigners(site);
   const { usable, lost } = await storagesForReading(site);
-  return surveyStorages(site, { usable, lost, signers, only, onlyStorage: request.storage });
+  return surveyStorages(site, { usable, lost, signers, only, onlyStorage: storage });
 }
 
 const sumOf = (facts: { bytes: number }[]): number => facts.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -4,6 +4,7 @@ import type { ServerCheckup } from "../domain/serverDiagnosis.js";
 import { askReadOnly } from "./askReadOnly.js";
 import { readCheckup } from "./checkup.js";
 import { addressOf, connect, type Session, type Target } from "./connection.js";
+import { serverFacts } from "./facts.js";
 import { dropDatabase, sweepHalfRestored } from "./halfRestored.js";
 import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
@@ -104,6 +105,7 @@ export interface Postgres {
 
 /** What telling tenants apart asks of the server. */
 export interface TenantSteps {
+  server: typeof serverFacts;
   readSchema: typeof readTenantSchema;
   openSnapshot: typeof openTenantSnapshot;
   tablesToRead: typeof tenantReading.tablesToRead;
@@ -213,6 +215,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
     },
     tenants: {
       ...tenantReading,
+      server: serverFacts,
       readSchema: readTenantSchema,
       openSnapshot: openTenantSnapshot,
       restore: restoreTenantRows,

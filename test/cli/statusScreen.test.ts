@@ -56,7 +56,7 @@ const status: SiteStatus = {
   },
   next: { command: "jbackup verify --all --heal", why: "x" },
   source: "catalog",
-  catalog: { location: "sqlite:x", error: null },
+  catalog: { location: "sqlite:x", error: null, hint: null },
   postgres: { error: null },
   jobs: [
     job("full"),

@@ -79,6 +79,11 @@ export function catalogPlans(fresh: () => Promise<CatalogPlace>): void {
     ["alerts of a type", /alerts_type_created_at/, (db) => alertQuery(db, { type: "WAL_GAP" })],
     ["the newest alerts", /alerts_created_at/, (db) => alertQuery(db, { limit: 50 })],
     ["the newest runs of a job", /runs_job_started_at/, (db) => runQuery(db, { job: "full", limit: 1 })],
+    [
+      "the newest whole run of a job",
+      /runs_job_started_at/,
+      (db) => runQuery(db, { job: "full", scope: "whole", limit: 1 }),
+    ],
   ];
 
   it.each(plans)("%s: found by an index", async (_, index, query) => {

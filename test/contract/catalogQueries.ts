@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BackupFilter, Catalog } from "../../src/catalog/catalog.js";
 import type { Alert, Backup, Restore, Run } from "../../src/domain/backup.js";
+import { scopeOf } from "../../src/domain/runScope.js";
 import { type CatalogPlace, open } from "./catalog.js";
 import { anyAlert, anyBackup, anyRestore, anyRun, backupNumber } from "./catalogRecords.js";
 
@@ -12,6 +13,7 @@ const newestFirst =
 
 /** A few times only, so that filters hit them and records share them. */
 const someTime = fc.nat({ max: 6 }).map((number) => backupNumber(number).createdAt);
+const anyScope = fc.constantFrom({}, { scope: "whole" }, { scope: "part" }, { scope: "refused" });
 const orNot = <Value>(values: fc.Arbitrary<Value>): fc.Arbitrary<Value | undefined> =>
   fc.option(values, { nil: undefined });
 const given = <Filter extends object>(filter: Filter): Filter =>
@@ -51,7 +53,12 @@ export function catalogQueries(fresh: () => Promise<CatalogPlace>): void {
         .map(([restore, startedAt, backupId]) => ({ ...restore, startedAt, backupId })),
     );
     runs = sample(
-      fc.tuple(anyRun, someTime, word).map(([run, startedAt, job]) => ({ ...run, startedAt, job })),
+      fc.tuple(anyRun, someTime, word, anyScope).map(([run, startedAt, job, scope]) => ({
+        ...run,
+        startedAt,
+        job,
+        metadata: { ...run.metadata, note: '"scope":"part"', ...scope },
+      })),
     );
     await catalog.saveBackups(backups);
     for (const alert of alerts) await catalog.saveAlert(alert);
@@ -135,9 +142,10 @@ export function catalogQueries(fresh: () => Promise<CatalogPlace>): void {
           restoreStatus: orNot(fc.subarray(["completed", "failed"])),
           runStatus: orNot(fc.subarray(["running", "failed"])),
           since: orNot(someTime),
+          scope: orNot(fc.constant("whole")),
           limit,
         }),
-        async ({ word: wanted, restoreStatus, runStatus, since, limit: most }) => {
+        async ({ word: wanted, restoreStatus, runStatus, since, scope, limit: most }) => {
           const restoreFilter = given({ backupId: wanted, status: restoreStatus, since, limit: most });
           expect(await catalog.restores(restoreFilter as never)).toEqual(
             restores
@@ -150,12 +158,14 @@ export function catalogQueries(fresh: () => Promise<CatalogPlace>): void {
               .sort(newestFirst((one) => one.startedAt))
               .slice(0, most),
           );
-          expect(await catalog.runs(given({ job: wanted, status: runStatus, limit: most }) as never)).toEqual(
+          const runFilter = given({ job: wanted, status: runStatus, scope, limit: most });
+          expect(await catalog.runs(runFilter as never)).toEqual(
             runs
               .filter(
                 (one) =>
                   (!wanted || one.job === wanted) &&
-                  (!runStatus || (runStatus as string[]).includes(one.status)),
+                  (!runStatus || (runStatus as string[]).includes(one.status)) &&
+                  (!scope || scopeOf(one) === scope),
               )
               .sort(newestFirst((one) => one.startedAt))
               .slice(0, most),

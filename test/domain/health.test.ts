@@ -6,6 +6,7 @@ const DAY_MS = 86_400_000;
 
 const good: HealthFacts = {
   catalogError: null,
+  catalogRemedy: "jbackup catalog migrate",
   postgresError: null,
   jobs: [
     { name: "full", lastFailed: null, missedAt: null, command: "jbackup backup full" },

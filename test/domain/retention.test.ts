@@ -296,3 +296,75 @@ it("lets no backup that was made for a restore take the place of the tenant's ow
   expect(ask({ last: 1 }).keep.get("before a restore")).toEqual(["one of the last 1"]);
   expect(ask({ withinMs: HOUR }).remove.sort()).toEqual(["before a restore", "older"]);
 });
+
+describe("a tenant who is gone", () => {
+  const histories = fc.array(made, { maxLength: 40 }).map(historyOf);
+  const looks = fc.uniqueArray(fc.nat({ max: 24 * 200 }), { minLength: 1, maxLength: 30 });
+  const goneAt = (hours: number[]) => {
+    const seen = hours.map((hoursAgo) => new Date(NOW.getTime() - hoursAgo * HOUR));
+    const since = new Date(Math.min(...seen.map((at) => at.getTime())));
+    return { gone: new Map([["t1", { since, seen }]]), since };
+  };
+  const isTheirs = ({ tenantId }: KeptBackup): boolean => tenantId === "t1";
+
+  it("changes nothing for anybody else, and never keeps more of them than if they were there", () =>
+    fc.assert(
+      fc.property(histories, policies, looks, (backups, policy, hours) => {
+        const there = answer(backups, policy).keep;
+        const { keep } = answer(backups, policy, goneAt(hours));
+        const others = (kept: Map<string, string[]>) =>
+          backups.filter((one) => !isTheirs(one)).map(({ id }) => [id, kept.get(id)]);
+        expect(others(keep)).toEqual(others(there));
+        for (const one of backups) if (keep.has(one.id)) expect(there.has(one.id)).toBe(true);
+      }),
+    ));
+
+  it("loses the last good backup only a month after that was seen, or when the window has passed, and never what is pinned", () =>
+    fc.assert(
+      fc.property(histories, policies, looks, fc.nat({ max: 90 }), (backups, policy, hours, window) => {
+        const { gone, since } = goneAt(hours);
+        const pitrWindowMs = window * DAY;
+        const theirs = backups.filter((one) => isTheirs(one) && one.isGood);
+        const [newest] = theirs.toSorted(
+          (a, b) => b.createdAt.getTime() - a.createdAt.getTime() || (a.id < b.id ? 1 : -1),
+        );
+        if (newest === undefined) return;
+        const isYoung = NOW.getTime() - since.getTime() <= Math.max(30 * DAY, pitrWindowMs);
+        if (isYoung) expect(answer(backups, policy, { gone, pitrWindowMs }).keep.has(newest.id)).toBe(true);
+        const pins = new Map([[newest.id, "evidence"]]);
+        expect(answer(backups, policy, { gone, pitrWindowMs, pins }).keep.has(newest.id)).toBe(true);
+      }),
+    ));
+
+  it("has nothing left at the end of any policy that has one", () =>
+    fc.assert(
+      fc.property(histories, policies, (backups, policy) => {
+        const weeks = Array.from({ length: 60 * 53 }, (_, week) => new Date(NOW.getTime() + week * 7 * DAY));
+        const [now] = weeks.slice(-1) as [Date];
+        const gone = new Map([["t1", { since: NOW, seen: weeks }]]);
+        const { keep } = answer(backups, policy, { gone, now });
+        expect(backups.filter((one) => isTheirs(one) && keep.has(one.id))).toEqual([]);
+      }),
+      { numRuns: 20 },
+    ));
+
+  it("keeps everything where the storage has no policy, and a backup made for a restore no longer than the rest", () => {
+    const at = new Date(NOW.getTime() - 300 * DAY);
+    const theirs = (id: string, isAside: boolean): KeptBackup => ({
+      id,
+      kind: "tenant",
+      method: "logical",
+      tenantId: "t1",
+      createdAt: at,
+      endedAt: at,
+      needs: [],
+      isGood: true,
+      isAside,
+    });
+    const { gone } = goneAt([24 * 100, 1]);
+    const backups = [theirs("before a restore", true)];
+    expect(answer(backups, null, { gone }).remove).toEqual([]);
+    expect(answer(backups, { withinMs: DAY }).remove).toEqual([]);
+    expect(answer(backups, { withinMs: DAY }, { gone }).remove).toEqual(["before a restore"]);
+  });
+});

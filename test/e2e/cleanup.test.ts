@@ -13,9 +13,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import type { Restore } from "../../src/domain/backup.js";
 import { contentOf, query } from "../support/awkward.js";
 import { filesBelow } from "../support/files.js";
 import { killAt } from "../support/kill.js";
+import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
 import { CLEANUP_STEPS } from "../support/steps.js";
@@ -175,6 +177,49 @@ test("a pin holds a backup until it is taken off, also when the catalog is lost"
   const after = await site.json(["cleanup", "--confirm", "test"]);
   expect(after.remove.map(({ id }: { id: string }) => id)).toEqual([first.id]);
   expect(isIn("near", second)).toBe(true);
+});
+
+test("what a restore is reading stays, on whatever host that is, but not for ever", async () => {
+  site = await withPolicy("{last: 1}");
+  const first = await backedUp("--logical");
+  await backedUp("--logical");
+  const opened = await openTestSite(site);
+  const reading = async (startedAt: number, status: Restore["status"]) => {
+    await opened.catalog.saveRestore({
+      id: "019aa000-0000-7000-8000-000000000001",
+      backupId: first.id,
+      mode: "full",
+      status,
+      target: "copy",
+      targetTime: null,
+      tenantIds: [],
+      rowsRestored: 0,
+      startedAt: new Date(startedAt).toISOString(),
+      finishedAt: null,
+      durationMs: null,
+      tables: [],
+      warnings: [],
+      error: null,
+      reason: "test",
+      initiatedBy: "ops@elsewhere",
+      jobId: "019aa000-0000-7000-8000-000000000002",
+      metadata: {},
+    });
+    const { keep } = await site.json(["cleanup", "--dry-run"]);
+    return keep.find(
+      ({ id, storage }: { id: string; storage: string }) => id === first.id && storage === "near",
+    );
+  };
+  try {
+    const hour = 3_600_000;
+    const kept = await reading(Date.now() - 47 * hour, "in_progress");
+    expect(kept?.reasons).toEqual(["a restore of it into copy is under way"]);
+    // one that was killed says so for ever, until the next one settles it
+    expect(await reading(Date.now() - 49 * hour, "in_progress")).toBeUndefined();
+    expect(await reading(Date.now(), "completed")).toBeUndefined();
+  } finally {
+    await opened.close();
+  }
 });
 
 test("a changed policy is a dry run once", async () => {

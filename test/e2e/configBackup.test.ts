@@ -260,7 +260,8 @@ test("in place only what differs is replaced, after a look and a name; what was 
   const kept = filesBelow(join(site.home, "replaced")).filter((path) => path.endsWith("postgresql.conf"));
   expect(kept.map((path) => readFileSync(path, "utf8"))).toEqual([changed]);
   const again = await site.json(confirmed.filter((word) => word !== "--confirm" && word !== hostname()));
-  expect(again.metadata).toMatchObject({ changed: 0, missing: 0, attributes: 0 });
+  expect(again.metadata).toMatchObject({ changed: 0, missing: 0, attributes: 0, inTheWay: 0 });
+  for (const key of Object.keys(again.metadata)) expect(key).toMatch(/^[a-z][A-Za-z]*$/);
 });
 
 test("only the named paths, and nothing through a link that somebody put in the way", async () => {
@@ -364,7 +365,13 @@ test("a crafted list of files is refused whole, and what is mistyped is said", a
     ];
     const draft = draftOf(
       opened,
-      { id: opened.newId(), by: "nobody", startedAt: opened.clock.now(), settleKilled: async () => [] },
+      {
+        id: opened.newId(),
+        by: "nobody",
+        startedAt: opened.clock.now(),
+        settleKilled: async () => [],
+        note: () => undefined,
+      },
       { kind: "config", method: null, note: null },
     );
     const stored = await storeArchive(

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -73,6 +73,7 @@ describe("from a new site to one in trouble", () => {
     const well = await status();
     expect(well.lastFull).toMatchObject({ id: full.id, storedBytes: full.storedBytes });
     const [pass] = await site.json(["list", "--kind", "wal"]);
+    expect(pass.compressionRatio).toBeGreaterThan(1);
     expect(well.storages).toMatchObject([
       {
         name: "one",
@@ -91,12 +92,24 @@ describe("from a new site to one in trouble", () => {
     expect(well.jobs).toMatchObject([
       { name: "full", lastRun: { status: "succeeded" }, missedAt: null, schedule: "0 2 * * *" },
       { name: "wal", lastRun: { status: "succeeded" } },
+      // nobody has practised yet: it wants to be done within 35 days of the first backup
+      { name: "drill", lastRun: null, lastGoodAt: null, missedAt: null, schedule: null },
     ]);
+    const days = (Date.parse(well.jobs[2].nextAt) - Date.now()) / 86_400_000;
+    expect([days > 34.9, days <= 35]).toEqual([true, true]);
     expect(Date.parse(well.jobs[0].nextAt)).toBeGreaterThan(Date.now());
   });
 
   test("a verification and a restore are seen, and what a storage holds is measured", async () => {
+    // a look at one backup, or at what would be cleaned up, is not the job of that name
+    await site.json(["verify", "latest"]);
+    await site.json(["cleanup", "--dry-run"]);
+    expect((await site.run("verify", "no-such-backup")).code).toBe(10);
+    expect((await status()).jobs.map(({ name }: { name: string }) => name)).toEqual(["full", "wal", "drill"]);
     await site.json(["verify", "--all"]);
+    expect((await status()).jobs).toContainEqual(
+      expect.objectContaining({ name: "verify", lastRun: expect.objectContaining({ status: "succeeded" }) }),
+    );
     await site.json(["restore", "--into-dir", join(site.folder, "restored"), "--reason", "test"]);
     const proved = await status();
     for (const { verifiedAt } of proved.storages)
@@ -188,6 +201,29 @@ describe("on another host", () => {
     const ran = await site.start(["status", "--check"], { JBACKUP_CONFIG: "/nowhere/jbackup.yaml" });
     expect(ran.stdout).toMatch(/^JBACKUP UNKNOWN - .*\/nowhere\/jbackup.yaml/);
     expect(ran.code).toBe(3);
+  });
+
+  test("a configuration with several errors is one line to a check, for a second one means something else", async () => {
+    const wrong = join(site.folder, "wrong.yaml");
+    writeFileSync(wrong, "site: x\nminCopies: many\nobjectives: {rto: soon}\n");
+    const ran = await site.start(["status", "--check"], { JBACKUP_CONFIG: wrong });
+    expect(ran.stdout).toMatch(
+      /^JBACKUP UNKNOWN - wrong.yaml has 3 errors: database: is required; line 2: minCopies: [^\n]*; line 3: objectives.rto: [^\n]*\n$/,
+    );
+    expect(ran.stdout.trimEnd().split("\n")).toHaveLength(1);
+    expect(ran.code).toBe(3);
+  });
+
+  test("a damaged catalog is named with the command that reads it back", async () => {
+    const home = join(site.folder, "damaged-home");
+    mkdirSync(home);
+    writeFileSync(join(home, "catalog.db"), "no database at all".repeat(1_000));
+    const seen = await site.start(["status", "--json"], { JBACKUP_HOME: home });
+    const { catalog, health } = JSON.parse(seen.stdout);
+    expect(catalog.hint).toMatch(/^Move the damaged catalog away and run `jbackup catalog rebuild`/);
+    expect(health.reasons).toContainEqual(
+      expect.objectContaining({ code: "catalog", command: "jbackup catalog rebuild" }),
+    );
   });
 });
 

@@ -148,6 +148,64 @@ describe("a backup of named tenants", () => {
     },
   );
 
+  test("is no backup of all of them, well or failed; and who mistypes an id has failed nothing", async () => {
+    const place = mkdtempSync(join(tmpdir(), "jbackup-hook-"));
+    places.push(place);
+    const trouble = join(place, "trouble");
+    const site = await shop.siteWith([
+      ...SHOP_TENANTS,
+      'schedule: {tenant: "0 3 * * 0"}',
+      `hooks: {beforeBackup: ['test ! -e ${trouble}'], onFailure: ['exit 0']}`,
+    ]);
+    const opened = await openTestSite(site);
+    const runs = async () =>
+      (await opened.catalog.runs({ job: "backup-tenant" })).map(({ status, metadata }) => [
+        status,
+        metadata.scope,
+      ]);
+    const job = async () =>
+      (await site.json(["status"])).jobs.find(({ name }: { name: string }) => name === "tenant");
+    const alerts = async () =>
+      (await site.json(["alerts"])).map(({ fingerprint }: { fingerprint: string }) => fingerprint);
+    try {
+      const mistyped = await site.run("backup", "tenant", "--tenant", "nobody");
+      expect([mistyped.code, mistyped.stderr]).toEqual([10, expect.not.stringContaining("hooks.")]);
+      expect([await runs(), await alerts()]).toEqual([[], []]);
+
+      await site.json(["backup", "tenant", "--tenant", tenantId(1)]);
+      expect(await job()).toMatchObject({ lastRun: null, lastGoodAt: null });
+      expect((await site.json(["schedule", "show"])).jobs[0].lastRun).toBeNull();
+      writeFileSync(trouble, "");
+      const [partly, all] = [tenantId(2), "--all"];
+      for (const what of [["--tenant", partly], [all]])
+        expect((await site.run("backup", "tenant", ...what)).code).not.toBe(0);
+      expect((await alerts()).sort()).toEqual(["failed:backup-tenant", `failed:backup-tenant:${partly}`]);
+      expect(await job()).toMatchObject({ lastRun: { status: "failed" } });
+      rmSync(trouble);
+
+      // another tenant's backup mends nothing, and this one's only its own
+      await site.json(["backup", "tenant", "--tenant", tenantId(3)]);
+      expect(await alerts()).toHaveLength(2);
+      await site.json(["backup", "tenant", "--tenant", partly]);
+      expect(await alerts()).toEqual(["failed:backup-tenant"]);
+      expect(await job()).toMatchObject({ lastRun: { status: "failed" } });
+      await site.json(["backup", "tenant", "--all"]);
+      expect(await alerts()).toEqual([]);
+      expect(await job()).toMatchObject({ lastRun: { status: "succeeded" } });
+      expect(await runs()).toEqual([
+        ["succeeded", "whole"],
+        ["succeeded", "part"],
+        ["succeeded", "part"],
+        ["failed", "whole"],
+        ["failed", "part"],
+        ["succeeded", "part"],
+      ]);
+    } finally {
+      await opened.close();
+      await site.remove();
+    }
+  });
+
   test("fails when a tenant has suddenly shrunk, unless that is meant", async () => {
     await shop.site.json(["backup", "tenant", "--tenant", tenantId(5)]);
     await sql("begin");
@@ -329,6 +387,64 @@ describe("a tenant's data for its owner", () => {
     expect(check.backups.map((backup: { id: string }) => backup.id)).toEqual(
       expect.arrayContaining([own, full.id]),
     );
+  });
+});
+
+describe("a tenant who is erased", () => {
+  test("expires to the last backup when it was gone for a month; one who is only suspended never does", async () => {
+    const erased = tenantId(90);
+    const more = ["retention: {pitrWindow: 1s, one: {within: 1s}, two: {within: 1s}}"];
+    const site = await shop.siteWith([...SHOP_TENANTS, ...more]);
+    const opened = await openTestSite(site);
+    const check = () => site.json(["tenants", "erase-check", "--tenant", erased]);
+    const kept = async (): Promise<Map<string, string[]>> => {
+      const { keep } = await site.json(["cleanup", "--dry-run"]);
+      return new Map(keep.map(({ id, reasons }: { id: string; reasons: string[] }) => [id, reasons]));
+    };
+    try {
+      await sql("insert into app.tenants values ($1, 'Erased', 'erased', 'ACTIVE', 'DE')", [erased]);
+      const own = await site.json(["backup", "tenant", "--tenant", erased]);
+      const suspended = await site.json(["backup", "tenant", "--tenant", tenantId(7)]);
+      expect(await check()).toMatchObject({ isThere: true, goneSince: null, until: null, next: null });
+      await sql("delete from app.tenants where id = $1", [erased]);
+      expect(await check()).toMatchObject({
+        isThere: false,
+        goneSince: null,
+        next: "jbackup backup tenant --all",
+      });
+      await site.json(["backup", "tenant", "--all"]);
+      const [run] = await opened.catalog.runs({ job: "backup-tenant", limit: 1 });
+      expect(run?.metadata.gone).toEqual([erased]);
+      const seen = await check();
+      expect(seen).toMatchObject({ isThere: false, goneSince: run?.startedAt, next: null, standsStill: [] });
+      expect(Math.round((Date.parse(seen.until) - Date.now()) / 86_400_000)).toBe(30);
+      expect((await kept()).get(own.id)?.at(-1)).toMatch(
+        /^the last one of a tenant who is gone since .*: kept until /,
+      );
+
+      // a month goes by
+      for (const one of await opened.catalog.runs({ job: "backup-tenant" }))
+        await opened.catalog.saveRun({
+          ...one,
+          startedAt: new Date(Date.now() - 40 * 86_400_000).toISOString(),
+        });
+      const text = readFileSync(site.configFile, "utf8");
+      writeFileSync(site.configFile, text.replace("table: app.tenants", "table: app.nowhere"));
+      expect((await kept()).has(own.id)).toBe(true); // who cannot be looked for is not gone
+      writeFileSync(site.configFile, text);
+      const left = await kept();
+      expect([left.has(own.id), left.has(suspended.id)]).toEqual([false, true]);
+
+      await sql("insert into app.tenants values ($1, 'Back', 'back', 'SUSPENDED', 'DE')", [erased]);
+      expect((await kept()).has(own.id)).toBe(true); // back again, whatever was noted
+      await sql("delete from app.tenants where id = $1", [erased]);
+      await site.json(["cleanup", "--confirm", "test"]);
+      expect(await check()).toMatchObject({ holdsData: false, backups: [] });
+      expect((await site.json(["show", suspended.id])).copies[0].status).toBe("stored");
+    } finally {
+      await opened.close();
+      await site.remove();
+    }
   });
 });
 

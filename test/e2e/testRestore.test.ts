@@ -237,7 +237,7 @@ test("what does not hold fails the test with exit 4 and an alert", async () => {
     expect.stringContaining("must not contain data-modifying statements"),
     'database "nowhere" does not exist',
   ]);
-  expect(await openAlerts()).toEqual([["RESTORE_FAILURE", "failed:test-restore"]]);
+  expect(await openAlerts()).toEqual([["RESTORE_FAILURE", "failed:test-restore:physical"]]);
 });
 
 test("a test that never ran, one that was killed, one that is too slow: each is told, and resolved when it is over", async () => {
@@ -263,10 +263,14 @@ test("a test that never ran, one that was killed, one that is too slow: each is 
   expect(existsSync(`/proc/${pid}`)).toBe(false);
   expect(next.stdout).toMatch(/^ {2}ok {6}rows {26}\d+ rows in \d+ tables\n/m);
   expect(next.stdout).toMatch(/^ {2}back after {2}[\d.]+ s \(objective 0.0 s: MISSED\)\n {2}work lost /m);
-  expect(await openAlerts()).toEqual([["DURATION_THRESHOLD", "rto:test-restore"]]);
+  expect(await openAlerts()).toEqual([["DURATION_THRESHOLD", "rto:test-restore:physical"]]);
   const resolved = await site.json(["alerts", "--status", "resolved"]);
   expect(resolved.map(({ fingerprint }: { fingerprint: string }) => fingerprint)).toEqual(
-    expect.arrayContaining(["missed:test-restore", "interrupted:test-restore", "failed:test-restore"]),
+    expect.arrayContaining([
+      "missed:test-restore",
+      "interrupted:test-restore",
+      "failed:test-restore:physical",
+    ]),
   );
 });
 
@@ -323,7 +327,7 @@ test("a logical backup comes back on an empty server, to the row, while producti
     await programsWithout("pg_amcheck"),
   );
   const catalog = await openCatalog(`sqlite:${join(site.home, "catalog.db")}`, { clock: systemClock });
-  const [failed] = await catalog.alerts({ fingerprint: "failed:test-restore" });
+  const [failed] = await catalog.alerts({ fingerprint: "failed:test-restore:physical" });
   await catalog.saveAlert({ ...(failed as Alert), status: "acknowledged" });
   await catalog.close();
   const cleaned = async () =>
@@ -344,6 +348,18 @@ test("a logical backup comes back on an empty server, to the row, while producti
     await rename(`${storedAt("one")}-away`, storedAt("one"));
   }
   expect(answer).toMatchObject({ status: "passed", backupId: made.id, method: "logical" });
+  // a dump that comes back does not make up for files that did not
+  expect((await openAlerts()).map(([, fingerprint]) => fingerprint)).toContain(
+    "failed:test-restore:physical",
+  );
+  const [files] = (await site.json(["list", "--kind", "full"])).filter(
+    ({ method }: Backup) => method === "physical",
+  );
+  const again: Answered = await site.json([...TEST, files.id, "--tenant-sample", "0"]);
+  expect(again).toMatchObject({ status: "passed", method: "physical" });
+  expect((await openAlerts()).map(([, fingerprint]) => fingerprint)).not.toContain(
+    "failed:test-restore:physical",
+  );
   expect(await cleaned()).toBeUndefined();
   expect(answer.storages.map(({ name, objects }) => [name, objects > 3])).toEqual([
     ["one", false],

@@ -1,26 +1,19 @@
 import { type CleanupPlan, type CleanupReport, cleanup } from "../../engine/cleanup.js";
+import { type CleanupRow, cleanupText } from "../cleanupText.js";
 import { confirmName } from "../confirm.js";
 import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
-import { tableText } from "../table.js";
 import { bytesText, countedText } from "../text.js";
-
-interface Row {
-  backup: string;
-  storage: string;
-  does: "keep" | "remove";
-  why: string;
-}
 
 const NO_RULE = "no rule keeps it";
 
-const rowsOf = ({ storages }: CleanupPlan): Row[] =>
+const rowsOf = ({ storages }: CleanupPlan): CleanupRow[] =>
   storages.flatMap(({ storage, keep, remove }) => [
     ...keep.map(
-      ({ label, reasons }): Row => ({ backup: label, storage, does: "keep", why: reasons.join("; ") }),
+      ({ label, reasons }): CleanupRow => ({ backup: label, storage, does: "keep", why: reasons.join("; ") }),
     ),
     ...remove.map(
-      ({ manifest }): Row => ({ backup: manifest.body.label, storage, does: "remove", why: NO_RULE }),
+      ({ manifest }): CleanupRow => ({ backup: manifest.body.label, storage, does: "remove", why: NO_RULE }),
     ),
   ]);
 
@@ -34,16 +27,7 @@ function planText(plan: CleanupPlan, columns: number): string[] {
       : [`${storage}: ${countedText(orphans.length, "object")} that killed runs left`]),
   ]);
   return [
-    tableText(
-      rowsOf(plan),
-      [
-        { title: "BACKUP", value: ({ backup }) => backup, rank: 0 },
-        { title: "STORAGE", value: ({ storage }) => storage, rank: 2 },
-        { title: "DOES", value: ({ does }) => does, rank: 0 },
-        { title: "WHY", value: ({ why }) => why, rank: 1 },
-      ],
-      columns,
-    ),
+    cleanupText(rowsOf(plan), columns),
     ...rest,
     ...plan.passedOver.map(({ storage, why }) => `${storage} is left alone: ${why}`),
   ];

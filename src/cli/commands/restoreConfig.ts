@@ -78,7 +78,7 @@ const SIGNS: Record<FileState, string> = {
   changed: "M",
   missing: "+",
   attributes: "~",
-  "in the way": "!",
+  inTheWay: "!",
   extra: "?",
 };
 
@@ -102,7 +102,7 @@ function planText(plan: ConfigPlan): string {
 const countsText = (many: Record<FileState, number>): string =>
   Object.entries(many)
     .filter(([, count]) => count > 0)
-    .map(([state, count]) => `${count} ${state}`)
+    .map(([state, count]) => `${count} ${state === "inTheWay" ? "in the way" : state}`)
     .join(", ");
 
 function doneText({ target, metadata, durationMs, warnings }: Restore): string {

@@ -64,23 +64,33 @@ async function check(context: CommandContext): Promise<ExitCode> {
     return await withSiteToRead(context, async (site) => {
       const status = await siteStatus(site);
       const isKnown = status.catalog.error === null || status.source !== "nothing";
-      output.answer(status, isKnown ? checkLine(status) : `JBACKUP UNKNOWN - ${status.catalog.error}`);
+      output.answer(status, isKnown ? checkLine(status) : unknownLine(status.catalog.error ?? ""));
       return isKnown ? CODES[status.health.state] : 3;
     });
   } catch (error) {
     signal.throwIfAborted();
     const failure = asJBackupError(error, version);
     const { code, message, hint = null } = failure;
-    output.answer({ error: { code, message, hint, exitCode: 3 } }, `JBACKUP UNKNOWN - ${message}`);
+    output.answer({ error: { code, message, hint, exitCode: 3 } }, unknownLine(message));
     return 3;
   }
 }
 
 const MOST_TOLD = 3;
 
+/** A second line, and what stands behind a bar, mean something of their own to whoever reads this. */
+const inOneLine = (text: string): string =>
+  text
+    .trim()
+    .replaceAll(/:\s*\n\s*/g, ": ")
+    .replaceAll(/\s*\n\s*/g, "; ")
+    .replaceAll("|", " ");
+
+const unknownLine = (why: string): string => `JBACKUP UNKNOWN - ${inOneLine(why)}`;
+
 function checkLine({ site, health, rpo, at, lastFull }: SiteStatus): string {
   const told = health.reasons.filter(({ severity }) => severity !== "info");
-  const shown = told.slice(0, MOST_TOLD).map(({ message }) => message.replaceAll(/[|\n]/g, " "));
+  const shown = told.slice(0, MOST_TOLD).map(({ message }) => inOneLine(message));
   const more = told.length > MOST_TOLD ? `; and ${told.length - MOST_TOLD} more` : "";
   const seconds = (ms: number): number => Math.round(ms / 1_000);
   const figures = [

@@ -8,7 +8,7 @@ import { tenantsIn } from "./restoreTenant.js";
 const untilText = (until: string | null): string => until ?? "nothing says when";
 
 function textOf(check: EraseCheck, columns: number): string {
-  const { tenantId, backups, wal, until, assumes, notLookedAt } = check;
+  const { tenantId, backups, wal, until, assumes, notLookedAt, standsStill, isThere, next } = check;
   const unknown = notLookedAt.map(
     ({ storage, why }) => `Storage ${storage} could not be looked at, and may hold more: ${why}`,
   );
@@ -31,10 +31,21 @@ function textOf(check: EraseCheck, columns: number): string {
         `WAL in ${log.storage}: ${countedText(log.objects, "object")}, ${bytesText(log.bytes)}, until: ${untilText(log.until)}`,
     ),
     ...unknown,
+    ...standsStill.map(
+      (why) => `Expiry stands still: ${why}. Until that is mended, the times above do not come.`,
+    ),
+    isThere === true
+      ? `Tenant ${tenantId} still has a row among the tenants: while it has, the last of its own backups is kept.`
+      : "",
     until === null
       ? "When the last of it goes cannot be told: a rule keeps some of it without an end."
       : `The last of it goes at ${until}, if ${assumes}.`,
-  ].join("\n");
+    next === null
+      ? ""
+      : `Next: ${next}, which notes that the tenant is gone; from then on its own backups expire to the last one.`,
+  ]
+    .filter((line) => line !== "")
+    .join("\n");
 }
 
 export const run: CommandRun = (context, _args, options) => {

@@ -5,6 +5,7 @@ import { isJBackupError } from "../../domain/errors.js";
 import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED, type TimedJob } from "../../domain/schedule.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import type { Site } from "../site.js";
+import { watchDrills } from "./drills.js";
 
 /** How late a run may begin. */
 const GRACE_MS = 15 * 60_000;
@@ -27,7 +28,12 @@ async function watchJob(site: Site, { name, cron }: TimedJob): Promise<void> {
   const { job, words } = SCHEDULED[name];
   const fingerprint = `missed:${job}`;
   const now = site.clock.now();
-  const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
+  const [done] = await site.catalog.runs({
+    job,
+    status: ["succeeded", "partial", "running"],
+    scope: "whole",
+    limit: 1,
+  });
   // a follower began long ago and is at work all the time
   const isFollowed = name === "wal" && done?.status === "running";
   const missed = isFollowed ? null : missedSlot(cron, done, await firstSeen(site), now);
@@ -48,8 +54,8 @@ async function watchJob(site: Site, { name, cron }: TimedJob): Promise<void> {
 async function watchFollower(site: Site): Promise<void> {
   const { job } = SCHEDULED.wal;
   const fingerprint = `missed:${job}`;
-  const [running] = await site.catalog.runs({ job, status: ["running"], limit: 1 });
-  const [last] = await site.catalog.runs({ job, limit: 1 });
+  const [running] = await site.catalog.runs({ job, status: ["running"], scope: "whole", limit: 1 });
+  const [last] = await site.catalog.runs({ job, scope: "whole", limit: 1 });
   const endedAt = last?.finishedAt ?? null;
   const isMissed =
     running === undefined && endedAt !== null && site.clock.now().getTime() - Date.parse(endedAt) > GRACE_MS;
@@ -108,35 +114,6 @@ async function watchRpo(site: Site): Promise<void> {
     fingerprint: "rpo",
     message: `the last WAL was archived ${Math.round(ageMs / 60_000)} minutes ago, and the objective is ${Math.round(rpoMs / 60_000)}`,
     hint: "run jbackup backup wal and look at what it says",
-  });
-}
-
-export const DRILL_OVERDUE = "drill:overdue";
-
-/** A recovery that nobody has practised for too long. A site that is younger than that is still in time. */
-async function watchDrills(site: Site): Promise<void> {
-  const { drillEveryMs } = site.config.objectives;
-  const before = new Date(site.clock.now().getTime() - drillEveryMs).toISOString();
-  const good = (await site.catalog.drills()).filter(({ status, drill }) => drill && status === "succeeded");
-  const last = good
-    .map(({ startedAt }) => startedAt)
-    .sort()
-    .at(-1);
-  const isTimely = last !== undefined && last >= before;
-  if (isTimely || (await site.catalog.backups({ until: before, limit: 1 })).length === 0) {
-    if (isTimely) await resolveAlert(site, DRILL_OVERDUE, "a drill succeeded");
-    return;
-  }
-  const days = Math.round(drillEveryMs / 86_400_000);
-  await raiseAlert(site, {
-    type: "DRILL_OVERDUE",
-    severity: "warning",
-    fingerprint: DRILL_OVERDUE,
-    message:
-      last === undefined
-        ? "no recovery was ever practised here"
-        : `the last drill that succeeded was at ${last}, more than ${days} days ago`,
-    hint: "run jbackup dr run server-lost --drill; it touches nothing but a scratch folder",
   });
 }
 

@@ -1,18 +1,15 @@
-import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
+import { isOfTheCaller } from "../../domain/runScope.js";
 import { raiseAlert } from "../alert.js";
 import type { Site } from "../site.js";
 
 /** Failures that were told where they happened; whoever sees one pass by need not tell it again. */
 const told = new WeakSet<object>();
 
-/** Somebody sits there and reads the answer, or another run is at work: nothing is wrong with the backups. */
-const isOfTheCaller = (error: unknown): boolean =>
-  isJBackupError(error, "usage", "not_found", "ambiguous", "locked", "needs_confirmation");
-
-/** A run that made no backup is an alert, also when it failed before it had begun one. */
+/** A run that made no backup is an alert, also when it failed before it had begun one. The subject is its job, or a part of that. */
 export async function tellFailure(
   site: Site,
-  job: string,
+  subject: string,
   error: unknown,
   { message = reasonOf(error), backupId = null }: { message?: string; backupId?: string | null } = {},
 ): Promise<void> {
@@ -24,7 +21,7 @@ export async function tellFailure(
   await raiseAlert(site, {
     type: "BACKUP_FAILURE",
     severity: "critical",
-    fingerprint: `failed:${job}`,
+    fingerprint: `failed:${subject}`,
     message,
     hint: error instanceof JBackupError ? (error.hint ?? null) : null,
     backupId,

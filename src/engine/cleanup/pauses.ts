@@ -3,10 +3,15 @@ import { isJBackupError } from "../../domain/errors.js";
 import { groupOf, hasStopped, type KeptBackup } from "../../domain/retention.js";
 import { JOB as FULL_JOB } from "../backup/record.js";
 import type { Site } from "../site.js";
-import { TEST_FAILED } from "../testRestore/job.js";
-import type { Survey } from "../verify/survey.js";
+import { TESTS_FAILED } from "../testRestore/job.js";
+import type { SurveyedBackup } from "../verify/survey.js";
 
 const OPEN: AlertStatus[] = ["active", "acknowledged"];
+
+/** What there is, as its manifests tell. */
+interface Stored {
+  backups: Pick<SurveyedBackup, "manifest">[];
+}
 
 export interface Pauses {
   paused(backup: KeptBackup): string | null;
@@ -18,13 +23,13 @@ export interface Pauses {
  * page of the cluster is open, no full backup goes at all: what is old may be all that is good. Without the catalog nothing
  * is known of failures, and nothing is removed.
  */
-export async function pauses(site: Site, survey: Survey): Promise<Pauses> {
+export async function pauses(site: Site, survey: Stored): Promise<Pauses> {
   try {
     const failing = await failingGroups(site, survey);
     const damaged = (await site.catalog.alerts({ type: "INTEGRITY_FAILURE", status: OPEN })).some(
       ({ fingerprint }) => fingerprint.startsWith("damaged_page"),
     );
-    const untrusted = (await site.catalog.alerts({ fingerprint: TEST_FAILED, status: OPEN })).length > 0;
+    const untrusted = await isOpen(site, TESTS_FAILED);
     const hasNewest = await fullBackupsGoOn(site, survey);
     return {
       isFailing: (backup) => failing.has(groupOf(backup)) || (backup.kind === "full" && !hasNewest),
@@ -46,17 +51,22 @@ export async function pauses(site: Site, survey: Survey): Promise<Pauses> {
   }
 }
 
+async function isOpen(site: Site, fingerprints: readonly string[]): Promise<boolean> {
+  for (const fingerprint of fingerprints)
+    if ((await site.catalog.alerts({ fingerprint, status: OPEN })).length > 0) return true;
+  return false;
+}
+
 /** A backup that failed before it began has no record of its own; one that nobody begins any more has none at all. */
-async function fullBackupsGoOn(site: Site, { backups }: Survey): Promise<boolean> {
-  const failed = await site.catalog.alerts({ fingerprint: `failed:${FULL_JOB}`, status: OPEN });
+async function fullBackupsGoOn(site: Site, { backups }: Stored): Promise<boolean> {
   const madeAt = backups.flatMap(({ manifest: { body } }) =>
     body.kind === "full" ? [new Date(body.createdAt)] : [],
   );
-  return failed.length === 0 && !hasStopped(madeAt, site.clock.now());
+  return !(await isOpen(site, [`failed:${FULL_JOB}`])) && !hasStopped(madeAt, site.clock.now());
 }
 
 /** Kinds whose last attempt failed. The locks are held, so one that still says it is running was killed. */
-async function failingGroups(site: Site, { backups }: Survey): Promise<Set<string>> {
+async function failingGroups(site: Site, { backups }: Stored): Promise<Set<string>> {
   const newest = new Map<string, string>();
   for (const { manifest } of backups) {
     const group = groupOf(manifest.body);

@@ -1,11 +1,12 @@
 import { isJBackupError } from "../../domain/errors.js";
 import { parseManifestKey } from "../../domain/reference.js";
-import { oldestWindowBase, planRetention, windowEnd } from "../../domain/retention.js";
+import { type Gone, oldestWindowBase, planRetention, windowEnd } from "../../domain/retention.js";
 import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
 import type { ObjectFacts } from "../../storage/storage.js";
 import { pinsOf } from "../pins.js";
 import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
+import { goneTenants } from "../tenants/gone.js";
 import type { Survey, SurveyedBackup } from "../verify/survey.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
 import { isWhole, keptBackup, knownBadIn, policyOf } from "./kept.js";
@@ -26,6 +27,8 @@ export interface StoragePlan {
 export interface CleanupPlan {
   storages: StoragePlan[];
   survey: Survey;
+  /** Tenants of whom the last copies may go. */
+  gone: ReadonlyMap<string, Gone>;
   /** Storages about which nothing is decided, and why. */
   passedOver: { storage: string; why: string }[];
 }
@@ -36,6 +39,7 @@ export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPl
   const pins = await pinsOf(site, survey.storages);
   const pausing = await pauses(site, survey);
   const held = await inUse(site);
+  const gone = await goneTenants(site);
   const passedOver = survey.problems
     .filter(({ path }) => path === "")
     .map(({ storage, problem }) => ({ storage, why: problem }));
@@ -53,9 +57,9 @@ export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPl
     }
     const empty = here.length === 0 && survey.backups.some(({ record }) => isBelievedIn(record, name));
     if (empty) passedOver.push({ storage: name, why: "it lists no backup, and the catalog knows of some" });
-    else storages.push(planStorage(site, survey, { name, listed, here, pins, held, pausing }));
+    else storages.push(planStorage(site, survey, { name, listed, here, pins, held, pausing, gone }));
   }
-  return { storages, survey, passedOver };
+  return { storages, survey, gone, passedOver };
 }
 
 /** A manifest that is listed and was read nowhere: its backup must not be planned as if it did not exist. */
@@ -97,19 +101,20 @@ interface Looked {
   pins: Map<string, string>;
   held: Map<string, string>;
   pausing: Pauses;
+  gone: ReadonlyMap<string, Gone>;
 }
 
 function planStorage(
   site: Site,
   survey: Survey,
-  { name, listed, here, pins, held, pausing }: Looked,
+  { name, listed, here, pins, held, pausing, gone }: Looked,
 ): StoragePlan {
   const now = site.clock.now();
   const policy = policyOf(site, name);
   const { pitrWindowMs } = site.config.retention;
   const isKnownBad = knownBadIn(survey.backups, name);
   const backups = here.map((backup) => keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup)));
-  const answer = planRetention({ policy, backups, pins, held, pitrWindowMs, now, ...pausing });
+  const answer = planRetention({ policy, backups, pins, held, pitrWindowMs, now, gone, ...pausing });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(
     ({ modifiedAt }) => now.getTime() - modifiedAt.getTime() > ORPHAN_MS,

@@ -39,7 +39,7 @@ export async function compareFiles(site: Site, wish: CompareWish): Promise<FileD
     site.signal.throwIfAborted();
     const [state, what] = await compareOne(record, wish, acls);
     const isPassing =
-      record.kind === "dir" && record.isAbove === true && state !== "missing" && state !== "in the way";
+      record.kind === "dir" && record.isAbove === true && state !== "missing" && state !== "inTheWay";
     if (!isPassing) differences.push({ path: record.path, kind: record.kind, state, what });
     site.report.progress({ task: "comparing files", done: done + 1, total: records.length, unit: "objects" });
   }
@@ -56,16 +56,14 @@ async function compareOne(
 ): Promise<Answer> {
   const stat = await statOf(record.path);
   if (stat === null) return ["missing", null];
-  if (stat === "below a file") return ["in the way", "a part of its path is no folder here"];
+  if (stat === "below a file") return ["inTheWay", "a part of its path is no folder here"];
   if (record.kind === "dir") {
     if (stat.isDirectory()) return attributes(record, stat, wish, acls);
     // a folder above that is a link is the host's own way of arranging things
     const isPassable = wish.above.has(record.path) && stat.isSymbolicLink();
-    return isPassable
-      ? ["same", null]
-      : ["in the way", `is ${kindOf(stat)} here, and a folder in the backup`];
+    return isPassable ? ["same", null] : ["inTheWay", `is ${kindOf(stat)} here, and a folder in the backup`];
   }
-  if (stat.isDirectory()) return ["in the way", `is a folder here, and a ${record.kind} in the backup`];
+  if (stat.isDirectory()) return ["inTheWay", `is a folder here, and a ${record.kind} in the backup`];
   if (record.kind === "link") {
     if (!stat.isSymbolicLink()) return ["changed", `is ${kindOf(stat)} here, and a link in the backup`];
     const target = await readlink(record.path);

@@ -1,7 +1,8 @@
-import type { Backup, VerificationLevel } from "../../domain/backup.js";
+import type { Backup, Run, VerificationLevel } from "../../domain/backup.js";
 import { parseCron, previousRun } from "../../domain/cron.js";
 import { type Age, finding, judgeAge } from "../../domain/diagnosis.js";
-import { SCHEDULED } from "../../domain/schedule.js";
+import { SCHEDULED, type ScheduledName } from "../../domain/schedule.js";
+import { drillsOf } from "../alerts/drills.js";
 import type { Site } from "../site.js";
 import { ageOf, type Check, type Diagnosed } from "./check.js";
 
@@ -46,7 +47,7 @@ export const proof: Check = {
             {
               name: "tenant",
               what: "backup of tenants",
-              at: await newest(site, "tenant"),
+              at: await lastWhole(site, "tenant", () => newest(site, "tenant")),
               by: "tenant" as const,
               warnDays: 8,
               hint: "jbackup backup tenant --all",
@@ -63,7 +64,7 @@ export const proof: Check = {
       {
         name: "verify",
         what: "verification",
-        at: await passed(site),
+        at: await lastWhole(site, "verify", () => passed(site)),
         by: "verify",
         warnDays: 7,
         hint: "jbackup verify --all --heal",
@@ -79,7 +80,7 @@ export const proof: Check = {
       {
         name: "drill",
         what: "drill",
-        at: await drilledAt(site),
+        at: (await drillsOf(site)).good?.startedAt,
         by: "drill",
         warnDays: site.config.objectives.drillEveryMs / DAY_MS,
         hint: "jbackup dr run server-lost --drill",
@@ -125,12 +126,18 @@ async function passed(site: Site, level?: VerificationLevel): Promise<string | u
   return made.find(({ status }) => status === "passed")?.checkedAt;
 }
 
-async function drilledAt(site: Site): Promise<string | undefined> {
-  const good = (await site.catalog.drills()).filter(({ drill, status }) => drill && status === "succeeded");
-  return good
-    .map(({ startedAt }) => startedAt)
-    .sort()
-    .at(-1);
+/** The last run of all that a job is for. Where none is recorded at all, as after a rebuild, what is stored tells. */
+async function lastWhole(
+  site: Site,
+  name: ScheduledName,
+  stored: () => Promise<string | undefined>,
+): Promise<string | undefined> {
+  const { job } = SCHEDULED[name];
+  const status: Run["status"][] = ["succeeded", "partial"];
+  const [whole] = await site.catalog.runs({ job, status, scope: "whole", limit: 1 });
+  if (whole !== undefined) return whole.startedAt;
+  const [any] = await site.catalog.runs({ job, limit: 1 });
+  return any === undefined ? stored() : undefined;
 }
 
 /** How much would be lost now, by the last WAL that arrived. */

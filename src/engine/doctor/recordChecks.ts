@@ -1,8 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import type { Run } from "../../domain/backup.js";
 import { finding, type JobFacts, judgeSchedule } from "../../domain/diagnosis.js";
-import { FOLLOW, FOLLOW_WORDS, jobsWithRuns, SCHEDULED } from "../../domain/schedule.js";
+import { FOLLOW, FOLLOW_WORDS, SCHEDULED, type ScheduledName, timedJobs } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
+import { drillRuns } from "../alerts/drills.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
 import { isDaemonRunning } from "../schedule/show.js";
 import type { Site } from "../site.js";
@@ -54,9 +56,9 @@ export const schedule: Check = {
     const since = await firstSeen(site);
     const now = site.clock.now();
     const jobs: JobFacts[] = [];
-    for (const { name, cron } of jobsWithRuns(site.config.schedule)) {
+    for (const { name, cron } of timedJobs(site.config.schedule)) {
       const { job, words } = SCHEDULED[name];
-      const [done] = await site.catalog.runs({ job, status: ["succeeded", "partial", "running"], limit: 1 });
+      const done = await lastDone(site, name);
       const missed = done?.status === "running" ? null : missedSlot(cron, done, since, now);
       jobs.push({
         job,
@@ -67,7 +69,7 @@ export const schedule: Check = {
     }
     if (site.config.schedule.wal === FOLLOW) {
       const { job } = SCHEDULED.wal;
-      const [last] = await site.catalog.runs({ job, limit: 1 });
+      const [last] = await site.catalog.runs({ job, scope: "whole", limit: 1 });
       // that it is away is told by its age
       jobs.push({
         job,
@@ -79,6 +81,14 @@ export const schedule: Check = {
     return judgeSchedule(jobs, await runnersHere(site));
   },
 };
+
+const DONE: Run["status"][] = ["succeeded", "partial", "running"];
+
+async function lastDone(site: Site, name: ScheduledName): Promise<Run | undefined> {
+  if (name === "drill") return (await drillRuns(site)).find(({ status }) => DONE.includes(status));
+  const { job } = SCHEDULED[name];
+  return (await site.catalog.runs({ job, status: DONE, scope: "whole", limit: 1 }))[0];
+}
 
 /** Who would start jobs on this host, as far as it shows. */
 async function runnersHere(site: Site): Promise<string[]> {

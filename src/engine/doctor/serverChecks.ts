@@ -24,7 +24,9 @@ export const server: Check = {
 
 async function archives(site: Site): Promise<boolean> {
   if (site.config.schedule.wal !== undefined) return true;
-  const [last] = await site.catalog.runs({ job: SCHEDULED.wal.job, limit: 1 }).catch(() => []); // the catalog has its own check
+  const [last] = await site.catalog
+    .runs({ job: SCHEDULED.wal.job, scope: "whole", limit: 1 })
+    .catch(() => []); // the catalog has its own check
   return last !== undefined;
 }
 

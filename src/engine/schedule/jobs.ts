@@ -7,28 +7,15 @@ import {
   type TimedJob,
 } from "../../domain/schedule.js";
 import { isAlive, markOf } from "../../sys/processes.js";
+import { drillRuns } from "../alerts/drills.js";
 import { firstSeen } from "../alerts/watch.js";
 import type { Site } from "../site.js";
 
-/** What the catalog knows of a job's runs, newest first. */
+/** What the catalog knows of a job's runs, newest first; those that were about a part of it, or not let in, are none of the schedule's. */
 export async function runsOf(site: Site, name: ScheduledName, limit: number): Promise<Run[]> {
   const { job } = SCHEDULED[name];
-  if (name !== "drill") return site.catalog.runs({ job, limit });
-  const drills = (await site.catalog.drills()).filter(({ drill }) => drill);
-  return drills.slice(0, limit).map(
-    ({ id, status, startedAt, finishedAt, metadata }): Run => ({
-      id,
-      job,
-      status: status === "aborted" ? "interrupted" : status,
-      startedAt,
-      finishedAt,
-      host: "",
-      pid: 0,
-      exitCode: null,
-      error: null,
-      metadata,
-    }),
-  );
+  if (name !== "drill") return site.catalog.runs({ job, scope: "whole", limit });
+  return (await drillRuns(site)).slice(0, limit);
 }
 
 /** The last run that counts for the schedule: one that was cut off is missing still. */

@@ -2,6 +2,7 @@ import type { Run } from "../../domain/backup.js";
 import { type Cron, nextRun, parseCron } from "../../domain/cron.js";
 import type { JobFacts } from "../../domain/health.js";
 import { FOLLOW, FOLLOW_WORDS, SCHEDULED, type ScheduledName } from "../../domain/schedule.js";
+import { drillsOf } from "../alerts/drills.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
 import type { Site } from "../site.js";
 
@@ -24,7 +25,16 @@ export interface JobStatus {
 }
 
 /** In the order of their weight. */
-const NAMES: ScheduledName[] = ["full", "tenant", "wal", "config", "verify", "cleanup", "testRestore"];
+const NAMES: ScheduledName[] = [
+  "full",
+  "tenant",
+  "wal",
+  "config",
+  "verify",
+  "cleanup",
+  "testRestore",
+  "drill",
+];
 
 const commandOf = (site: Site, name: ScheduledName): string => {
   const words = site.config.schedule[name] === FOLLOW ? FOLLOW_WORDS : SCHEDULED[name].words;
@@ -38,13 +48,18 @@ export async function jobsInCatalog(site: Site): Promise<JobStatus[]> {
   const since = await firstSeen(site);
   const jobs: JobStatus[] = [];
   for (const name of NAMES) {
+    if (name === "drill") {
+      const drill = await drillJob(site);
+      if (drill !== null) jobs.push(drill);
+      continue;
+    }
     const { job } = SCHEDULED[name];
-    const [last] = await site.catalog.runs({ job, limit: 1 });
+    const [last] = await site.catalog.runs({ job, scope: "whole", limit: 1 });
     if (last === undefined && site.config.schedule[name] === undefined) continue;
     const [good] =
       last !== undefined && GOOD.includes(last.status)
         ? [last]
-        : await site.catalog.runs({ job, status: GOOD, limit: 1 });
+        : await site.catalog.runs({ job, scope: "whole", status: GOOD, limit: 1 });
     // a follower began long ago and is at work all the time
     const isAtWork = last?.status === "running";
     const done = isAtWork ? last : good;
@@ -57,6 +72,24 @@ export async function jobsInCatalog(site: Site): Promise<JobStatus[]> {
     });
   }
   return jobs;
+}
+
+/** Drills have records of their own, and an objective besides the schedule. Null where there is nothing to recover yet. */
+async function drillJob(site: Site): Promise<JobStatus | null> {
+  const { last, good, dueAt, overdueSince } = await drillsOf(site);
+  const schedule = site.config.schedule.drill;
+  if (schedule === undefined && last === undefined && dueAt === null) return null;
+  const done = last?.status === "running" ? last : good;
+  const times = timesOf(site, "drill", done, await firstSeen(site), false);
+  return {
+    name: "drill",
+    command: commandOf(site, "drill"),
+    lastRun: last ? lastRunOf(last) : null,
+    lastGoodAt: good?.finishedAt ?? null,
+    schedule: times.schedule,
+    nextAt: times.nextAt ?? dueAt?.toISOString() ?? null,
+    missedAt: times.missedAt ?? overdueSince?.toISOString() ?? null,
+  };
 }
 
 const lastRunOf = ({ startedAt, finishedAt, status, error, host }: Run): JobStatus["lastRun"] => ({

@@ -56,6 +56,7 @@ export function backupBatch(site: Site, batch: TenantBatch): Promise<BatchDone> 
     {
       lock,
       judge: ({ failed }) => (failed.length === 0 ? "succeeded" : "partial"),
+      scope: "part",
       metadata: { batch: batch.id, order: batch.order },
     },
   );

@@ -1,8 +1,8 @@
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { nearest } from "../../domain/similar.js";
 import type { Session, TenantGraph } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
-import { tenantSettings } from "./graph.js";
+import { tenantGraph, tenantSettings } from "./graph.js";
 
 export interface Tenant {
   id: string;
@@ -50,6 +50,22 @@ export async function chooseTenants(
   const unknown = ids.filter((id) => !found.some((tenant) => tenant.id === id));
   if (unknown.length === 0) return found;
   throw await noSuchTenant(site, session, graph, unknown);
+}
+
+/** Refuses ids that no tenant has before a run is begun. Whatever else is wrong, the run itself meets, records and tells. */
+export async function requireKnown(site: Site, ids: string[]): Promise<void> {
+  try {
+    const postgres = await site.postgres();
+    const session = await postgres.connect();
+    try {
+      await session.run("set row_security = off");
+      await chooseTenants(site, session, await tenantGraph(site, postgres, session), ids);
+    } finally {
+      await session.close();
+    }
+  } catch (error) {
+    if (!(error instanceof JBackupError) || isJBackupError(error, "bug", "not_found")) throw error;
+  }
 }
 
 async function noSuchTenant(

@@ -1,12 +1,15 @@
 import type { FoundWork, JobQueue } from "../../catalog/catalogs.js";
-import type { Backup } from "../../domain/backup.js";
-import { raiseAlert, resolveAlert } from "../alert.js";
-import { JOB, type TenantsBackup } from "../backupTenants.js";
+import type { Backup, Run } from "../../domain/backup.js";
+import { isAlive, markOf } from "../../sys/processes.js";
+import { raiseAlert, resolveAlertsOf } from "../alert.js";
+import { JOB, judgeTenants, type TenantsBackup } from "../backupTenants.js";
+import { onThisHost, type RunContext, withRun } from "../run.js";
 import { rest } from "../schedule/rest.js";
 import { requireQueue } from "../schedule/shared.js";
 import { openTenantLine, TENANTS } from "../schedule/worker.js";
 import type { Site } from "../site.js";
 import { chooseTenants } from "./choose.js";
+import { type GoneNote, missingTenants, placeOf } from "./gone.js";
 import { tenantGraph, tenantSettings } from "./graph.js";
 import type { TenantFailure } from "./storeTenants.js";
 
@@ -32,8 +35,36 @@ export async function orderTenants(site: Site, wish: TenantsOrder): Promise<Orde
   tenantSettings(site);
   const queue = await requireQueue(site, "--queue");
   await openTenantLine(queue);
-  const tenants = await activeTenants(site);
   const order = site.newId();
+  // the batches are parts; this is the run of the whole
+  return withRun(
+    site,
+    JOB,
+    async (run) => {
+      await run.settleKilled(isDeadOrder(site));
+      return carryOut(site, run, queue, order, wish);
+    },
+    { lock: `${JOB}.${order}`, judge: judgeTenants, metadata: { order } },
+  );
+}
+
+/** Nobody holds a lock while workers work: of this host's orders those are over whose process is. */
+const isDeadOrder =
+  (site: Site) =>
+  (run: Run): boolean =>
+    run.metadata.order !== undefined &&
+    run.metadata.batch === undefined &&
+    onThisHost(site)(run) &&
+    !isAlive({ ...markOf(run.pid), startTicks: null });
+
+async function carryOut(
+  site: Site,
+  run: RunContext,
+  queue: JobQueue,
+  order: string,
+  wish: TenantsOrder,
+): Promise<OrderedBackup> {
+  const tenants = await activeTenants(site, run);
   const orderedAt = site.clock.now().toISOString();
   const batches = Array.from({ length: Math.ceil(tenants.length / wish.size) }, (_, nth) => ({
     id: site.newId(),
@@ -53,13 +84,17 @@ export async function orderTenants(site: Site, wish: TenantsOrder): Promise<Orde
   return { ...result, order, tenants: tenants.length, batches: batches.length };
 }
 
-async function activeTenants(site: Site): Promise<string[]> {
+async function activeTenants(site: Site, run: RunContext): Promise<string[]> {
   const postgres = await site.postgres();
   const session = await postgres.connect();
   try {
     await session.run("set row_security = off");
     const graph = await tenantGraph(site, postgres, session);
-    return (await chooseTenants(site, session, graph, "all")).map(({ id }) => id);
+    const active = (await chooseTenants(site, session, graph, "all")).map(({ id }) => id);
+    const gone = await missingTenants(site, session, graph);
+    const { systemId } = await postgres.tenants.server(session);
+    if (gone !== null) run.note({ gone, of: placeOf(systemId, postgres.database) } satisfies GoneNote);
+    return active;
   } finally {
     await session.close();
   }
@@ -116,8 +151,7 @@ async function resultOf(site: Site, found: FoundWork[], since: string): Promise<
 
 async function tell(site: Site, { failed }: TenantsBackup, total: number): Promise<void> {
   if (failed.length === 0) {
-    await resolveAlert(site, `failed:${JOB}`, "all tenants were backed up");
-    await resolveAlert(site, `interrupted:${JOB}`, "all tenants were backed up");
+    await resolveAlertsOf(site, JOB, "all tenants were backed up");
     return;
   }
   await raiseAlert(site, {

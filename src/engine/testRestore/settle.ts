@@ -2,20 +2,20 @@ import { createHash } from "node:crypto";
 import type { Backup } from "../../domain/backup.js";
 import { spanText } from "../../domain/document.js";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import { subjectOf } from "../../domain/runScope.js";
 import { signedText, type TestReport } from "../../domain/testReport.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { recordAudit } from "../audit.js";
 import type { Site } from "../site.js";
-import { TEST_FAILED, TEST_RESTORE_JOB } from "./job.js";
+import { ofMethod, TEST_RESTORE_JOB } from "./job.js";
 import type { ReportFiles } from "./report.js";
-
-/** Nothing was tested: what is stored may be as good as ever. */
-const UNTESTED = `untested:${TEST_RESTORE_JOB}`;
 
 export interface Settling {
   files: ReportFiles;
   /** An older backup that can be restored does not make up for a newer one that cannot. */
   isNewest: boolean;
+  /** What of the job was asked for; null: all of it. */
+  about: string | null;
 }
 
 /** What was seen goes into the records, and what is wrong to people. */
@@ -83,12 +83,21 @@ async function known(site: Site, id: string): Promise<Backup[]> {
 export const problemsOf = ({ checks }: TestReport): string[] =>
   checks.filter(({ status }) => status === "failed").map(({ name, seen }) => `${name}: ${seen}`);
 
-async function tellResult(site: Site, report: TestReport, { files, isNewest }: Settling): Promise<void> {
-  const { label, id } = report.backup;
-  for (const fingerprint of [`interrupted:${TEST_RESTORE_JOB}`, UNTESTED])
-    await resolveAlert(site, fingerprint, `a test restore of ${label} came to its end`);
+async function tellResult(
+  site: Site,
+  report: TestReport,
+  { files, isNewest, about }: Settling,
+): Promise<void> {
+  const { label, id, method } = report.backup;
+  const fingerprint = ofMethod("failed", method);
+  for (const what of ["interrupted", "untested"])
+    await resolveAlert(
+      site,
+      `${what}:${subjectOf(TEST_RESTORE_JOB, about)}`,
+      `a test restore of ${label} came to its end`,
+    );
   if (report.status === "passed") {
-    if (isNewest) await resolveAlert(site, TEST_FAILED, `the test restore of ${label} passed`);
+    if (isNewest) await resolveAlert(site, fingerprint, `the test restore of ${label} passed`);
     return;
   }
   const problems = problemsOf(report);
@@ -96,7 +105,7 @@ async function tellResult(site: Site, report: TestReport, { files, isNewest }: S
   await raiseAlert(site, {
     type: "RESTORE_FAILURE",
     severity: "critical",
-    fingerprint: TEST_FAILED,
+    fingerprint,
     message: `the test restore of ${label} failed: ${problems[0] ?? "nothing could be checked"}${more}`,
     hint: `read the report in ${files.text}`,
     backupId: id,
@@ -104,10 +113,10 @@ async function tellResult(site: Site, report: TestReport, { files, isNewest }: S
 }
 
 async function tellObjectives(site: Site, report: TestReport): Promise<void> {
-  const { label, id } = report.backup;
+  const { label, id, method } = report.backup;
   for (const which of ["rto", "rpo"] as const) {
     const measured = report[`${which}Ms`];
-    const fingerprint = `${which}:${TEST_RESTORE_JOB}`;
+    const fingerprint = ofMethod(which, method);
     if (measured === null || (which === "rpo" && report.unjudged !== null)) continue;
     if (!report.missed.includes(which)) {
       await resolveAlert(site, fingerprint, `the test restore of ${label} met the objective`);
@@ -131,16 +140,16 @@ async function tellObjectives(site: Site, report: TestReport): Promise<void> {
   }
 }
 
-/** Nothing could be tested, which is as bad as a test that failed. What the operator mistyped is not told to others. */
-export async function tellUntested(site: Site, error: unknown, named: boolean): Promise<void> {
+/** Nothing could be tested, which is as bad as a test that failed: what is stored may be as good as ever. What the operator mistyped is not told to others. */
+export async function tellUntested(site: Site, error: unknown, about: string | null): Promise<void> {
   if (site.signal.aborted || !(error instanceof JBackupError)) return;
   const { code, hint } = error;
-  const isMistyped = code === "usage" || (named && (code === "ambiguous" || code === "not_found"));
+  const isMistyped = code === "usage" || (about !== null && (code === "ambiguous" || code === "not_found"));
   if (isMistyped) return;
   await raiseAlert(site, {
     type: "RESTORE_FAILURE",
     severity: "critical",
-    fingerprint: UNTESTED,
+    fingerprint: `untested:${subjectOf(TEST_RESTORE_JOB, about)}`,
     message: `no test restore could be made: ${reasonOf(error)}`,
     hint: hint ?? null,
   });
