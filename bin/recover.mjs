@@ -108,7 +108,12 @@ function readText(file) {
   try {
     return fs.readFileSync(file, "utf8");
   } catch (error) {
-    throw usage(`cannot read ${file}: ${error.message}`);
+    if (error.code !== "ENOENT") throw usage(`cannot read ${file}: ${error.message}`);
+    throw new Failure(
+      12,
+      `there is no file ${file}`,
+      "Name the file that holds the key; the recovery kit has one.",
+    );
   }
 }
 

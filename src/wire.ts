@@ -41,11 +41,14 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   };
   const config = await loadConfig({ environment, file: request.configFile, onSecret });
   for (const warning of config.warnings) report.warn(warning);
-  const [format, storages, { withJournal, openCatalog, openJobQueue, locationOf }] = await Promise.all([
-    import("./format/format.js"),
-    import("./storage/storages.js"),
-    import("./catalog/catalogs.js"),
-  ]);
+  const [format, storages, { withJournal, openCatalog, openJobQueue, locationOf }, { requireOwnHome }] =
+    await Promise.all([
+      import("./format/format.js"),
+      import("./storage/storages.js"),
+      import("./catalog/catalogs.js"),
+      import("./engine/home.js"),
+    ]);
+  await requireOwnHome(config);
   const catalogUrl = await config.catalogUrl();
   let opened: Promise<OpenedStorage[]> | undefined;
   let deleting: Promise<OpenedStorage[]> | undefined;
@@ -117,9 +120,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
       (await import("./config/runbooks.js")).findRunbooks([RUNBOOKS, ...config.runbooks]),
     parseRunbook: async (file) => (await import("./config/runbooks.js")).parseRunbook(file),
     drillUrl: async (folder) => new Secret(drillUrl((await config.database.url()).reveal(), folder)),
-    step: (name) => {
-      if (environment.stopAt === name) process.kill(process.pid, "SIGSTOP");
-    },
+    step: stopAt(environment),
     close: async () => {
       await catalog.close();
       await (await queue?.catch(() => null))?.close();
@@ -128,6 +129,12 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     },
   };
 }
+
+const stopAt =
+  ({ stopAt: wanted }: Environment) =>
+  (name: string): void => {
+    if (wanted === name) process.kill(process.pid, "SIGSTOP");
+  };
 
 const openDeleting = (
   { storages }: Config,
@@ -206,7 +213,11 @@ export async function migrateCatalog(request: {
 }): Promise<{ catalog: string; migrations: string[] }> {
   const { environment, onSecret } = request;
   const config = await loadConfig({ environment, file: request.configFile, onSecret });
-  const { openCatalog } = await import("./catalog/catalogs.js");
+  const [{ openCatalog }, { requireOwnHome }] = await Promise.all([
+    import("./catalog/catalogs.js"),
+    import("./engine/home.js"),
+  ]);
+  await requireOwnHome(config);
   const catalog = await openCatalog((await config.catalogUrl()).reveal(), {
     clock: systemClock,
     migrate: false,
@@ -237,6 +248,7 @@ export async function openSetUp(wish: {
     storage,
     postgres,
     recoverScript: RECOVER_SCRIPT,
+    step: stopAt(wish.environment),
     openStorage: (draft) =>
       storage.openStorage(configOfDraft(draft), { clock: systemClock, retry: { ...RETRY, budgetMs: 4_000 } }),
   });

@@ -66,6 +66,21 @@ export async function checkChain(db: Kysely<Tables>): Promise<AuditCheck> {
   }
 }
 
+const NUMBERS_PER_READ = 500;
+
+export async function hashesAt(db: Kysely<Tables>, numbers: readonly number[]): Promise<Map<number, string>> {
+  const hashes = new Map<number, string>();
+  for (let start = 0; start < numbers.length; start += NUMBERS_PER_READ) {
+    const rows = await db
+      .selectFrom("audit")
+      .select(["sequence", "hash"])
+      .where("sequence", "in", numbers.slice(start, start + NUMBERS_PER_READ))
+      .execute();
+    for (const { sequence, hash } of rows) hashes.set(sequence, hash);
+  }
+  return hashes;
+}
+
 /** Over a list, whose order is fixed; `detail` is taken as the text that is stored. */
 const hashOf = (row: Unsealed): string =>
   createHash("sha256")

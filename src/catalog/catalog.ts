@@ -89,7 +89,7 @@ export interface AuditCheck {
   entries: number;
   /** The id of the first entry that was changed, or before which one was removed or slipped in. */
   brokenAt: string | null;
-  /** The hash of the last entry. Kept elsewhere, it also shows when the end of the chain was cut off. */
+  /** The hash of the last entry. Kept elsewhere, as signed manifests do, it also shows when the end of the chain was cut off. */
   head: string | null;
 }
 
@@ -135,8 +135,11 @@ export interface Catalog {
   jobRequests(filter?: JobRequestFilter): Promise<JobRequest[]>;
   /** Takes a waiting request, unless somebody else has: of several who try, exactly one is told true. */
   claimJobRequest(id: string, by: string, at: string): Promise<boolean>;
-  audit(limit?: number): Promise<ChainedEntry[]>;
+  /** Of one action only, if it is named. */
+  audit(limit?: number, action?: string): Promise<ChainedEntry[]>;
   checkAudit(): Promise<AuditCheck>;
+  /** The hashes of entries by their numbers, which begin with 1; those that are not there are left out. */
+  auditHashes(numbers: number[]): Promise<Map<number, string>>;
 
   /** Brings the schema up to date; answers the names of the migrations that ran. */
   migrate(): Promise<string[]>;

@@ -86,8 +86,9 @@ class JournaledCatalog implements Catalog {
   jobRequests: Catalog["jobRequests"] = (filter) => this.#ask((catalog) => catalog.jobRequests(filter));
   claimJobRequest: Catalog["claimJobRequest"] = (id, by, at) =>
     this.#ask((catalog) => catalog.claimJobRequest(id, by, at));
-  audit: Catalog["audit"] = (limit) => this.#ask((catalog) => catalog.audit(limit));
+  audit: Catalog["audit"] = (limit, action) => this.#ask((catalog) => catalog.audit(limit, action));
   checkAudit = (): Promise<AuditCheck> => this.#ask((catalog) => catalog.checkAudit());
+  auditHashes: Catalog["auditHashes"] = (numbers) => this.#ask((catalog) => catalog.auditHashes(numbers));
   migrate = (): Promise<string[]> => this.#ask((catalog) => catalog.migrate());
 
   close(): Promise<void> {

@@ -14,7 +14,7 @@ import type {
 } from "../domain/backup.js";
 import type { StorageMeasure, StorageUse } from "../domain/storageUse.js";
 import type { Clock } from "../sys/clock.js";
-import { appendToChain, checkChain } from "./audit.js";
+import { appendToChain, checkChain, hashesAt } from "./audit.js";
 import { findBackups, lastOfTenants, saveBackups } from "./backups.js";
 import type {
   AlertFilter,
@@ -183,10 +183,11 @@ export class KyselyCatalog implements Catalog {
     return Number(result.numUpdatedRows) === 1;
   }
 
-  async audit(limit?: number): Promise<ChainedEntry[]> {
+  async audit(limit?: number, action?: string): Promise<ChainedEntry[]> {
     const rows = await this.#guard((db) => {
-      const all = db.selectFrom("audit").selectAll().orderBy("sequence", "desc");
-      return (limit === undefined ? all : all.limit(limit)).execute();
+      let query = db.selectFrom("audit").selectAll().orderBy("sequence", "desc");
+      if (action !== undefined) query = query.where("action", "=", plainText(action));
+      return (limit === undefined ? query : query.limit(limit)).execute();
     });
     return rows.map((row) => ({
       ...fromRow(auditLayout, row),
@@ -198,6 +199,10 @@ export class KyselyCatalog implements Catalog {
 
   checkAudit(): Promise<AuditCheck> {
     return this.#guard((db) => reading(db, checkChain));
+  }
+
+  auditHashes(numbers: number[]): Promise<Map<number, string>> {
+    return this.#guard((db) => hashesAt(db, numbers));
   }
 
   migrate(): Promise<string[]> {

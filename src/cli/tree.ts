@@ -69,7 +69,7 @@ export const COMMANDS: CommandSpec[] = [
     usage: "config validate",
     summary: "check the file and fetch every secret it names",
     examples: [["jbackup config validate --config ./jbackup.yaml", "all problems at once"]],
-    exits: [0, 2],
+    exits: [0, 2, 12],
     load: () => import("./commands/configValidate.js"),
   },
   {

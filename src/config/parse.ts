@@ -9,7 +9,7 @@ import { withoutSecrets } from "./blanked.js";
 import type { Config, IdentityConfig, KeysConfig } from "./config.js";
 import { configForDrill } from "./drill.js";
 import type { Environment } from "./environment.js";
-import { lazySecret, type SecretContext, type SecretSource } from "./secrets.js";
+import { lazyIdentity, lazySecret, type SecretContext, type SecretSource } from "./secrets.js";
 import { policySchema, type RetentionPolicy, type Settings, settingsSchema } from "./settings.js";
 import { invalidFile, parseYaml, pathText, type YamlFile } from "./yamlFile.js";
 
@@ -132,9 +132,9 @@ function keysOf(settings: Settings, home: string, context: SecretContext): KeysC
         isPassphrase(source)
           ? {
               kind: "passphrase",
-              passphrase: lazySecret(source.passphrase, "keys.identity.passphrase", context),
+              passphrase: lazyIdentity(source.passphrase, "keys.identity.passphrase", context),
             }
-          : { kind: "x25519", identity: lazySecret(source, "keys.identity", context) },
+          : { kind: "x25519", identity: lazyIdentity(source, "keys.identity", context) },
     ),
     generatedIn: null,
   };

@@ -89,6 +89,25 @@ export function secretPartsOf(address: string): string[] {
   return [...(inside === undefined ? [] : [inside]), ...named].flatMap((part) => [part, decoded(part)]);
 }
 
+const isGone = (cause: unknown): boolean =>
+  ["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException | undefined)?.code ?? "");
+
+/** A private key. Where its file is not, nothing is wrong with the configuration: it may lie elsewhere, and opens nothing here. */
+export function lazyIdentity(source: SecretSource, path: string, context: SecretContext): LazySecret {
+  const fetch = lazySecret(source, path, context);
+  let fetched: ReturnType<LazySecret> | undefined;
+  return () => {
+    fetched ??= fetch().catch((error: unknown) => {
+      if (!(error instanceof JBackupError && "file" in source && isGone(error.cause))) throw error;
+      throw new JBackupError("no_key", `${path}: there is no file ${pathOf(source.file, context)}`, {
+        hint: `bring it back from the recovery kit, or from where it is kept; or name another private key in ${path}`,
+        cause: error.cause,
+      });
+    });
+    return fetched;
+  };
+}
+
 /** Fetched when first asked for, once. */
 export function lazySecret(
   source: SecretSource,

@@ -5,7 +5,7 @@ import { type Check, type Diagnosed, lookInTime } from "./doctor/check.js";
 import { configuration, files } from "./doctor/hostChecks.js";
 import { keys } from "./doctor/keyChecks.js";
 import { proof } from "./doctor/proofChecks.js";
-import { alerts, catalog, schedule } from "./doctor/recordChecks.js";
+import { alerts, audit, catalog, schedule } from "./doctor/recordChecks.js";
 import { server, tenants } from "./doctor/serverChecks.js";
 import { storageChecks } from "./doctor/storageChecks.js";
 import type { Site } from "./site.js";
@@ -26,6 +26,7 @@ export async function examine(site: Site, { secrets, fix }: DoctorRequest): Prom
     ...storageChecks(site),
     keys,
     catalog,
+    audit,
     schedule,
     proof,
     tenants,

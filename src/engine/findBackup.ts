@@ -1,4 +1,4 @@
-import type { Backup, Copy } from "../domain/backup.js";
+import { type Backup, type Copy, isHeld } from "../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Manifest, NeededBackup } from "../domain/manifest.js";
 import { recordOf } from "../domain/record.js";
@@ -50,32 +50,33 @@ interface Known {
   unfinished: JBackupError | null;
 }
 
-/** The catalog's answer; null when it knows nothing, or cannot be asked. */
-async function inCatalog(site: Site, reference: string, kind: LatestKind): Promise<Known | null> {
+/** What the catalog answers; null when it cannot be asked. */
+async function askCatalog<Answer>(site: Site, question: Promise<Answer>): Promise<Answer | null> {
   try {
-    const found =
-      reference === "latest"
-        ? (await site.catalog.backups({ kind, status: USABLE, limit: 1 }))[0]
-        : pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
-    if (!found) return null;
-    if (found.kind === "wal")
-      throw new JBackupError("usage", `${found.label} is a stretch of WAL, not a backup to open by itself`, {
-        hint: "it is replayed behind a full backup: jbackup restore --mode pitr --to TIME",
-      });
-    const state = found.status.replace("_", " ");
-    const unfinished = USABLE.includes(found.status)
-      ? null
-      : new JBackupError(
-          "not_found",
-          `backup ${found.label} is ${state}: there is nothing to restore in it`,
-          { hint: "choose another one: jbackup list --status completed" },
-        );
-    return { place: placeOf(found), unfinished };
+    return await question;
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(`the catalog cannot be read (${error.message}); looking into the storages instead`);
     return null;
   }
+}
+
+/** The catalog's answer; null when it knows nothing, or cannot be asked. */
+async function inCatalog(site: Site, reference: string): Promise<Known | null> {
+  const records = await askCatalog(site, site.catalog.backups({ reference, limit: 20 }));
+  const found = records === null ? null : pickOne(reference, records);
+  if (!found) return null;
+  if (found.kind === "wal")
+    throw new JBackupError("usage", `${found.label} is a stretch of WAL, not a backup to open by itself`, {
+      hint: "it is replayed behind a full backup: jbackup restore --mode pitr --to TIME",
+    });
+  const state = found.status.replace("_", " ");
+  const unfinished = USABLE.includes(found.status)
+    ? null
+    : new JBackupError("not_found", `backup ${found.label} is ${state}: there is nothing to restore in it`, {
+        hint: "choose another one: jbackup list --status completed",
+      });
+  return { place: placeOf(found), unfinished };
 }
 
 /** The ids of all full backups that any storage has a manifest of, newest first. */
@@ -92,18 +93,17 @@ export async function idsInStorages(site: Site): Promise<string[]> {
 
 const isIdPrefix = (reference: string): boolean => /^[0-9a-f][0-9a-f-]{3,35}$/.test(reference);
 
-/** Without the catalog: what the storages themselves hold. */
-async function inStorages(
+/** Without the catalog: what the storages themselves hold, newest first, and why some could not tell. */
+async function listPlaces(
   site: Site,
   storages: Storage[],
-  reference: string,
-  kind: LatestKind,
-): Promise<Place> {
+  folder: string,
+): Promise<{ newestFirst: Place[]; unlisted: JBackupError[] }> {
   const places = new Map<string, Place>();
   const unlisted: JBackupError[] = [];
   for (const storage of storages) {
     try {
-      for await (const { key } of storage.list(reference === "latest" ? `backups/${kind}/` : "backups/")) {
+      for await (const { key } of storage.list(folder)) {
         const place = parseManifestKey(key);
         if (place === null) continue;
         const holders = [...(places.get(place.id)?.holders ?? []), storage.name];
@@ -116,10 +116,13 @@ async function inStorages(
       unlisted.push(error);
     }
   }
-  if (places.size === 0) throw unlisted[0] ?? noSuchBackup(reference, kind);
-  const newestFirst = [...places.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
+  return { newestFirst: [...places.values()].sort((a, b) => (a.id < b.id ? 1 : -1)), unlisted };
+}
+
+async function inStorages(site: Site, storages: Storage[], reference: string): Promise<Place> {
+  const { newestFirst, unlisted } = await listPlaces(site, storages, "backups/");
+  if (newestFirst.length === 0) throw unlisted[0] ?? noSuchBackup(reference);
   const signers = await trustedSigners(site);
-  if (reference === "latest") return newestBelieved(site, storages, newestFirst, signers);
   const candidates = newestFirst.filter((place) => !isIdPrefix(reference) || place.id.startsWith(reference));
   const named = [];
   const unreadable: JBackupError[] = [];
@@ -138,18 +141,40 @@ async function inStorages(
   throw unreadable[0] ?? unlisted[0] ?? noSuchBackup(reference);
 }
 
-/** Whoever can write to a storage can plant a folder that looks newer than any other. */
-async function newestBelieved(
+/** How many of the newest the catalog is asked for at first: nearly always the first one will do. */
+const AT_FIRST = 3;
+
+/** What may be the latest, the newest first: as the catalog has it, and where it has none that will do, as the storages have it. */
+async function* latestPlaces(
   site: Site,
   storages: Storage[],
-  newestFirst: Place[],
-  signers: string[],
-): Promise<Place> {
+  kind: LatestKind,
+  unlisted: JBackupError[],
+): AsyncGenerator<Place> {
+  const seen = new Set<string>();
+  const unseen = ({ id }: { id: string }): boolean => !seen.has(id) && seen.add(id) !== undefined;
+  const filter = { kind, status: USABLE };
+  const newest = await askCatalog(site, site.catalog.backups({ ...filter, limit: AT_FIRST }));
+  for (const backup of (newest ?? []).filter(isHeld)) if (unseen(backup)) yield placeOf(backup);
+  if (newest?.length === AT_FIRST) {
+    const all = await askCatalog(site, site.catalog.backups(filter));
+    for (const backup of (all ?? []).filter(isHeld)) if (unseen(backup)) yield placeOf(backup);
+  }
+  const listed = await listPlaces(site, storages, `backups/${kind}/`);
+  unlisted.push(...listed.unlisted);
+  for (const place of listed.newestFirst) if (unseen(place)) yield place;
+}
+
+/** Whoever can write to a storage can plant a folder that looks newer than any other, or spoil the newest manifest: the newest one that is believed counts. */
+async function findLatest(site: Site, kind: LatestKind): Promise<FoundBackup> {
+  const { usable } = await storagesForReading(site);
+  const unlisted: JBackupError[] = [];
   const passedOver: JBackupError[] = [];
-  for (const place of newestFirst) {
+  let signers: string[] | undefined;
+  for await (const place of latestPlaces(site, usable, kind, unlisted)) {
+    signers ??= await trustedSigners(site);
     try {
-      await readManifest(site, storages, place, signers);
-      return place;
+      return await readAt(site, usable, place, signers);
     } catch (error) {
       site.signal.throwIfAborted();
       if (!(error instanceof JBackupError)) throw error;
@@ -157,7 +182,16 @@ async function newestBelieved(
       passedOver.push(error);
     }
   }
-  throw passedOver[0] ?? noSuchBackup("latest");
+  throw passedOver[0] ?? unlisted[0] ?? noSuchBackup("latest", kind);
+}
+
+async function readAt(site: Site, usable: Storage[], place: Place, signers: string[]): Promise<FoundBackup> {
+  const holders = place.holders ?? [];
+  const storages = usable.toSorted(
+    (a, b) => Number(holders.includes(b.name)) - Number(holders.includes(a.name)),
+  );
+  const { manifest } = await readManifest(site, storages, place, signers);
+  return { manifest, folder: place.folder, storages, holders };
 }
 
 /** The first copy of the manifest that can be believed. One that cannot is an alert: it may be an attack. */
@@ -234,17 +268,13 @@ export async function findBackup(
   reference: string,
   kind: LatestKind = "full",
 ): Promise<FoundBackup> {
-  const known = await inCatalog(site, reference, kind);
+  if (reference === "latest") return findLatest(site, kind);
+  const known = await inCatalog(site, reference);
   const { usable } = await storagesForReading(site);
-  const place = known?.place ?? (await inStorages(site, usable, reference, kind));
+  const place = known?.place ?? (await inStorages(site, usable, reference));
   const signers = await trustedSigners(site);
   try {
-    const holders = place.holders ?? [];
-    const storages = usable.toSorted(
-      (a, b) => Number(holders.includes(b.name)) - Number(holders.includes(a.name)),
-    );
-    const { manifest } = await readManifest(site, storages, place, signers);
-    return { manifest, folder: place.folder, storages, holders };
+    return await readAt(site, usable, place, signers);
   } catch (error) {
     if (known?.unfinished && isJBackupError(error, "not_found")) throw known.unfinished;
     throw error;

@@ -29,14 +29,27 @@ export const listRestores = (site: Site, filter: RestoreFilter): Promise<Restore
   site.catalog.restores(filter);
 export const listAlerts = (site: Site, filter: AlertFilter): Promise<Alert[]> => site.catalog.alerts(filter);
 
-async function recordFor(site: Site, reference: string): Promise<Backup> {
-  if (reference === "latest") {
-    const [latest] = await site.catalog.backups({ kind: "full", limit: 1 });
-    if (latest) return latest;
-  } else {
-    const known = pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
-    if (known) return known;
+/** The one that every other command means by `latest`. Where no storage tells, the newest record is still worth showing. */
+async function latestRecord(site: Site): Promise<Backup | null> {
+  const [newest] = await site.catalog.backups({ kind: "full", limit: 1 });
+  if (newest === undefined) return null;
+  try {
+    const { backupId } = (await findBackup(site, "latest")).manifest.body;
+    return pickOne(backupId, await site.catalog.backups({ reference: backupId, limit: 1 }));
+  } catch (error) {
+    site.signal.throwIfAborted();
+    if (!(error instanceof JBackupError) || error.code === "bug") throw error;
+    site.report.warn(`this is the newest record, and not a backup that can be restored: ${error.message}`);
+    return newest;
   }
+}
+
+async function recordFor(site: Site, reference: string): Promise<Backup> {
+  const known =
+    reference === "latest"
+      ? await latestRecord(site)
+      : pickOne(reference, await site.catalog.backups({ reference, limit: 20 }));
+  if (known !== null) return known;
   // not in the catalog: a manifest in some storage may still tell
   const { manifest, storages, folder } = await findBackup(site, reference);
   return recordOf(

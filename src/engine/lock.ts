@@ -1,6 +1,7 @@
 import { JBackupError } from "../domain/errors.js";
 import type { Session } from "../postgres/postgres.js";
 import { takeFileLock } from "../sys/fileLock.js";
+import { claimHome } from "./home.js";
 import type { Site } from "./site.js";
 
 const lockName = (site: Site, job: string): string => `${site.config.site}.${job}`;
@@ -12,6 +13,7 @@ const taken = (job: string, who: string): JBackupError =>
 
 /** One run of a job on this host at a time. Released by the kernel when the process dies, however it dies. */
 export async function lockOnHost(site: Site, job: string): Promise<() => void> {
+  await claimHome(site);
   const { join } = await import("node:path");
   const result = await takeFileLock(join(site.config.home, "locks"), lockName(site, job));
   if ("held" in result) return () => result.held.release();

@@ -1,3 +1,4 @@
+import type { LostAudit } from "../domain/auditHead.js";
 import type { Backup, Copy } from "../domain/backup.js";
 import { reasonOf } from "../domain/errors.js";
 import type { Manifest } from "../domain/manifest.js";
@@ -5,6 +6,8 @@ import { recordOf } from "../domain/record.js";
 import { parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
+import { recordAudit } from "./audit.js";
+import { lostAudit, REBUILD_ACTION } from "./auditWitnesses.js";
 import { readManifest } from "./findBackup.js";
 import { bringPinsBack } from "./pins.js";
 import { manifestKey } from "./replicate.js";
@@ -17,6 +20,8 @@ export interface RebuildReport {
   found: number;
   added: number;
   refused: { path: string; storage: string; reason: string }[];
+  /** Entries of the audit that manifests know of, and this catalog has no longer. */
+  lostAudit: LostAudit | null;
 }
 
 const AT_A_TIME = 8;
@@ -63,7 +68,24 @@ export async function rebuildCatalog(site: Site, request: { from: string | null 
   const looked = [...storages, ...(await lookElsewhere(site, seen, storages))];
   const added = await addUnknown(site, seen, looked);
   await bringPinsBack(site, storages);
-  return { storages: storages.map(({ name }) => name), found: sightings.size, added, refused };
+  const names = storages.map(({ name }) => name);
+  const lost = await noteRebuild(
+    site,
+    { storages: names, found: sightings.size, added, refused: refused.length },
+    seen.map(({ manifest }) => manifest),
+  );
+  return { storages: names, found: sightings.size, added, refused, lostAudit: lost };
+}
+
+/** The audit is in no manifest, so what was lost of it stays lost: all that can be done is to say so, where nobody can pass over it. */
+async function noteRebuild(
+  site: Site,
+  what: Record<string, unknown>,
+  manifests: Manifest[],
+): Promise<LostAudit | null> {
+  const lost = await lostAudit(site, manifests);
+  await recordAudit(site, REBUILD_ACTION, site.config.site, { ...what, lostAudit: lost });
+  return lost;
 }
 
 async function look(

@@ -3,8 +3,9 @@ import type { SiteDraft, StorageDraft } from "../domain/siteDraft.js";
 import type { LocalServer } from "../postgres/postgres.js";
 import { type LookedAt, lookAt } from "./setUp/lookAt.js";
 import type { SetUpParts } from "./setUp/parts.js";
+import { requireFree } from "./setUp/requireFree.js";
 import { type TriedStorage, tryStorage } from "./setUp/tryStorage.js";
-import { requireFree, type SiteFiles, type WrittenSite, writeSite } from "./setUp/writeSite.js";
+import { type SiteFiles, type WrittenSite, writeSite } from "./setUp/writeSite.js";
 
 export { firstSteps } from "./setUp/firstSteps.js";
 export type { Classification, LookedAt } from "./setUp/lookAt.js";
@@ -18,6 +19,7 @@ export interface SetUp {
   lookAt(url: Secret): Promise<LookedAt>;
   /** Tries a storage for real and leaves it as it was. */
   tryStorage(draft: StorageDraft, site: string): Promise<TriedStorage>;
+  /** Refuses what would replace, or stand beside, a site that is there already. */
   requireFree(files: SiteFiles): Promise<void>;
   /** Keys, recovery kit and configuration: all of them or nothing. */
   write(draft: SiteDraft, files: SiteFiles, locations: string[]): Promise<WrittenSite>;
@@ -27,6 +29,6 @@ export const openSetUp = (parts: SetUpParts): SetUp => ({
   localServers: () => parts.postgres.findLocalServers(parts.environment.variable("PGHOST")),
   lookAt: (url) => lookAt(parts, url),
   tryStorage: (draft, site) => tryStorage(parts, draft, site),
-  requireFree,
+  requireFree: (files) => requireFree(parts, files),
   write: (draft, files, locations) => writeSite(parts, draft, files, locations),
 });

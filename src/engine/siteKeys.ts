@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { JBackupError, reasonOf } from "../domain/errors.js";
+import type { IdentityConfig } from "../config/config.js";
+import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
 import type { Identity, Recipient } from "../format/format.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
@@ -72,6 +73,14 @@ const trimmed = (secret: Secret): Secret => new Secret(secret.reveal().trim());
 
 async function generatedKeys(site: Site, directory: string): Promise<SealingKeys> {
   if ((await read(join(directory, "identity"))) === null) {
+    if ((await read(join(directory, "recipient"))) !== null)
+      throw new JBackupError(
+        "no_key",
+        `there is no file ${join(directory, "identity")} beside the other keys`,
+        {
+          hint: `bring it back from the recovery kit; a host that only backs up names keys.recipients and keys.signing in jbackup.yaml; if nothing was ever sealed for it, remove ${directory}`,
+        },
+      );
     await createKeys(site.format, directory);
     site.report.warn(
       `made a key pair in ${directory}: without the file identity no backup can be opened. Copy it off this machine now: jbackup keys kit`,
@@ -110,7 +119,10 @@ export async function trustedSigners(site: Site): Promise<string[]> {
   });
 }
 
-/** The private keys that this host has. */
+/** Of each, only the first time: the same error comes again whenever the key is asked for. */
+const toldMissing = new WeakSet<Error>();
+
+/** The private keys that this host has. Where one is missing, another may do; where all are, nothing can be opened. */
 export async function identities(site: Site): Promise<Identity[]> {
   const { keys } = site.config;
   if (keys.generatedIn !== null) {
@@ -119,12 +131,25 @@ export async function identities(site: Site): Promise<Identity[]> {
     site.onSecret(identity);
     return [{ kind: "x25519", identity: new Secret(identity) }];
   }
-  return Promise.all(
-    keys.identities.map(
-      async (identity): Promise<Identity> =>
-        identity.kind === "x25519"
-          ? { kind: "x25519", identity: trimmed(await identity.identity()) }
-          : { kind: "passphrase", passphrase: await identity.passphrase() },
-    ),
-  );
+  const held: Identity[] = [];
+  const missing: JBackupError[] = [];
+  for (const wanted of keys.identities) {
+    try {
+      held.push(await fetchIdentity(wanted));
+    } catch (error) {
+      if (!isJBackupError(error, "no_key")) throw error;
+      missing.push(error);
+    }
+  }
+  if (held.length === 0 && missing[0] !== undefined) throw missing[0];
+  for (const error of missing) {
+    if (!toldMissing.has(error)) site.report.warn(`${error.message}; going on with the other keys`);
+    toldMissing.add(error);
+  }
+  return held;
 }
+
+const fetchIdentity = async (wanted: IdentityConfig): Promise<Identity> =>
+  wanted.kind === "x25519"
+    ? { kind: "x25519", identity: trimmed(await wanted.identity()) }
+    : { kind: "passphrase", passphrase: await wanted.passphrase() };

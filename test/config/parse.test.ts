@@ -253,6 +253,26 @@ describe("a secret", () => {
     });
   });
 
+  test("that is a private key in a file that is not there opens nothing, and is no mistake of the configuration", async () => {
+    const keys = (identity: string): Promise<Config> =>
+      load(
+        `site: s\ndatabase: {url: "postgresql:///d"}\nkeys: {recipients: [jbk1pubx], signing: secret-x, identity: ${identity}}`,
+      );
+    const [missing] = (await keys("{file: gone/identity}")).keys.identities;
+    if (missing?.kind !== "x25519") throw new Error("no identity");
+    const error = await missing.identity().catch((caught: unknown) => caught);
+    expect(error).toMatchObject({
+      code: "no_key",
+      exitCode: 12,
+      message: `keys.identity: there is no file ${join(folder, "gone/identity")}`,
+      hint: expect.stringContaining("recovery kit"),
+    });
+    expect(await missing.identity().catch((again: unknown) => again)).toBe(error); // so that it is told once
+    const [unset] = (await keys("{env: NOT_THERE}")).keys.identities;
+    if (unset?.kind !== "x25519") throw new Error("no identity");
+    await expect(unset.identity()).rejects.toMatchObject({ code: "secret_unavailable" });
+  });
+
   test.each([
     ["postgresql://u:p%40ss@h/d", ["p%40ss", "p@ss"]],
     ["postgresql:///shop?host=/var/run/postgresql", []],

@@ -354,6 +354,27 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
       });
     });
 
+    it("answers the hashes of audit entries by their numbers, and the entries of one action", async () => {
+      const place = await fresh();
+      const catalog = await open(place);
+      for (const number of [1, 2, 3])
+        await catalog.appendAudit({
+          ...auditEntry,
+          id: `e${number}`,
+          action: number === 2 ? "rare" : "often",
+        });
+      const [third, second, first] = await catalog.audit();
+      const many = Array.from({ length: 1_200 }, (_, at) => at + 2);
+      expect(await catalog.auditHashes([1, ...many])).toEqual(
+        new Map([first, second, third].map((entry) => [entry?.sequence, entry?.hash])),
+      );
+      expect(await catalog.auditHashes([])).toEqual(new Map());
+      expect(await catalog.audit(5, "rare")).toEqual([second]);
+      expect((await catalog.audit(1, "often")).map(({ id }) => id)).toEqual(["e3"]);
+      await catalog.close();
+      await place.close();
+    });
+
     it("does not take another audit entry under a known id", async () => {
       const place = await fresh();
       const catalog = await open(place);

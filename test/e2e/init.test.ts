@@ -1,13 +1,15 @@
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { type B2Server, startB2Server } from "../support/b2Server.js";
+import { killAt } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { expectRefused } from "../support/refusal.js";
 import { makeSite, type TestSite } from "../support/site.js";
+import { INIT_STEPS } from "../support/steps.js";
 import { type Swift, startSwift } from "../support/swift.js";
 import { SHOP_ROLE_SQL, seedSql, TENANT_SHOP_SQL } from "../support/tenantShop.js";
 import { openTerminal, type Terminal } from "../support/terminal.js";
@@ -54,6 +56,24 @@ afterEach(() => {
 });
 
 const inFolder = (name: string): string => join(site.folder, name);
+
+/** Commands with a home of their own: one home is one site's. */
+function inHome(name: string): TestSite {
+  const home = inFolder(name);
+  const start: TestSite["start"] = (args, more) => site.start(args, { JBACKUP_HOME: home, ...more });
+  return {
+    ...site,
+    home,
+    environment: { ...site.environment, JBACKUP_HOME: home },
+    start,
+    run: (...args) => start(args),
+    async json(args, codes = [0]) {
+      const ran = await start([...args, "--json"]);
+      if (!codes.includes(ran.code ?? -1)) throw new Error(`exit ${ran.code}: ${ran.stdout}\n${ran.stderr}`);
+      return JSON.parse(ran.stdout);
+    },
+  };
+}
 const everything = (): string[] => (readdirSync(site.folder, { recursive: true }) as string[]).sort();
 
 test("--yes without a terminal ends with a first backup that comes back, and with a kit that opens it alone", async () => {
@@ -119,28 +139,64 @@ test("--yes without a terminal ends with a first backup that comes back, and wit
   ]);
   expect(readFileSync(join(inFolder("opened"), "PG_VERSION"), "utf8").trim()).toMatch(/^\d+$/);
 
-  const again = [
-    "init",
-    "--yes",
-    "--out",
-    inFolder("again/jbackup.yaml"),
-    "--database-url",
-    url,
-    "--skip-backup",
-  ];
-  const told = await site.run(...again, "--storage", `disk=${inFolder("disk")}`);
-  expect(told.stderr).toMatch(
-    /^Warning: storage disk holds backups of site shop already, made under other keys/m,
-  );
+  // a second site, whose keys would open nothing of this one
+  const before = everything();
+  const again = ["init", "--yes", "--out", inFolder("again/jbackup.yaml"), "--database-url", url];
+  await expectRefused(inHome("home-again"), [...again, "--storage", `disk=${inFolder("disk")}`], {
+    exit: 14,
+    message: `${inFolder("disk")} holds backups of site shop already, made under other keys`,
+    hint: /bring back its jbackup.yaml and its keys .*; to begin anew, give disk another folder$/,
+  });
+  rmSync(inFolder("home-again"), { recursive: true, force: true });
+  await expectRefused(site, [...again, "--site", "other", "--storage", `disk=${inFolder("other-disk")}`], {
+    exit: 14,
+    message: `${site.home} is the home of site shop already`,
+    hint: /set JBACKUP_HOME to another folder$/,
+  });
   await expectRefused(site, ["init", "--yes", "--out", file, "--database-url", url], {
     exit: 14,
     message: `${file} exists already`,
     hint: /jbackup config validate/,
   });
+  expect(everything()).toEqual(before);
   expect(readFileSync(file, "utf8")).toBe(text);
 });
 
+test.each(INIT_STEPS)("killed at %s it is run again, and what it left opens nothing", async (step) => {
+  const killed = inHome(`home-${step}`);
+  const [out, kit] = [inFolder(`${step}.yaml`), inFolder(`${step}-kit.txt`)];
+  const init = ["init", "--yes", "--database-url", url, "--out", out, "--kit", kit, "--skip-backup"];
+  await killAt(killed, step, init);
+  expect(existsSync(out)).toBe(false);
+  const unused = existsSync(kit) ? readFileSync(kit, "utf8") : null;
+  const made = await killed.json(init);
+  expect(made).toMatchObject({ file: out, kit, keys: join(killed.home, "keys-2") });
+  for (const recipient of made.recipients) expect(readFileSync(kit, "utf8")).toContain(recipient);
+  if (unused !== null) expect(readFileSync(`${kit}.unused`, "utf8")).toBe(unused);
+  expect(readdirSync(made.keys)).not.toContain("unfinished");
+  await killed.json(["config", "validate", "--config", out]);
+  await expectRefused(killed, init.with(5, inFolder("second.yaml")).with(7, inFolder("second-kit.txt")), {
+    exit: 14,
+    message: `${killed.home} is the home of site shop already`,
+    hint: /./,
+  });
+});
+
+test("keys that lie in a home, of whatever site, are not joined by others", async () => {
+  const used = inHome("home-with-keys");
+  await used.json(["keys", "new", "--out", join(used.home, "keys")]);
+  const before = everything();
+  const out = ["--out", inFolder("beside.yaml"), "--kit", inFolder("beside-kit.txt")];
+  await expectRefused(used, ["init", "--yes", "--database-url", url, ...out], {
+    exit: 14,
+    message: `${join(used.home, "keys")} holds the keys of a site already`,
+    hint: /move them away only if that is nothing/,
+  });
+  expect(everything()).toEqual(before);
+});
+
 test("a role that may not is told what it lacks, and may when that was run", async () => {
+  const site = inHome("weak-home");
   const out = ["--out", inFolder("weak.yaml"), "--kit", inFolder("weak-kit.txt"), "--site", "weak"];
   const args = ["init", "--yes", "--database-url", url.replace("postgres@", "weak@"), ...out];
   const before = everything();
@@ -162,6 +218,7 @@ test("a role that may not is told what it lacks, and may when that was run", asy
 });
 
 test("what cannot work is refused before anything is written", async () => {
+  const site = inHome("new-home");
   const before = everything();
   const out = ["--out", inFolder("new.yaml"), "--kit", inFolder("new-kit.txt")];
   const init = (...args: string[]): string[] => ["init", "--yes", ...out, ...args];
@@ -251,7 +308,7 @@ test("Ctrl-C at every prompt ends with 130 and leaves nothing behind", async () 
 async function leaveAt(at: number): Promise<void> {
   const all = prompts(`disk-${at}`); // each a folder of its own: they run side by side
   const [prompt, flags] = all[at] as (typeof all)[number];
-  const screen = openTerminal(site, ["init", ...OUT(), ...flags], 120);
+  const screen = openTerminal(inHome("walk-home"), ["init", ...OUT(), ...flags], 120);
   try {
     for (const [earlier, flagsThere, keys] of all.slice(0, at)) {
       if (flagsThere.length !== flags.length) continue; // the flags have answered it
@@ -267,6 +324,7 @@ async function leaveAt(at: number): Promise<void> {
 }
 
 test("the wizard finds server, database and tenants, tries the storages, and shows the command that does the same", async () => {
+  const site = inHome("walk-home");
   terminal = openTerminal(site, ["init", ...OUT()], 250);
   for (const [prompt, , keys] of prompts()) {
     await comeTo(terminal, prompt);
@@ -286,7 +344,11 @@ test("the wizard finds server, database and tenants, tries the storages, and sho
   // the command that was shown makes the same file, but for the keys
   const [, command = ""] =
     /^\s*S3_ID=\.\.\. S3_SECRET=\.\.\. jbackup (init --yes .*?)\s*$/m.exec(screen) ?? [];
-  const again = command.replaceAll(inFolder("walk.yaml"), inFolder("again.yaml"));
+  // with a home and storages of its own, for these are in use by now
+  const again = command
+    .replaceAll(inFolder("walk.yaml"), inFolder("again.yaml"))
+    .replaceAll(inFolder("walk-disk"), inFolder("again-disk"))
+    .replaceAll("/shop/walk", "/shop/again");
   execFileSync(
     "sh",
     [
@@ -295,7 +357,11 @@ test("the wizard finds server, database and tenants, tries the storages, and sho
     ],
     {
       cwd: site.folder,
-      env: { ...site.environment, S3_ID: swift.accessKeyId, S3_SECRET: swift.secretAccessKey },
+      env: {
+        ...inHome("again-home").environment,
+        S3_ID: swift.accessKeyId,
+        S3_SECRET: swift.secretAccessKey,
+      },
       stdio: "pipe",
     },
   );
@@ -303,7 +369,7 @@ test("the wizard finds server, database and tenants, tries the storages, and sho
     yaml
       .replaceAll(/jbk1\S+/g, "KEY")
       .replaceAll(/keys(-\d+)?\//g, "keys/")
-      .replaceAll("again.yaml", "walk.yaml");
+      .replaceAll(/again(?=\.yaml|-home|-disk|\b)/g, "walk");
   expect(withoutKeys(readFileSync(inFolder("again.yaml"), "utf8"))).toBe(withoutKeys(text));
   rmSync(inFolder("again.yaml"));
 });

@@ -125,6 +125,31 @@ describe("several tenants", () => {
   });
 });
 
+test("a tenant whose newest backup is not believed comes from the one before, and that is said", async () => {
+  const before = await rowsOf(sql, B);
+  const older = await shop.site.json(["backup", "tenant", "--tenant", B]);
+  await damage(B);
+  const newer = await shop.site.json(["backup", "tenant", "--tenant", B]);
+  const manifests = newer.copies.map(({ storage, path }: { storage: string; path: string }) =>
+    join(shop.site.folder, storage, path, "manifest.json"),
+  );
+  const text = readFileSync(manifests[0], "utf8");
+  for (const path of manifests) writeFileSync(path, text.replace('"rawBytes": ', '"rawBytes": 1'));
+  const named = await shop.site.json(
+    ["restore", newer.id, "--tenant", B, "--confirm", B, "--reason", "named"],
+    [4],
+  );
+  expect(named.error.message).toBe(`the manifest of backup ${newer.id} was changed after it was signed`);
+  const ran = await shop.site.run("restore", "--tenant", B, "--confirm", B, "--reason", "newest", "--json");
+  expect([ran.code, ran.stderr]).toEqual([
+    0,
+    expect.stringContaining(`backup ${newer.id} of tenant ${B} is passed over: `),
+  ]);
+  expect(JSON.parse(ran.stdout).backupId).toBe(older.id);
+  expect(await rowsOf(sql, B)).toEqual(before);
+  for (const path of manifests) writeFileSync(path, text);
+});
+
 describe("into another database", () => {
   test("a tenant comes with the shared rows that it needs, if they are asked for", async () => {
     const { id } = await shop.site.json(["backup", "tenant", "--tenant", B]);

@@ -1,5 +1,6 @@
-import { copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { filesBelow } from "../support/files.js";
@@ -196,5 +197,151 @@ test("a catalog that lives in the database that is restored survives it", async 
       [third, second, first].map(({ id }) => ({ id, status: "completed" })),
     );
     expect((await site.json(["restores"])).map(({ id }: { id: string }) => id)).toContain(restored.id);
+  });
+});
+
+describe("the audit of a catalog that somebody writes to", () => {
+  const tamper = (site: TestSite, statement: string): void => {
+    const database = new DatabaseSync(join(site.home, "catalog.db"));
+    database.exec(statement);
+    database.close();
+  };
+  const pin = async (site: TestSite, ...reasons: string[]): Promise<void> => {
+    for (const reason of reasons) await site.json(["pin", "latest", "--reason", reason]);
+  };
+  const auditOfDoctor = async (site: TestSite): Promise<{ status: string; message: string }[]> =>
+    JSON.parse((await site.run("doctor", "--json")).stdout).checks.filter(
+      ({ name }: { name: string }) => name === "audit",
+    );
+
+  test("shows that its end was cut off, that it was written anew, that it was emptied: signed manifests know better", async () => {
+    await withSite(null, async (site) => {
+      const first = await site.json(BACKUP);
+      expect(first.metadata.auditHead).toMatchObject({ entries: 1 });
+      await pin(site, "one", "two", "three");
+      const second = await site.json(BACKUP);
+      const sound = await site.json(["audit", "check"]);
+      expect(sound).toMatchObject({
+        ok: true,
+        entries: 4,
+        confirmedBy: { backupId: second.id, entries: 4, hash: sound.head },
+        warnings: [],
+      });
+      expect(second.metadata.auditHead).toEqual({
+        entries: 4,
+        hash: sound.head,
+        chain: first.metadata.auditHead.hash,
+      });
+      expect(await auditOfDoctor(site)).toMatchObject([{ status: "ok" }]);
+
+      tamper(site, "delete from audit where sequence > 2");
+      const cut = await site.json(["audit", "check"], [4]);
+      const problem = `the end of the audit was cut off: the signed manifest of ${second.label} knew 4 entries, and 2 are here`;
+      expect(cut).toMatchObject({ ok: false, entries: 2, brokenAt: null, problems: [problem] });
+      expect(cut.confirmedBy.backupId).toBe(first.id);
+      const told = await site.run("audit", "check");
+      expect([told.code, told.stdout]).toEqual([
+        4,
+        expect.stringMatching(
+          /^The end of the audit was cut off: .*\nTry: find out who can write to the catalog, .*catalog rebuild/,
+        ),
+      ]);
+      expect(await auditOfDoctor(site)).toMatchObject([{ status: "fail", message: problem }]);
+
+      // no record of the second backup either: the storage has it
+      tamper(site, `update backups set status = 'failed' where id = '${second.id}'`);
+      expect((await site.json(["audit", "check"], [4])).problems).toEqual([problem]);
+
+      await pin(site, "four", "five", "six");
+      const anew = `the audit was written anew: the signed manifest of ${second.label} knew another entry 4 than the one among the 5 here`;
+      expect((await site.json(["audit", "check"], [4])).problems).toEqual([anew]);
+      await site.json(BACKUP); // a head of today does not cover it up
+      expect((await site.json(["audit", "check"], [4])).problems).toEqual([anew]);
+
+      tamper(site, "delete from audit");
+      expect((await site.json(["audit", "check"], [4])).problems).toEqual([
+        expect.stringMatching(/^the end of the audit was cut off: .* knew 5 entries, and 0 are here$/),
+      ]);
+      const away = join(site.folder, "away");
+      renameSync(join(site.folder, "local"), away);
+      const unasked = await site.json(["audit", "check"], [4]);
+      expect(unasked.problems).toEqual([
+        "the audit has no entry, and this site has backups, whose first job made one",
+      ]);
+      expect(unasked.storagesAway).toMatchObject([{ storage: "local" }]);
+      renameSync(away, join(site.folder, "local"));
+    });
+  });
+
+  test("lost with its catalog stays lost, and the rebuild says for good what manifests knew of it", async () => {
+    await withSite(null, async (site) => {
+      await site.json(BACKUP);
+      await pin(site, "one", "two");
+      const last = await site.json(BACKUP);
+      for (const part of ["", "-wal", "-shm"]) rmSync(join(site.home, `catalog.db${part}`), { force: true });
+      expect((await site.json(["audit", "check"], [4])).entries).toBe(0);
+      const lost = { backupId: last.id, label: last.label, entries: 3 };
+      expect(await site.json(["catalog", "rebuild"])).toMatchObject({ lostAudit: lost });
+      const rebuilt = await site.json(["audit", "check"]);
+      expect(rebuilt).toMatchObject({ ok: true, entries: 1, confirmedBy: null, gaps: [lost] });
+      expect(rebuilt.warnings[0]).toMatch(
+        /^entries from before the rebuild of \S+Z by \S+@\S+ are not here: the signed manifest of \S+ knew 3 of them$/,
+      );
+      expect((await site.run("audit", "check")).stdout).toContain(
+        "Warning: entries from before the rebuild of ",
+      );
+      expect(await auditOfDoctor(site)).toMatchObject([{ status: "ok" }, { status: "warn" }]);
+      // it is said once, and what comes later is held against it as before
+      expect(await site.json(["catalog", "rebuild"])).toMatchObject({ lostAudit: null });
+      const next = await site.json(BACKUP);
+      expect(await site.json(["audit", "check"])).toMatchObject({ confirmedBy: { backupId: next.id } });
+      tamper(site, "delete from audit where sequence > 1");
+      expect(await site.json(["audit", "check"], [4])).toMatchObject({
+        contradictedBy: [{ backupId: next.id, entries: 2 }],
+      });
+    });
+  });
+
+  test("is not held against a storage that is away, which is said", async () => {
+    await withSite(null, async (site) => {
+      await site.json(BACKUP);
+      const text = readFileSync(site.configFile, "utf8");
+      await site.configure(
+        text.replace(
+          "storages:\n",
+          `storages:\n  - {name: gone, kind: local, path: ${site.folder}/not-mounted}\n`,
+        ),
+      );
+      const checked = await site.json(["audit", "check"]);
+      expect(checked).toMatchObject({ ok: true, storagesAway: [{ storage: "gone" }] });
+      expect(checked.confirmedBy).not.toBeNull();
+      expect(checked.warnings).toEqual([expect.stringMatching(/^storage gone was not asked: /)]);
+    });
+  });
+});
+
+test("a home is one site's: another one is refused there, and nothing of it is written", async () => {
+  await withSite(null, async (site) => {
+    const made = await site.json(BACKUP);
+    const text = readFileSync(site.configFile, "utf8");
+    const other = text.replace("site: test", "site: wiki").replace(/path: \S+/, `path: ${site.folder}/wiki}`);
+    const before = filesBelow(site.home);
+    await site.configure(other);
+    for (const command of [BACKUP, ["list"], ["catalog", "migrate"], ["alerts"]]) {
+      const { error } = await site.json(command, [14]);
+      expect(error.message).toBe(`${site.home} is the home of site test, not of wiki`);
+    }
+    expect(filesBelow(site.home)).toEqual(before);
+    expect(existsSync(join(site.folder, "wiki"))).toBe(false);
+    const elsewhere = join(site.folder, "home-wiki");
+    expect((await site.start(BACKUP, { JBACKUP_HOME: elsewhere })).code).toBe(0);
+
+    // the same site by another file
+    const moved = join(site.folder, "moved.yaml");
+    writeFileSync(moved, text);
+    expect((await site.json(["list", "--config", moved])).map(({ id }: { id: string }) => id)).toEqual([
+      made.id,
+    ]);
+    await site.json([...BACKUP, "--config", moved]);
   });
 });

@@ -118,9 +118,18 @@ describe("keys", () => {
     const { id } = await site.json(BACKUP);
     rmSync(daily.identity);
     const later = await site.json(BACKUP);
-    const { error } = await site.json(["restore", id, "--reason", "test", "--confirm", "shop"], [2, 12]);
-    expect(error.message).toContain(daily.identity);
+    const { error } = await site.json(["restore", id, "--reason", "test", "--confirm", "shop"], [12]);
+    expect(error).toMatchObject({
+      code: "no_key",
+      message: `keys.identity: there is no file ${daily.identity}`,
+      hint: expect.stringContaining("recovery kit"),
+    });
+    for (const command of ["keys test", "keys list", "verify --level sealed", "config validate"])
+      expect([command, (await site.run(...command.split(" "))).code]).toEqual([command, 12]);
     expect(await contentOf(server.url("shop"))).toEqual(content);
+    await useKeys([daily.recipient, escrow.recipient], [daily.identity, escrow.identity]);
+    const both = await site.run("keys", "test", id);
+    expect([both.code, both.stderr.match(/; going on with the other keys/g)?.length]).toEqual([0, 1]);
     await useKeys([daily.recipient, escrow.recipient], [escrow.identity]);
     await expectRestorable(id);
     await expectRestorable(later.id);
@@ -172,6 +181,26 @@ describe("a rotation", () => {
   });
 });
 
+/** Whatever takes the latest backup takes the newest that is believed, and says which one it did not. */
+async function expectPassedOver(believed: string, spoilt: string): Promise<void> {
+  for (const command of [
+    ["restore", "latest", "--dry-run"],
+    ["keys", "test"],
+    ["verify"],
+    ["show", "latest"],
+  ]) {
+    const ran = await site.run(...command, "--json");
+    expect([command, ran.code, ran.stderr]).toEqual([
+      command,
+      0,
+      expect.stringContaining(`backup ${spoilt} is passed over: `),
+    ]);
+    const { backupId = believed, id = backupId } = JSON.parse(ran.stdout);
+    expect([command, id]).toEqual([command, believed]);
+  }
+  await expectRestorable("latest");
+}
+
 describe("a manifest that was tampered with in one storage", () => {
   const edits: [what: string, edit: (text: string, older: string) => string][] = [
     ["edited", (text) => text.replace('"label": "full-', '"label": "fake-')],
@@ -194,6 +223,7 @@ describe("a manifest that was tampered with in one storage", () => {
         { type: "SECURITY", severity: "critical", storage: "one", backupId: second.id },
       ]);
       writeFileSync(newer.replace("/one/", "/two/"), spoilt);
+      await expectPassedOver(older.split("/").at(-2) ?? "", second.id);
       const before = await databases();
       const { error } = await site.json(["restore", second.id, "--reason", "test", "--confirm", "shop"], [4]);
       expect(error.code).toMatch(/^manifest_/);

@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, write
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { auditHeadIn } from "../../src/domain/auditHead.js";
 import { Secret } from "../../src/domain/secret.js";
 import {
   commitmentOf,
@@ -53,6 +54,13 @@ const identities: Identity[] = [
 
 it("the fixture holds one backup per codec", () => {
   expect(backups).toHaveLength(3);
+});
+
+it("manifests from before they told of the audit are valid, and say nothing of it", () => {
+  for (const folder of backups) {
+    const { body } = readManifest(readFileSync(join(folder, "manifest.json")), { signers: [signer] });
+    expect(auditHeadIn(body.metadata)).toBeNull();
+  }
 });
 
 describe.each(backups)("the library opens %s", (folder) => {
@@ -191,13 +199,22 @@ describe("recover.mjs", () => {
     );
   });
 
+  it.each(["--identity", "--passphrase-file"])(
+    "says that the file of %s is not there, with exit code 12",
+    async (flag) => {
+      const { code, stderr } = await recover("show", first, flag, "/none");
+      expect(code).toBe(12);
+      expect(stderr).toMatch(/^Error: there is no file \/none\nTry: .*recovery kit/m);
+    },
+  );
+
   it.each([
     [["open"], "open needs exactly one folder"],
     [["unpack", "x"], "there is no command unpack"],
     [["open", first, "--out", "x"], "open needs --identity FILE or --passphrase-file FILE"],
     [["open", first, "--identity", identityFile], "open needs either --out DIR or --stdout ENTRY"],
     [["show", scratch], "is not a backup folder: it has no manifest.json"],
-    [["show", first, "--identity", "/none"], "cannot read /none"],
+    [["show", first, "--identity", "/"], "cannot read /"],
     [["show", first, "--verbose"], "Unknown option '--verbose'"],
   ])("calls %j wrong usage", async (args, text) => {
     const { code, stderr } = await recover(...args);

@@ -32,6 +32,8 @@ export const SWAP_STEPS = [
 ];
 export const MERGE_STEPS = ["restore-recorded", "fetched", "side-created", "loaded", "checked", "merged"];
 export const IN_PLACE_STEPS = ["restore-recorded", "fetched", "loaded"];
+/** Killed in test/e2e/init.test.ts. */
+export const INIT_STEPS = ["init-keys-written", "init-kit-written"];
 export const ROTATION_STEPS = ["manifest-rewrapped"];
 export const CLUSTER_STEPS = [
   "restore-recorded",

@@ -1,8 +1,11 @@
+import type { Witness } from "../../domain/auditHead.js";
+import { AUDIT_HINT, auditProblems, auditWarnings } from "../../engine/auditFindings.js";
+import { type AuditState, examineAudit, isSoundAudit } from "../../engine/auditWitnesses.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { type CommandRun, withSiteToRead } from "../context.js";
 import { countFlag, textFlag } from "../flags.js";
 import { tableText } from "../table.js";
-import { agoText, countedText } from "../text.js";
+import { agoText, countText } from "../text.js";
 
 export const show: CommandRun = (context, _args, options) => {
   const limit = countFlag(options, "limit", 1, 1_000_000) ?? 50;
@@ -26,14 +29,51 @@ export const show: CommandRun = (context, _args, options) => {
 
 export const check: CommandRun = (context) =>
   withSiteToRead(context, async (site) => {
-    const { entries, brokenAt, head } = await site.catalog.checkAudit();
-    const text =
-      brokenAt === null
-        ? `The chain of ${countedText(entries, "entry").replace("entrys", "entries")} holds. Its head is ${head ?? "empty"}: kept elsewhere, it also shows when the end is cut off.`
-        : `The chain is broken at entry ${brokenAt}: it was changed, or what stood before it was removed.`;
-    context.output.answer({ ok: brokenAt === null, entries, brokenAt, head }, text);
-    return brokenAt === null ? 0 : 4;
+    const state = await examineAudit(site);
+    context.output.answer(answerOf(state), textOf(state));
+    return isSoundAudit(state) ? 0 : 4;
   });
+
+const known = ({ backupId, label, createdBy, head }: Witness) => ({
+  backupId,
+  label,
+  createdBy,
+  entries: head.entries,
+  hash: head.hash,
+});
+
+const answerOf = (state: AuditState) => ({
+  ok: isSoundAudit(state),
+  entries: state.entries,
+  brokenAt: state.brokenAt,
+  head: state.head,
+  confirmedBy: state.confirmed === null ? null : known(state.confirmed),
+  contradictedBy: state.contradicting.map(known),
+  gaps: state.gaps,
+  storagesAway: state.storagesAway,
+  problems: auditProblems(state),
+  warnings: auditWarnings(state),
+});
+
+const sentence = (text: string): string => `${text[0]?.toUpperCase()}${text.slice(1)}.`;
+
+function textOf(state: AuditState): string {
+  const { entries, head, confirmed } = state;
+  const problems = auditProblems(state);
+  const sound = [
+    `The chain of ${countText(entries)} ${entries === 1 ? "entry" : "entries"} holds. Its head is ${head ?? "empty"}.`,
+    ...(confirmed === null
+      ? []
+      : [
+          `The signed manifest of ${confirmed.label} knew ${countText(confirmed.head.entries)} of them, and they are all here.`,
+        ]),
+  ];
+  return [
+    ...(problems.length === 0 ? sound : problems.map(sentence)),
+    ...auditWarnings(state).map((warning) => `Warning: ${warning}`),
+    ...(problems.length === 0 ? [] : [`Try: ${AUDIT_HINT}`]),
+  ].join("\n");
+}
 
 /** As lines of JSON, oldest first: for a system that keeps them where this one cannot change them. */
 export const exportAll: CommandRun = (context, _args, options) =>

@@ -1,7 +1,7 @@
 import { rebuildCatalog } from "../../engine/rebuildCatalog.js";
 import { type CommandRun, withSite } from "../context.js";
 import { textFlag } from "../flags.js";
-import { countedText } from "../text.js";
+import { countedText, countText } from "../text.js";
 
 export const run: CommandRun = (context, _args, options) =>
   withSite(context, async (site) => {
@@ -12,6 +12,11 @@ export const run: CommandRun = (context, _args, options) =>
       [
         `Read ${countedText(report.found, "backup")} in ${report.storages.join(", ")}; ${report.added} new to the catalog.`,
         ...(refused.length === 0 ? [] : ["Not believed:", ...refused]),
+        ...(report.lostAudit === null
+          ? []
+          : [
+              `The audit is in no storage: of the ${countText(report.lostAudit.entries)} entries that ${report.lostAudit.label} knew not all are here. That is written down in it: jbackup audit check`,
+            ]),
         "Next: jbackup list",
       ].join("\n"),
     );

@@ -5,22 +5,23 @@ import type { CommandRun } from "../context.js";
 export const run: CommandRun = async (context) => {
   const { environment, configFile, output } = context;
   const config = await loadConfig({ environment, file: configFile, onSecret: (text) => output.secret(text) });
-  const problems: string[] = [];
+  const problems: JBackupError[] = [];
   for (const fetch of secretsOf(config)) {
     try {
       await fetch();
     } catch (error) {
       if (!(error instanceof JBackupError)) throw error;
-      problems.push(error.message);
+      problems.push(error);
     }
   }
   if (problems.length > 0) {
+    const messages = problems.map(({ message }) => message);
     throw new JBackupError(
-      "config_invalid",
-      `${config.file} is well formed, but:\n  ${problems.join("\n  ")}`,
+      problems.every(({ code }) => code === "no_key") ? "no_key" : "config_invalid",
+      `${config.file} is well formed, but:\n  ${messages.join("\n  ")}`,
       {
         hint: "make these available to this user, or change where the configuration takes them from",
-        details: { problems },
+        details: { problems: messages },
       },
     );
   }

@@ -82,8 +82,8 @@ export const TRUST_COMMANDS: CommandSpec[] = [
   },
   {
     usage: "audit check",
-    summary: "prove that no entry was changed or removed",
-    examples: [["jbackup audit check --json | jq .head", "keep the head elsewhere"]],
+    summary: "prove that no entry was changed or removed, also by what signed manifests know of the audit",
+    examples: [["jbackup audit check --json | jq .head", "keep the head elsewhere as well"]],
     exits: [0, 1, 2, 4],
     load: async () => ({ run: (await import("../commands/audit.js")).check }),
   },

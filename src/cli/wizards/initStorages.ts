@@ -68,10 +68,6 @@ async function take(scene: Scene, chosen: ChosenStorages, draft: StorageDraft, s
   context.output.report.info(
     `Storage ${draft.name}: ${tried.location} passed ${countedText(tried.checks, "check")}`,
   );
-  if (tried.isUsed)
-    context.output.report.warn(
-      `storage ${draft.name} holds backups of site ${site} already, made under other keys: name their identity and signer in jbackup.yaml beside the new ones, or they cannot be restored`,
-    );
   keep(chosen, draft, tried.location);
 }
 

@@ -1,9 +1,11 @@
+import type { AuditHead } from "../../domain/auditHead.js";
 import type { Backup, Copy } from "../../domain/backup.js";
 import { reasonOf } from "../../domain/errors.js";
 import type { ManifestBody, NeededBackup } from "../../domain/manifest.js";
 import { ratioOf, recordOf } from "../../domain/record.js";
 import { folderOf } from "../../domain/reference.js";
 import type { Archive, FinishedArchive } from "../../format/format.js";
+import { auditHead } from "../audit.js";
 import { type ChainEnd, chainEnd, moveChain } from "../chain.js";
 import { type FanOut, fanOut } from "../replicate.js";
 import type { Site } from "../site.js";
@@ -83,7 +85,8 @@ export async function storeArchive(
     site.step("settled");
 
     const commitment = site.format.commitmentOf(dataKey);
-    const body = bodyOf(site, draft, filled, finished, commitment, await chainEnd(site));
+    const follows = { end: await chainEnd(site), audit: await auditHead(site) };
+    const body = bodyOf(site, draft, filled, finished, commitment, follows);
     const wrapped = await site.format.wrapDataKey(dataKey, keys.recipients, draft.id);
     const holding = await out.commit(site.format.signManifest(body, wrapped, keys.signing));
     isCommitted = true;
@@ -133,14 +136,21 @@ const MIB = 2 ** 20;
 const packBytesFor = (databaseBytes: number): number =>
   Math.min(32 * MIB, Math.max(8 * MIB, Math.ceil(databaseBytes / 8192 / MIB) * MIB));
 
-/** All that is signed. It follows the manifest that `end` names. */
+/** Where the site's two chains stand when a manifest is signed. */
+export interface Follows {
+  /** The manifest before. */
+  end: ChainEnd;
+  audit: AuditHead | null;
+}
+
+/** All that is signed. */
 export function bodyOf(
   site: Site,
   draft: Backup,
   { detail: _, needs, ...filled }: Filled,
   finished: Pick<FinishedArchive, "rawBytes" | "storedBytes" | "objects">,
   keyCommitment: string,
-  end: ChainEnd,
+  { end, audit }: Follows,
 ): ManifestBody {
   return {
     format: 1,
@@ -168,6 +178,7 @@ export function bodyOf(
     metadata: {
       ...filled.metadata,
       compressionRatio: ratioOf(finished.rawBytes, finished.storedBytes),
+      ...(audit === null ? {} : { auditHead: audit }),
     },
   };
 }

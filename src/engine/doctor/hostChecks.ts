@@ -28,9 +28,9 @@ export const configuration = (secrets: readonly LazySecret[]): Check => ({
       problems.length === 0
         ? finding("configuration", "secrets", "ok", "every secret that it names can be fetched")
         : null,
-      ...problems.map(({ message, hint }) => ({
+      ...problems.map(({ message, hint, exitCode }) => ({
         ...finding("configuration", "secrets", "fail", message, hint ?? null),
-        exit: 2 as const,
+        exit: exitCode,
       })),
       configFiles.length > 0
         ? finding("configuration", "config-files", "ok", `configFiles names ${configFiles.join(", ")}`)

@@ -1,11 +1,14 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Run } from "../../domain/backup.js";
-import { finding, type JobFacts, judgeSchedule } from "../../domain/diagnosis.js";
+import { type FindingStatus, finding, type JobFacts, judgeSchedule } from "../../domain/diagnosis.js";
+import { isJBackupError } from "../../domain/errors.js";
 import { FOLLOW, FOLLOW_WORDS, SCHEDULED, type ScheduledName, timedJobs } from "../../domain/schedule.js";
 import { runProgram } from "../../sys/aside.js";
 import { drillRuns } from "../alerts/drills.js";
 import { firstSeen, missedSlot } from "../alerts/watch.js";
+import { AUDIT_HINT, auditProblems } from "../auditFindings.js";
+import { examineAudit } from "../auditWitnesses.js";
 import { isDaemonRunning } from "../schedule/show.js";
 import type { Site } from "../site.js";
 import type { Check } from "./check.js";
@@ -17,7 +20,6 @@ export const catalog: Check = {
   look: async (site) => {
     await site.catalog.runs({ limit: 1 });
     const waiting = (await readdir(join(site.config.home, "journal")).catch(() => [])).length; // none yet
-    const chain = await site.catalog.checkAudit();
     return [
       finding(
         "catalog",
@@ -36,15 +38,38 @@ export const catalog: Check = {
               "the next command that writes brings them in; jbackup catalog rebuild reads the rest from the storages",
             ),
           ]),
-      chain.brokenAt === null
-        ? finding("catalog", "audit", "ok", `the log of who did what is unbroken (${chain.entries} entries)`)
-        : finding(
-            "catalog",
-            "audit",
-            "fail",
-            `the log of who did what was changed at entry ${chain.brokenAt}`,
-            "find out who can write to the catalog: jbackup audit check",
-          ),
+    ];
+  },
+};
+
+/** By itself, for it asks the storages what signed manifests know. */
+export const audit: Check = {
+  group: "catalog",
+  name: "audit",
+  look: async (site) => {
+    const state = await examineAudit(site).catch((error: unknown) => {
+      if (isJBackupError(error, "catalog_unavailable")) return null; // told by the check of the catalog
+      throw error;
+    });
+    if (state === null) return [];
+    const found = (status: FindingStatus, message: string, hint: string | null = null) =>
+      finding("catalog", "audit", status, message, hint);
+    const problems = auditProblems(state).map((problem) => ({
+      ...found("fail", problem, AUDIT_HINT),
+      exit: 4 as const,
+    }));
+    if (problems.length > 0) return problems;
+    const { gaps, entries, confirmed } = state;
+    const witness = confirmed === null ? "" : `, as ${confirmed.label} knew it`;
+    return [
+      found("ok", `the log of who did what is unbroken (${entries} entries${witness})`),
+      ...gaps.map(({ rebuiltAt, rebuiltBy, label }) =>
+        found(
+          "warn",
+          `the log of who did what lacks what ${label} knew, since the rebuild of ${rebuiltAt} by ${rebuiltBy}`,
+          "if that rebuild was not yours, find out who can write to the catalog: jbackup audit check",
+        ),
+      ),
     ];
   },
 };
@@ -119,10 +144,10 @@ export const alerts: Check = {
   name: "alerts",
   look: async (site) => {
     const { channels } = site.config.alerts;
-    const audit = await site.catalog.audit(1_000);
+    const entries = await site.catalog.audit(1_000, "alerts.test");
     const untried: string[] = [];
     for (const { name } of channels) {
-      const isTested = audit.some(({ action, subject }) => action === "alerts.test" && subject === name);
+      const isTested = entries.some(({ subject }) => subject === name);
       const [sent] = isTested
         ? []
         : await site.catalog.deliveries({ channel: name, status: ["sent"], limit: 1 });

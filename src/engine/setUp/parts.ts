@@ -19,6 +19,8 @@ export interface SetUpParts {
   >;
   openStorage(draft: StorageDraft): Promise<Storage>;
   onSecret(text: string): void;
+  /** A named point. Tests stop the process here; otherwise nothing happens. */
+  step(name: string): void;
   /** The stand-alone script that opens backups without jbackup. */
   readonly recoverScript: string;
 }

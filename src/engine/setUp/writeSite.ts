@@ -1,10 +1,11 @@
-import { lstat, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import { draftText, type SiteDraft, secretFilesOf } from "../../domain/siteDraft.js";
 import { makeDirectory, syncDirectory, writeFileAtomic } from "../../sys/atomicFile.js";
 import { kitText } from "../recoveryKit.js";
 import type { SetUpParts } from "./parts.js";
+import { isThere, keysFolder, requireFree, UNFINISHED, unfinishedText, unusedKit } from "./requireFree.js";
 
 export interface SiteFiles {
   /** jbackup.yaml */
@@ -18,24 +19,6 @@ export interface WrittenSite extends SiteFiles {
   recipients: [daily: string, recovery: string];
 }
 
-const isThere = (path: string): Promise<boolean> =>
-  lstat(path).then(
-    () => true,
-    (error: NodeJS.ErrnoException) => {
-      if (["ENOENT", "ENOTDIR"].includes(error.code ?? "")) return false;
-      throw error;
-    },
-  );
-
-/** Nothing that exists is overwritten: an old configuration or kit may be the only one of its kind. */
-export async function requireFree({ config, kit }: SiteFiles): Promise<void> {
-  for (const [path, hint] of [
-    [config, "it is a site already: jbackup config validate checks it; or name another file with --out"],
-    [kit, "it may be the only kit of its keys: move it away, or name another file with --kit"],
-  ] as const)
-    if (await isThere(path)) throw new JBackupError("target_refused", `${path} exists already`, { hint });
-}
-
 /** Keys first, then the kit, then the configuration that makes a site of them; what was begun is taken back on failure. */
 export async function writeSite(
   parts: SetUpParts,
@@ -43,13 +26,15 @@ export async function writeSite(
   files: SiteFiles,
   locations: string[],
 ): Promise<WrittenSite> {
-  await requireFree(files);
+  await requireFree(parts, files);
+  const unused = await unusedKit(parts, files);
   const daily = parts.format.generateIdentity();
   const recovery = parts.format.generateIdentity();
   const { signing, signer } = parts.format.generateSigning();
-  const keys = await freeFolder(keysFolder(parts, files));
+  const keys = await freePath(keysFolder(parts, files));
   const recipients: WrittenSite["recipients"] = [daily.recipient, recovery.recipient];
   const secrets: [name: string, text: string][] = [
+    [UNFINISHED, unfinishedText(files)],
     ["recipient", daily.recipient],
     ["recovery-recipient", recovery.recipient],
     ["signer", signer],
@@ -77,8 +62,13 @@ export async function writeSite(
   try {
     await writeFolder(keys, secrets);
     written.push(keys);
+    parts.step("init-keys-written");
+    // nothing was ever sealed for its keys: it is put aside, for nobody but its owner removes a key
+    if (unused !== null) await rename(unused, await freePath(`${unused}.unused`));
     await write(files.kit, kit);
+    parts.step("init-kit-written");
     await write(files.config, text);
+    await rm(join(keys, UNFINISHED));
   } catch (error) {
     for (const path of written) await rm(path, { recursive: true, force: true });
     throw failureOf(error, parts.signal);
@@ -100,15 +90,11 @@ function failureOf(error: unknown, signal: AbortSignal): unknown {
   });
 }
 
-/** With the configuration where that lies in a folder of jbackup's own, else with everything else that jbackup keeps. */
-const keysFolder = ({ environment }: SetUpParts, { config }: SiteFiles): string =>
-  join(dirname(config) === "/etc/jbackup" ? "/etc/jbackup" : environment.jbackupHome, "keys");
-
-/** Old keys may open old backups: they stay where they are. */
-async function freeFolder(wanted: string): Promise<string> {
+/** What is there may be all that opens something: it stays where it is. */
+async function freePath(wanted: string): Promise<string> {
   for (let nth = 1; ; nth++) {
-    const folder = nth === 1 ? wanted : `${wanted}-${nth}`;
-    if (!(await isThere(folder))) return folder;
+    const path = nth === 1 ? wanted : `${wanted}-${nth}`;
+    if (!(await isThere(path))) return path;
   }
 }
 

@@ -54,7 +54,7 @@ function later(newest: Map<string, Date>, kind: string, at: Date): void {
 }
 
 /** Folders are named for the month: older ones say nothing about whether backups are made now. */
-function lastMonths(now: Date): string[] {
+export function lastMonths(now: Date): string[] {
   return [0, 1, 2].map((back) => {
     const month = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - back, 1));
     return month.toISOString().slice(0, 7).replace("-", "/");

@@ -6,23 +6,46 @@ import { storagesForReading } from "../useStorages.js";
 
 /** The newest backup of a tenant as it was at its own time. Needs no catalog. */
 export async function newestOfTenant(site: Site, tenantId: string): Promise<FoundBackup> {
-  for (const id of await idsOf(site, tenantId)) {
-    const found = await findBackup(site, id);
-    if (found.manifest.body.parentId === null) return found;
+  const passedOver: JBackupError[] = [];
+  for await (const id of idsOf(site, tenantId)) {
+    try {
+      const found = await findBackup(site, id);
+      if (found.manifest.body.parentId === null) return found;
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (!isJBackupError(error)) throw error;
+      site.report.warn(`backup ${id} of tenant ${tenantId} is passed over: ${error.message}`);
+      passedOver.push(error);
+    }
   }
+  if (passedOver[0] !== undefined) throw passedOver[0];
   throw new JBackupError("not_found", `there is no backup of tenant ${tenantId}`, {
     hint: `take the tenant out of a full backup: name one, or a moment with --to; jbackup backup tenant --tenant ${tenantId} makes one for the next time`,
   });
 }
 
-async function idsOf(site: Site, tenantId: string): Promise<string[]> {
+/** As the catalog has them, and where it has none that will do, as the storages have them: newest first. */
+async function* idsOf(site: Site, tenantId: string): AsyncGenerator<string> {
+  const seen = new Set<string>();
+  for (const ask of [inCatalog, inStorages])
+    for (const id of await ask(site, tenantId)) {
+      if (seen.has(id)) continue;
+      seen.add(id);
+      yield id;
+    }
+}
+
+async function inCatalog(site: Site, tenantId: string): Promise<string[]> {
   try {
-    const known = await site.catalog.lastOfTenants([tenantId]);
-    if (known.length > 0) return known.map(({ id }) => id);
+    return (await site.catalog.lastOfTenants([tenantId])).map(({ id }) => id);
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(`the catalog cannot be read (${error.message}); looking into the storages instead`);
+    return [];
   }
+}
+
+async function inStorages(site: Site, tenantId: string): Promise<string[]> {
   if (idProblem(tenantId) !== null) return []; // nothing was ever stored under it
   const { usable } = await storagesForReading(site);
   const ids = new Set<string>();

@@ -6,6 +6,7 @@ import { recordOf } from "../../domain/record.js";
 import { folderOf } from "../../domain/reference.js";
 import type { TenantFacts } from "../../domain/tenantBackup.js";
 import type { FrameCompressor, SealedObject } from "../../format/format.js";
+import { auditHead } from "../audit.js";
 import { draftOf } from "../backup/record.js";
 import { bodyOf, copiesOf, type Filled, storeArchive } from "../backup/storeArchive.js";
 import { type ChainEnd, chainEnd, moveChain } from "../chain.js";
@@ -62,6 +63,7 @@ export class TenantStore {
   readonly #compressor: FrameCompressor;
   readonly #drafts = new Map<string, Backup>();
   #end: ChainEnd | undefined;
+  #audit: ReturnType<typeof auditHead> | undefined;
   #unsaved: Backup[] = [];
   #saving: Promise<void> = Promise.resolve();
   #signers: string[] | undefined;
@@ -235,8 +237,11 @@ export class TenantStore {
       objects: object === null ? [] : [{ name: object.name, bytes: object.bytes, sha256: object.sha256 }],
     };
     const wrapped = await format.wrapDataKey(dataKey, keys.recipients, draft.id);
+    this.#audit ??= auditHead(this.#site); // once: a run may store thousands
+    const audit = await this.#audit;
     this.#end ??= await chainEnd(this.#site);
-    const body = bodyOf(this.#site, draft, filled, finished, format.commitmentOf(dataKey), this.#end);
+    const follows = { end: this.#end, audit };
+    const body = bodyOf(this.#site, draft, filled, finished, format.commitmentOf(dataKey), follows);
     const manifest = format.signManifest(body, wrapped, keys.signing);
     const digest = format.digestOf(body);
     this.#end = { sequence: body.sequence, digest };
