@@ -10,6 +10,7 @@ import { findBackup } from "../findBackup.js";
 import { pinsOf } from "../pins.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
+import { surveyedBody } from "../verify/surveyed.js";
 
 export interface HoldingBackup {
   id: string;
@@ -124,7 +125,7 @@ async function lookAt(site: Site, id: string, kind: BackupKind): Promise<Held> {
       label,
       kind,
       createdAt,
-      kept: keptBackup({ id, manifest }, true),
+      kept: keptBackup({ id, body: surveyedBody(manifest.body) }, true),
       trouble: null,
       copies: [],
     };

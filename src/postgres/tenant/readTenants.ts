@@ -1,6 +1,6 @@
 import { to as copyTo } from "pg-copy-streams";
 import { isOwned } from "../../domain/tenantGraph.js";
-import { quoteName, type Session, translate } from "../connection.js";
+import { eachRow, quoteName, type Session, translate } from "../connection.js";
 import { refersTo } from "../mergeSql.js";
 import { copyMany } from "./copyMany.js";
 import {
@@ -186,19 +186,21 @@ export async function* readOne(
   }
 }
 
-/** How many rows each tenant has in a table. Of all tenants: also, under null, how many no tenant owns. */
+/** Tells how many rows each tenant has in a table. Of all tenants: also, under null, how many no tenant owns. */
 export async function countByTenant(
   session: Session,
   graph: Graph,
   table: OwnedTable,
   ids: string[] | "all",
-): Promise<Map<string | null, number>> {
+  onCount: (owner: string | null, rows: number) => void,
+): Promise<void> {
   const { from, owner } = ownerPath(graph, table, { join: ids === "all" ? "left join" : "join" });
   const wanted = ids === "all" ? "" : ` where ${owner} in (${idList(ids)})`;
-  const rows = await session.rows<{ owner: string | null; rows: string }>(
+  await eachRow<{ owner: string | null; rows: string }>(
+    session,
     `select ${owner}::text as owner, count(*)::text as rows from ${from}${wanted} group by 1`,
+    (row) => onCount(row.owner, Number(row.rows)),
   );
-  return new Map(rows.map((row) => [row.owner, Number(row.rows)]));
 }
 
 export interface Disagreement {
