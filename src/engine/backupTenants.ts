@@ -4,6 +4,7 @@ import { isJBackupError, JBackupError } from "../domain/errors.js";
 import { folderOf, idProblem } from "../domain/reference.js";
 import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
+import { collectGarbageOften } from "../sys/garbage.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { healMissing } from "./heal.js";
 import { withBackupRun } from "./hooks.js";
@@ -82,6 +83,7 @@ export async function exportTenants(
   request: TenantsRequest,
   { postgres, source, parentId }: TenantOrigin,
 ): Promise<TenantsBackup> {
+  collectGarbageOften();
   const keys = await sealingKeys(site);
   const storages = await storagesForWriting(site);
   const snapshot = await postgres.tenants.openSnapshot({

@@ -119,7 +119,12 @@ export function planBatches(tenants: Tenant[], census: Census): Batches {
   return { small, large };
 }
 
-/** Batch after batch, the next one on its way while one is stored. Tables are shared out among the sessions. */
+interface ReadBatch {
+  tenants: SmallTenant[];
+  free(): void;
+}
+
+/** Batch after batch, the next one on its way while one is stored; its rows are gone when the next one is asked for. Tables are shared out among the sessions. */
 export async function* readBatches(
   postgres: Postgres,
   snapshot: TenantSnapshot,
@@ -127,26 +132,32 @@ export async function* readBatches(
   batches: Tenant[][],
 ): AsyncGenerator<SmallTenant[]> {
   const shares = shareOut(census.tables, snapshot.sessions.length);
-  const read = async (batch: Tenant[]): Promise<SmallTenant[]> => {
+  const read = async (batch: Tenant[]): Promise<ReadBatch> => {
     const ids = batch.map(({ id }) => id);
     const parts = await Promise.all(
       shares.map((tables, nth) => postgres.tenants.readMany(snapshot.sessions[nth] as Session, tables, ids)),
     );
     const byTable = new Map(
-      shares.flatMap((tables, nth) => tables.map((table, at) => [table, parts[nth]?.[at]] as const)),
+      shares.flatMap((tables, nth) => tables.map((table, at) => [table, parts[nth]?.rows[at]] as const)),
     );
-    return batch.map((tenant) => ({
-      tenant,
-      rows: census.tables.map((table) => byTable.get(table)?.get(tenant.id) ?? Buffer.alloc(0)),
-    }));
+    return {
+      tenants: batch.map((tenant) => ({
+        tenant,
+        rows: census.tables.map((table) => byTable.get(table)?.get(tenant.id) ?? Buffer.alloc(0)),
+      })),
+      free: () => {
+        for (const part of parts) part.free();
+      },
+    };
   };
   let coming = batches[0] === undefined ? undefined : read(batches[0]);
   for (let nth = 0; coming !== undefined; nth++) {
-    const batch: SmallTenant[] = await coming;
+    const batch: ReadBatch = await coming;
     const next = batches[nth + 1];
     coming = next === undefined ? undefined : read(next);
     coming?.catch(() => undefined); // told when its turn comes
-    yield batch;
+    yield batch.tenants;
+    batch.free();
   }
 }
 
