@@ -11,6 +11,7 @@ const alone = [
   "test/e2e/walFetch.test.ts",
   "test/faults/concurrent.test.ts",
   "test/faults/memory.test.ts",
+  "test/faults/tenantMemory.test.ts",
   "test/faults/follow.test.ts",
   "test/faults/signals.test.ts",
   "test/contract/catalogSpeed.real.test.ts",

@@ -1,6 +1,6 @@
 import { sql, type Transaction } from "kysely";
 import type { Backup, Copy } from "../domain/backup.js";
-import type { BackupFilter } from "./catalog.js";
+import type { BackupFilter, TenantPage } from "./catalog.js";
 import { backupQuery, beginningWith, named } from "./queries.js";
 import { inChunks, upsert } from "./records.js";
 import { fromRow, isoTime, plainText, toRow } from "./rows.js";
@@ -56,15 +56,23 @@ export async function findBackups(db: Transaction<Tables>, filter: BackupFilter)
 }
 
 /** Ids are UUIDv7, so the greatest of a tenant is its newest. */
-export async function lastOfTenants(db: Transaction<Tables>, ids: string[] | "all"): Promise<Backup[]> {
-  const tenants = ids === "all" ? await tenantsKnown(db) : [...new Set(ids.map(plainText))];
+export async function lastOfTenants(
+  db: Transaction<Tables>,
+  wanted: string[] | TenantPage,
+): Promise<Backup[]> {
+  const tenants = Array.isArray(wanted)
+    ? [...new Set(wanted.map(plainText))]
+    : await tenantsKnown(db, wanted);
   const found: Backup[] = [];
-  for (const wanted of inChunks(tenants, TENANTS_PER_STATEMENT)) {
-    const ids = await lastIdsOf(db, wanted);
+  for (const some of inChunks(tenants, TENANTS_PER_STATEMENT)) {
+    const ids = await lastIdsOf(db, some);
     if (ids.length === 0) continue;
     const rows = await db.selectFrom("backups").selectAll().where("id", "in", ids).execute();
     const copies = await copiesOf(db, rows.map(idOf));
-    for (const row of rows) {
+    const byTenant = new Map(rows.map((row) => [row.tenant_id, row]));
+    for (const tenant of some) {
+      const row = byTenant.get(tenant);
+      if (row === undefined) continue;
       const { verifiedAt: _, ...head } = fromRow(backupLayout, row);
       found.push({ ...head, copies: copies.get(row.id) ?? [] });
     }
@@ -101,31 +109,34 @@ async function lastIdsOf(db: Transaction<Tables>, tenants: string[]): Promise<st
   return found.flatMap(({ id }) => id ?? []);
 }
 
-/** The tenants that have backups: from one to the next through the index, past all the backups in between. */
-async function tenantsKnown(db: Transaction<Tables>): Promise<string[]> {
+/** Tenants that have backups: from one to the next through the index, past all the backups in between. */
+async function tenantsKnown(db: Transaction<Tables>, { after, limit }: TenantPage): Promise<string[]> {
   const found = await db
-    .withRecursive("known(tenant)", (cte) =>
-      cte
+    .withRecursive("known(tenant, nth)", (cte) => {
+      const first = cte
         .selectFrom("backups")
-        .select((is) => is.fn.min<string | null>("tenant_id").as("tenant"))
-        .where(IS_TENANTS_OWN)
-        .unionAll(
-          cte
-            .selectFrom("known")
-            .select((is) =>
-              is
-                .selectFrom("backups")
-                .select((one) => one.fn.min<string | null>("tenant_id").as("tenant"))
-                .whereRef("tenant_id", ">", "known.tenant")
-                .where(IS_TENANTS_OWN)
-                .as("tenant"),
-            )
-            .where("known.tenant", "is not", null),
-        ),
-    )
+        .select((is) => [is.fn.min<string | null>("tenant_id").as("tenant"), sql<number>`1`.as("nth")])
+        .where(IS_TENANTS_OWN);
+      return (after === null ? first : first.where("tenant_id", ">", plainText(after))).unionAll(
+        cte
+          .selectFrom("known")
+          .select((is) => [
+            is
+              .selectFrom("backups")
+              .select((one) => one.fn.min<string | null>("tenant_id").as("tenant"))
+              .whereRef("tenant_id", ">", "known.tenant")
+              .where(IS_TENANTS_OWN)
+              .as("tenant"),
+            sql<number>`known.nth + 1`.as("nth"),
+          ])
+          .where("known.tenant", "is not", null)
+          .where("known.nth", "<", limit),
+      );
+    })
     .selectFrom("known")
     .select("tenant")
     .where("tenant", "is not", null)
+    .orderBy("nth")
     .execute();
   return found.flatMap(({ tenant }) => tenant ?? []);
 }

@@ -28,11 +28,20 @@ export interface BackupFilter {
   since?: string;
   until?: string;
   limit?: number;
+  /** The page behind the one that ended with this. */
+  behind?: Pick<Backup, "createdAt" | "id">;
   /**
    * A full id or label; if nothing has that very name, the beginning of either. More than one answer means that
    * the caller must ask which. The empty reference names nothing.
    */
   reference?: string;
+}
+
+/** Of all tenants that have backups, as many as are wanted at a time: together they may be too many for memory. */
+export interface TenantPage {
+  /** The last one of the page before. */
+  after: string | null;
+  limit: number;
 }
 
 export interface RestoreFilter {
@@ -119,8 +128,8 @@ export interface Catalog {
   appendAudit(entry: AuditEntry): Promise<void>;
 
   backups(filter?: BackupFilter): Promise<Backup[]>;
-  /** The newest usable backup of each tenant, of those named or of all. */
-  lastOfTenants(ids: string[] | "all"): Promise<Backup[]>;
+  /** The newest usable backup of each tenant: of those named, or of those that come next in the order of their ids. */
+  lastOfTenants(tenants: string[] | TenantPage): Promise<Backup[]>;
   /** What each storage holds, with the days from the given one on at whose end that had changed. */
   storageUse(sinceDay: string): Promise<StorageUse[]>;
   restores(filter?: RestoreFilter): Promise<Restore[]>;

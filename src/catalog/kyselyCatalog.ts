@@ -25,6 +25,7 @@ import type {
   JobRequestFilter,
   RestoreFilter,
   RunFilter,
+  TenantPage,
   VerificationFilter,
 } from "./catalog.js";
 import { type CatalogDatabase, reading } from "./database.js";
@@ -119,8 +120,8 @@ export class KyselyCatalog implements Catalog {
     return this.#guard((db) => reading(db, (transaction) => findBackups(transaction, filter)));
   }
 
-  lastOfTenants(ids: string[] | "all"): Promise<Backup[]> {
-    return this.#guard((db) => reading(db, (transaction) => lastOfTenants(transaction, ids)));
+  lastOfTenants(tenants: string[] | TenantPage): Promise<Backup[]> {
+    return this.#guard((db) => reading(db, (transaction) => lastOfTenants(transaction, tenants)));
   }
 
   storageUse(sinceDay: string): Promise<StorageUse[]> {

@@ -1,4 +1,11 @@
-import { type Kysely, type SelectQueryBuilder, sql } from "kysely";
+import {
+  type ExpressionBuilder,
+  type ExpressionWrapper,
+  type Kysely,
+  type SelectQueryBuilder,
+  type SqlBool,
+  sql,
+} from "kysely";
 import type { Backup, Restore } from "../domain/backup.js";
 import type {
   AlertFilter,
@@ -17,15 +24,28 @@ type Query<Table extends keyof Tables> = SelectQueryBuilder<Tables, Table, Table
 // In all of these the id settles the order of records of the same millisecond: a listing is the same every time.
 
 export function backupQuery(db: Kysely<Tables>, filter: BackupFilter): Query<"backups"> {
-  const { kind, status, tenantId, since, until, limit } = filter;
+  const { kind, status, tenantId, since, until, limit, behind } = filter;
   let query = db.selectFrom("backups").selectAll().orderBy("created_at", "desc").orderBy("id", "desc");
   if (kind !== undefined) query = query.where("kind", "=", kind);
   if (status !== undefined) query = withStatus(query, status, UNUSABLE);
   if (tenantId !== undefined) query = query.where("tenant_id", "=", plainText(tenantId));
   if (since !== undefined) query = query.where("created_at", ">=", isoTime(since));
   if (until !== undefined) query = query.where("created_at", "<", isoTime(until));
+  if (behind !== undefined) query = query.where((is) => isBehind(is, behind));
   return limit === undefined ? query : query.limit(limit);
 }
+
+/** The first condition says nothing new; by it both databases begin at the right place of their index. */
+const isBehind = (
+  is: ExpressionBuilder<Tables, "backups">,
+  { createdAt, id }: Pick<Backup, "createdAt" | "id">,
+): ExpressionWrapper<Tables, "backups", SqlBool> => {
+  const at = isoTime(createdAt);
+  return is.and([
+    is("created_at", "<=", at),
+    is.or([is("created_at", "<", at), is.and([is("created_at", "=", at), is("id", "<", plainText(id))])]),
+  ]);
+};
 
 const UNUSABLE: Backup["status"][] = ["in_progress", "failed", "interrupted"];
 const UNFINISHED: Restore["status"][] = ["in_progress", "failed", "cancelled"];

@@ -1,4 +1,4 @@
-import type { DatabaseSync, SQLInputValue } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import { setTimeout as pause } from "node:timers/promises";
 import {
   CompiledQuery,
@@ -93,16 +93,27 @@ class TransactionalAdapter extends SqliteAdapter {
   }
 }
 
+/** Older Nodes leave the end of a statement to the collection of garbage. */
+type Closable = StatementSync & { close?(): void };
+
 /** node:sqlite in the shape of better-sqlite3, which Kysely expects. */
 export function adapt(database: DatabaseSync): SqliteDatabase {
   return {
     close: () => database.close(),
     prepare: (text): SqliteStatement => {
-      const statement = database.prepare(text);
+      const statement: Closable = database.prepare(text);
+      // Kysely uses each once; those for hundreds of rows take a lot of memory, of which V8 knows nothing
+      const once = <Result>(use: () => Result): Result => {
+        try {
+          return use();
+        } finally {
+          statement.close?.();
+        }
+      };
       return {
         reader: statement.columns().length > 0,
-        all: (parameters) => statement.all(...inputs(parameters)),
-        run: (parameters) => statement.run(...inputs(parameters)),
+        all: (parameters) => once(() => statement.all(...inputs(parameters))),
+        run: (parameters) => once(() => statement.run(...inputs(parameters))),
         iterate: (parameters) => statement.iterate(...inputs(parameters)),
       };
     },

@@ -3,6 +3,7 @@ import picocolors from "picocolors";
 import { JBackupError } from "../domain/errors.js";
 import type { Reporter } from "../engine/site.js";
 import type { Clock } from "../sys/clock.js";
+import { documentPieces } from "./document.js";
 import { barProgress, jsonProgress, lineProgress, type ProgressView } from "./progress.js";
 import { Redactor } from "./redact.js";
 import { printable, printableInColour } from "./text.js";
@@ -75,12 +76,13 @@ export class Output {
     this.#redactor.add(text);
   }
 
-  /** The answer: one JSON document, or text. Called once by a command. */
-  answer(value: unknown, text: string): void {
+  /** The answer: one JSON document, or text, which is made only where it is wanted. Called once by a command. */
+  answer(value: unknown, text: string | (() => string)): void {
     this.#progress.end();
     if (!this.json) {
+      const shown = typeof text === "string" ? text : text();
       // notes, names and reasons in it come from a database
-      const safe = this.#isColoured(this.#settings.stdout) ? printableInColour(text) : printable(text);
+      const safe = this.#isColoured(this.#settings.stdout) ? printableInColour(shown) : printable(shown);
       if (safe !== "") this.#write(this.#settings.stdout, safe.endsWith("\n") ? safe : `${safe}\n`);
       return;
     }
@@ -176,9 +178,8 @@ export class Output {
     stream.write(this.#redactor.clean(text));
   }
 
-  #writeDocument(stream: Stream, value: unknown, spaces?: number): void {
-    // through JSON first, so that dates and the like are the text that will be seen
-    const document = this.#redactor.cleanValue(JSON.parse(JSON.stringify(value ?? null)));
-    stream.write(`${JSON.stringify(document, null, spaces)}\n`);
+  #writeDocument(stream: Stream, value: unknown, spaces = 0): void {
+    for (const piece of documentPieces(value, spaces, (inner) => this.#redactor.cleanValue(inner)))
+      stream.write(piece);
   }
 }

@@ -5,6 +5,7 @@ import { folderOf, idProblem } from "../domain/reference.js";
 import { subjectOf } from "../domain/runScope.js";
 import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
+import { collectGarbageOften } from "../sys/garbage.js";
 import { raiseAlert, resolveAlert, resolveAlertsOf } from "./alert.js";
 import { healMissing } from "./heal.js";
 import { withBackupRun } from "./hooks.js";
@@ -43,7 +44,8 @@ export interface TenantOrigin {
 
 export interface TenantsBackup {
   status: "completed" | "partial" | "failed";
-  backups: Backup[];
+  /** In the order of the tenants. Of many tenants they are read one after the other. */
+  backups: Iterable<Backup> & { readonly length: number };
   failed: TenantFailure[];
 }
 
@@ -107,6 +109,7 @@ export async function exportTenants(
   request: TenantsRequest,
   { postgres, source, parentId }: TenantOrigin,
 ): Promise<TenantsBackup> {
+  collectGarbageOften();
   const keys = await sealingKeys(site);
   const storages = await storagesForWriting(site);
   const snapshot = await postgres.tenants.openSnapshot({
@@ -119,7 +122,7 @@ export async function exportTenants(
     site.step("tenants-snapshot");
     const first = snapshot.sessions[0] as Session;
     const tenants = await chooseTenants(site, first, snapshot.graph, request.tenants);
-    const ids = tenants.map(({ id }) => id);
+    const places = new Map(tenants.map(({ id }, place) => [id, place]));
     if (request.tenants === "all" && parentId === null) await noteGone(site, run, first, snapshot);
     const { version, versionNum, systemId } = snapshot.server;
     const store = new TenantStore(site, {
@@ -127,8 +130,9 @@ export async function exportTenants(
       note: request.note,
       keys,
       storages,
-      earlier: await earlierBackups(site, request.tenants === "all" ? "all" : ids),
+      earlier: earlierBackups(site),
       acceptShrunken: request.acceptShrunken,
+      placeOf: (tenantId) => places.get(tenantId) ?? tenants.length,
       parentId,
       server: { version, versionNum, systemId },
       timeline: snapshot.timeline,
@@ -170,7 +174,7 @@ interface Reading {
 async function readAndStore(reading: Reading): Promise<void> {
   const { site, postgres, snapshot, tenants, store, request } = reading;
   const wanted = request.tenants === "all" ? "all" : tenants.map(({ id }) => id);
-  const census = await takeCensus(postgres, snapshot, wanted);
+  const census = await takeCensus(postgres, snapshot, tenants, wanted);
   for (const { table, rows } of census.nobodys)
     site.report.warn(`${rows} rows of ${table} belong to no tenant`);
   const refused = tenants.flatMap(({ id }) => {
@@ -180,7 +184,8 @@ async function readAndStore(reading: Reading): Promise<void> {
   await store.begin(refused.map(({ id }) => id));
   // rows that two tenants could claim, or an id that names no folder: nothing is stored under a doubtful name
   for (const { id, why } of refused) store.fail(id, new JBackupError("verification_failed", why));
-  const readable = tenants.filter((tenant) => !refused.some(({ id }) => id === tenant.id));
+  const refusedIds = new Set(refused.map(({ id }) => id));
+  const readable = tenants.filter(({ id }) => !refusedIds.has(id));
   const checkIsolation = await openIsolationCheck(site, postgres, snapshot);
   let done = 0;
   let bytes = 0;
@@ -203,7 +208,6 @@ async function readAndStore(reading: Reading): Promise<void> {
           await store.add({ facts: factsOf(reading, tenant, census, rows), rows });
         });
         bytes += rows.reduce((sum, one) => sum + one.length, 0);
-        census.rows.delete(tenant.id); // thousands of them add up
         done++;
       }
       report();
@@ -293,9 +297,7 @@ async function settle(
   if (request !== null) await tellTenants(site, store, tenants.length, request);
   await healMissing(site, [...store.lost().keys()], "tenant");
   const status = failed.length === 0 ? "completed" : backups.length === 0 ? "failed" : "partial";
-  const order = new Map(tenants.map(({ id }, at) => [id, at]));
-  const placeOf = ({ tenantId }: Backup): number => order.get(tenantId ?? "") ?? 0;
-  return { status, backups: backups.sort((a, b) => placeOf(a) - placeOf(b)), failed };
+  return { status, backups, failed };
 }
 
 async function tellTenants(

@@ -85,7 +85,7 @@ const isSudden = ({ storages }: CleanupPlan): boolean =>
 /** So many tenants at once are rarely erased: that goes on by itself no more than a new policy does. */
 const isOfTheGone = ({ storages, gone }: CleanupPlan): boolean =>
   storages.some(({ remove, backups }) => {
-    const theirs = remove.filter(({ manifest }) => gone.has(manifest.body.tenantId ?? ""));
+    const theirs = remove.filter(({ body }) => gone.has(body.tenantId ?? ""));
     return theirs.length > backups * MOST_AT_ONCE;
   });
 

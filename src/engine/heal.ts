@@ -8,6 +8,7 @@ import { fetchVerified, manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
 import { resolveForeign } from "./storageMarkers.js";
+import { lastOfEachTenant } from "./tenants/lastOfEach.js";
 import { lostFingerprint, nearestFirst, storagesForReading } from "./useStorages.js";
 
 /** How far back a backup run looks for copies to complete: older gaps are verify's business. */
@@ -27,46 +28,66 @@ export async function healMissing(site: Site, away: string[], kind: HealedKind =
     site,
     names.filter((name) => !away.includes(name)),
   );
-  const backups = await newest(site, kind).catch((error: unknown) => {
-    if (isJBackupError(error, "catalog_unavailable")) return []; // nothing is known to be missing
+  const stillMissing = new Set(away);
+  const lacked = new Set<string>();
+  let sources: Sources | undefined;
+  try {
+    for await (const backups of newest(site, kind))
+      for (const backup of backups) {
+        const missing = missingIn(backup);
+        if (missing.every(({ storage }) => away.includes(storage))) continue;
+        for (const { storage } of missing) lacked.add(storage);
+        sources ??= { ...(await storagesForReading(site, away)), signers: await trustedSigners(site) };
+        await healBackup(site, backup, sources, stillMissing);
+      }
+  } catch (error) {
+    if (isJBackupError(error, "catalog_unavailable")) return; // what else is missing is not known
     throw error;
-  });
-  const lacking = backups.filter((backup) =>
-    missingIn(backup).some(({ storage }) => !away.includes(storage)),
-  );
-  if (lacking.length === 0) return;
-  const { usable } = await storagesForReading(site, away);
-  const signers = await trustedSigners(site);
-  const stillMissing = new Set<string>(away);
-  for (const backup of lacking) {
-    for (const copy of missingIn(backup)) {
-      const target = usable.find(({ name }) => name === copy.storage);
-      const isHealed =
-        target !== undefined &&
-        !stillMissing.has(copy.storage) &&
-        (await healCopy(site, backup, copy, target, usable, signers));
-      if (!isHealed) stillMissing.add(copy.storage);
-    }
   }
-  for (const name of new Set(lacking.flatMap((backup) => missingIn(backup).map(({ storage }) => storage))))
+  for (const name of lacked)
     if (!stillMissing.has(name) && !(await lacksOtherKinds(site, name, kind)))
       await resolveAlert(site, lostFingerprint(name), `storage ${name} has every copy again`);
+}
+
+interface Sources {
+  usable: Storage[];
+  signers: string[];
+}
+
+/** A storage that could not be given one is not tried with the next. */
+async function healBackup(
+  site: Site,
+  backup: Backup,
+  { usable, signers }: Sources,
+  stillMissing: Set<string>,
+): Promise<void> {
+  for (const copy of missingIn(backup)) {
+    const target = usable.find(({ name }) => name === copy.storage);
+    const isHealed =
+      target !== undefined &&
+      !stillMissing.has(copy.storage) &&
+      (await healCopy(site, backup, copy, target, usable, signers));
+    if (!isHealed) stillMissing.add(copy.storage);
+  }
 }
 
 /** The alert is about a storage, whatever kind of backup it misses. */
 async function lacksOtherKinds(site: Site, storage: string, healed: HealedKind): Promise<boolean> {
   for (const kind of ["full", "config"] as const) {
     if (kind === healed) continue;
-    const backups = await newest(site, kind);
+    const backups = await lastOf(site, kind);
     if (backups.some((backup) => missingIn(backup).some((copy) => copy.storage === storage))) return true;
   }
   return false;
 }
 
-const newest = (site: Site, kind: HealedKind): Promise<Backup[]> =>
-  kind === "tenant"
-    ? site.catalog.lastOfTenants("all")
-    : site.catalog.backups({ kind, status: ["completed", "verified"], limit: LOOK_BACK });
+const lastOf = (site: Site, kind: "full" | "config"): Promise<Backup[]> =>
+  site.catalog.backups({ kind, status: ["completed", "verified"], limit: LOOK_BACK });
+
+async function* newest(site: Site, kind: HealedKind): AsyncGenerator<Backup[]> {
+  if (kind === "tenant") yield* lastOfEachTenant(site.catalog);
+  else yield await lastOf(site, kind);
+}
 
 async function healCopy(
   site: Site,

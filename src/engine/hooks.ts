@@ -10,7 +10,7 @@ import type { Site } from "./site.js";
 type When = "beforeBackup" | "afterBackup" | "onFailure";
 
 /** What a run can come to: one backup, or those of many tenants. */
-type Made = Backup | { status: string; backups: Backup[]; failed: unknown[] };
+type Made = Backup | { status: string; backups: { readonly length: number }; failed: unknown[] };
 
 /** Not handed on: they are a test's, or a drill's. */
 const OURS = ["JBACKUP_STOP_AT", "JBACKUP_DRILL"];

@@ -185,6 +185,24 @@ export async function connect(target: Target, user: string): Promise<Session> {
   };
 }
 
+/** The rows of a statement one after the other, as they come: however many they are, none is kept. */
+export async function eachRow<Row extends Record<string, string | null>>(
+  session: Session,
+  sql: string,
+  onRow: (row: Row) => void,
+): Promise<void> {
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const query = session.client.query(new pg.Query<Row>(sql));
+      query.on("row", onRow);
+      query.on("error", reject);
+      query.on("end", () => resolve());
+    });
+  } catch (error) {
+    throw translate(error, session.address);
+  }
+}
+
 const GOODBYE_MS = 3_000;
 
 /** A server that is cut off, or whose host is gone, never answers a goodbye. */

@@ -56,7 +56,7 @@ export { checkPageChecksums, type Soundness } from "./soundness.js";
 export type { Finding } from "./tenant/audit.js";
 export type { Graph as TenantGraph, OwnedTable } from "./tenant/ownership.js";
 export { activeCondition, policySettings } from "./tenant/policySettings.js";
-export type { Disagreement, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
+export type { Disagreement, ReadRows, ReadTable, RowsByTenant } from "./tenant/readTenants.js";
 export type { TenantPlan, TenantProof, TenantRestored, TenantRestoring } from "./tenant/restore.js";
 export type { TenantReference, TenantTable } from "./tenant/schema.js";
 export type { TenantSnapshot } from "./tenant/snapshot.js";

@@ -2,6 +2,8 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { Catalog } from "../../src/catalog/catalog.js";
 import type { Backup, Copy } from "../../src/domain/backup.js";
+import { eachBackup } from "../../src/engine/eachBackup.js";
+import { lastOfEachTenant } from "../../src/engine/tenants/lastOfEach.js";
 import { type CatalogPlace, open } from "./catalog.js";
 import { backupNumber } from "./catalogRecords.js";
 
@@ -90,14 +92,39 @@ export function catalogUsage(fresh: () => Promise<CatalogPlace>): void {
           .filter(({ kind, status, parentId }) => kind === "tenant" && status !== "failed" && !parentId)
           .sort((a, b) => (a.id < b.id ? 1 : -1));
         const last = ["t0", "t1", "t2"].flatMap((id) => own.find(({ tenantId }) => tenantId === id) ?? []);
-        const byTenant = (a: Backup, b: Backup): number => (String(a.tenantId) < String(b.tenantId) ? -1 : 1);
-        expect((await catalog.lastOfTenants("all")).sort(byTenant)).toEqual(last);
+        for (const limit of [1, 2, 3, 10]) {
+          const pages: Backup[][] = [];
+          for await (const page of lastOfEachTenant(catalog, limit)) pages.push(page);
+          expect(pages.flat()).toEqual(last);
+          for (const page of pages.slice(0, -1)) expect(page).toHaveLength(limit);
+        }
         expect(await catalog.lastOfTenants(["t1", "nobody"])).toEqual(
           last.filter(({ tenantId }) => tenantId === "t1"),
         );
       }),
       { numRuns: 60 },
     ));
+
+  it("are listed page by page as all at once, also those of the same millisecond", async () => {
+    const own = await fresh();
+    const paged = await open(own);
+    const { createdAt } = backupNumber(3);
+    await paged.saveBackups(
+      Array.from({ length: 9 }, (_, number) =>
+        backupNumber(number, number > 1 && number < 7 ? { createdAt } : {}),
+      ),
+    );
+    const all = await paged.backups({ status: ["completed", "verified"] });
+    expect(all).toHaveLength(9);
+    for (const limit of [1, 2, 4, 9, 10]) {
+      const found: Backup[] = [];
+      for await (const one of eachBackup(paged, { status: ["completed", "verified"] }, limit))
+        found.push(one);
+      expect(found).toEqual(all);
+    }
+    await paged.close();
+    await own.close();
+  });
 
   it("is so as well when several save the same backups at the same moment", async () => {
     const own = await fresh();

@@ -45,13 +45,14 @@ export const run: CommandRun = (context, _args, options) => {
     if (isOne && only === undefined) throw failureOf(done);
     const ms = site.clock.monotonicMs() - startedAt;
     const more = await withConfig(site, options);
-    const text = isOne && only !== undefined ? oneText(only) : allText(done, ms);
+    const sums = sumUp(done.backups);
+    const text = isOne && only !== undefined ? oneText(only) : allText(done, sums, ms);
     context.output.answer(
       more.answer(isOne && only !== undefined ? only : done),
       [text, ...more.lines].join("\n"),
     );
     if (done.status === "failed") return 1;
-    return more.exit(done.status === "partial" || done.backups.some(isIncomplete) ? 3 : 0);
+    return more.exit(done.status === "partial" || sums.missing.size > 0 ? 3 : 0);
   });
 };
 
@@ -77,15 +78,34 @@ const oneText = (backup: Backup): string =>
 
 const SHOWN_FAILURES = 20;
 
-function allText({ backups, failed }: TenantsBackup, ms: number): string {
-  const total = (of: (backup: Backup) => number): number => backups.reduce((sum, one) => sum + of(one), 0);
-  const same = backups.filter(({ metadata }) => typeof metadata.sameAs === "string").length;
-  const missing = [...new Set(backups.flatMap(missingIn))];
+interface Sums {
+  rawBytes: number;
+  storedBytes: number;
+  /** How many are unchanged. */
+  same: number;
+  /** Storages that lack a copy. */
+  missing: Set<string>;
+}
+
+/** One after the other: there may be many thousands. */
+function sumUp(backups: Iterable<Backup>): Sums {
+  const sums: Sums = { rawBytes: 0, storedBytes: 0, same: 0, missing: new Set() };
+  for (const backup of backups) {
+    sums.rawBytes += backup.rawBytes;
+    sums.storedBytes += backup.storedBytes;
+    if (typeof backup.metadata.sameAs === "string") sums.same++;
+    for (const storage of missingIn(backup)) sums.missing.add(storage);
+  }
+  return sums;
+}
+
+function allText({ backups, failed }: TenantsBackup, sums: Sums, ms: number): string {
+  const missing = [...sums.missing];
   const perSecond = ms > 0 ? Math.round((backups.length * 1000) / ms) : 0;
   return [
     `${countedText(backups.length, "tenant")} backed up${failed.length === 0 ? "" : `, ${countText(failed.length)} not`}`,
-    `  size    ${bytesText(total(({ rawBytes }) => rawBytes))} of rows, ${bytesText(total(({ storedBytes }) => storedBytes))} stored anew`,
-    `  same    ${countedText(same, "tenant")} unchanged since the last backup`,
+    `  size    ${bytesText(sums.rawBytes)} of rows, ${bytesText(sums.storedBytes)} stored anew`,
+    `  same    ${countedText(sums.same, "tenant")} unchanged since the last backup`,
     `  time    ${durationText(ms)} (${countText(perSecond)} tenants a second)`,
     ...failed.slice(0, SHOWN_FAILURES).map(({ tenantId, error }) => `  failed  ${tenantId}: ${error}`),
     ...(failed.length > SHOWN_FAILURES

@@ -12,9 +12,7 @@ const rowsOf = ({ storages }: CleanupPlan): CleanupRow[] =>
     ...keep.map(
       ({ label, reasons }): CleanupRow => ({ backup: label, storage, does: "keep", why: reasons.join("; ") }),
     ),
-    ...remove.map(
-      ({ manifest }): CleanupRow => ({ backup: manifest.body.label, storage, does: "remove", why: NO_RULE }),
-    ),
+    ...remove.map(({ body }): CleanupRow => ({ backup: body.label, storage, does: "remove", why: NO_RULE })),
   ]);
 
 function planText(plan: CleanupPlan, columns: number): string[] {
@@ -51,7 +49,7 @@ const answerOf = ({ plan, removed, held }: CleanupReport, dryRun: boolean) => ({
     keep.map(({ id, label, reasons }) => ({ id, label, storage, reasons })),
   ),
   remove: plan.storages.flatMap(({ storage, remove }) =>
-    remove.map(({ id, manifest }) => ({ id, label: manifest.body.label, storage, reasons: [NO_RULE] })),
+    remove.map(({ id, body }) => ({ id, label: body.label, storage, reasons: [NO_RULE] })),
   ),
   walFiles: plan.storages.map(({ storage, wal }) => ({ storage, count: wal.length })),
   orphans: plan.storages.map(({ storage, orphans }) => ({ storage, count: orphans.length })),
@@ -78,8 +76,11 @@ export const run: CommandRun = (context, _args, options) => {
         "a cleanup that removes more than a fifth of a storage's backups",
       );
     });
-    const text = [...planText(report.plan, output.columns), ...doneText(report, dryRun)];
-    output.answer(answerOf(report, dryRun), text.filter((line) => line !== "").join("\n"));
+    output.answer(answerOf(report, dryRun), () =>
+      [...planText(report.plan, output.columns), ...doneText(report, dryRun)]
+        .filter((line) => line !== "")
+        .join("\n"),
+    );
     const isPartial = (report.removed?.failed.length ?? 0) > 0 || report.plan.passedOver.length > 0;
     return isPartial ? 3 : 0;
   });

@@ -62,20 +62,20 @@ async function removeBackup(
   listed: Map<string, { key: string; bytes: number }>,
   removed: Removed,
 ): Promise<void> {
-  const { folder, id, manifest } = backup;
+  const { folder, id, body } = backup;
   const manifestFacts = listed.get(manifestKey(folder));
   if (manifestFacts === undefined) return;
   // said before it is done: killed in between, the copy is there and the next cleanup takes it, and nobody misses it
   const before = await recordCopy(site, storage, backup, "removed");
-  await recordAudit(site, "backup.remove", id, { storage: storage.name, label: manifest.body.label });
+  await recordAudit(site, "backup.remove", id, { storage: storage.name, label: body.label });
   if (!(await removeOne(site, storage, manifestFacts, removed))) {
     await recordCopy(site, storage, backup, before ?? "stored");
-    await recordAudit(site, "backup.stays", id, { storage: storage.name, label: manifest.body.label });
+    await recordAudit(site, "backup.stays", id, { storage: storage.name, label: body.label });
     return;
   }
   site.step("cleanup-manifest-removed");
   removed.backups++;
-  const own = manifest.body.objects.flatMap(({ name }) => listed.get(`${folder}/${name}`) ?? []);
+  const own = body.objects.flatMap(({ name }) => listed.get(`${folder}/${name}`) ?? []);
   await removeAll(site, storage, own, removed);
   site.step("cleanup-objects-removed");
 }

@@ -7,13 +7,9 @@ const CLOCKS_APART_MS = 5 * 60_000;
 /** What would make every age wrong. */
 export async function requireSane(site: Site, { survey, storages }: CleanupPlan): Promise<void> {
   const nowMs = site.clock.now().getTime();
-  const ahead = survey.backups.find(
-    ({ manifest }) => Date.parse(manifest.body.finishedAt) > nowMs + CLOCKS_APART_MS,
-  );
+  const ahead = survey.backups.find(({ body }) => Date.parse(body.finishedAt) > nowMs + CLOCKS_APART_MS);
   if (ahead)
-    throw clockWrong(
-      `backup ${ahead.manifest.body.label} is from ${ahead.manifest.body.finishedAt}, which is in the future`,
-    );
+    throw clockWrong(`backup ${ahead.body.label} is from ${ahead.body.finishedAt}, which is in the future`);
   const serverMs = await serverTimeMs(site);
   const apartMs = serverMs === null ? 0 : Math.abs(serverMs - site.clock.now().getTime());
   if (apartMs > CLOCKS_APART_MS)

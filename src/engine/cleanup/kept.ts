@@ -14,7 +14,7 @@ export function policyOf(site: Site, storage: string): RetentionPolicy | null {
 
 /** A backup as the rules of retention see it. */
 export const keptBackup = (
-  { id, manifest: { body } }: Pick<SurveyedBackup, "id" | "manifest">,
+  { id, body }: Pick<SurveyedBackup, "id" | "body">,
   isGood: boolean,
 ): KeptBackup => ({
   id,
@@ -22,18 +22,15 @@ export const keptBackup = (
   method: body.method,
   tenantId: body.tenantId,
   createdAt: new Date(body.createdAt),
-  endedAt: new Date(String(body.metadata.endTime ?? body.finishedAt)),
-  needs: (body.needs ?? []).map(({ backupId }) => backupId),
+  endedAt: new Date(body.endTime ?? body.finishedAt),
+  needs: body.needs.map(({ backupId }) => backupId),
   isGood,
   isAside: body.kind === "tenant" && body.parentId !== null,
 });
 
 /** Every object that it is made of is listed at its size, those of older backups too. */
-export function isWhole(
-  { folder, manifest: { body } }: SurveyedBackup,
-  listed: Map<string, ObjectFacts>,
-): boolean {
-  const parts = [{ folder, objects: body.objects }, ...(body.needs ?? [])];
+export function isWhole({ folder, body }: SurveyedBackup, listed: Map<string, ObjectFacts>): boolean {
+  const parts = [{ folder, objects: body.objects }, ...body.needs];
   return parts.every((part) =>
     part.objects.every(({ name, bytes }) => listed.get(`${part.folder}/${name}`)?.bytes === bytes),
   );
@@ -48,6 +45,5 @@ export function knownBadIn(backups: SurveyedBackup[], storage: string): (backup:
       )
       .map(({ id }) => id),
   );
-  return ({ id, manifest: { body } }) =>
-    bad.has(id) || (body.needs ?? []).some(({ backupId }) => bad.has(backupId));
+  return ({ id, body }) => bad.has(id) || body.needs.some(({ backupId }) => bad.has(backupId));
 }

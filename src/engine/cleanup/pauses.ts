@@ -1,7 +1,8 @@
-import type { AlertStatus } from "../../domain/backup.js";
+import type { AlertStatus, BackupStatus } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { groupOf, hasStopped, type KeptBackup } from "../../domain/retention.js";
 import { JOB as FULL_JOB } from "../backup/record.js";
+import { eachBackup } from "../eachBackup.js";
 import type { Site } from "../site.js";
 import { TESTS_FAILED } from "../testRestore/job.js";
 import type { SurveyedBackup } from "../verify/survey.js";
@@ -10,7 +11,7 @@ const OPEN: AlertStatus[] = ["active", "acknowledged"];
 
 /** What there is, as its manifests tell. */
 interface Stored {
-  backups: Pick<SurveyedBackup, "manifest">[];
+  backups: Pick<SurveyedBackup, "body">[];
 }
 
 export interface Pauses {
@@ -59,23 +60,20 @@ async function isOpen(site: Site, fingerprints: readonly string[]): Promise<bool
 
 /** A backup that failed before it began has no record of its own; one that nobody begins any more has none at all. */
 async function fullBackupsGoOn(site: Site, { backups }: Stored): Promise<boolean> {
-  const madeAt = backups.flatMap(({ manifest: { body } }) =>
-    body.kind === "full" ? [new Date(body.createdAt)] : [],
-  );
+  const madeAt = backups.flatMap(({ body }) => (body.kind === "full" ? [new Date(body.createdAt)] : []));
   return !(await isOpen(site, [`failed:${FULL_JOB}`])) && !hasStopped(madeAt, site.clock.now());
 }
 
 /** Kinds whose last attempt failed. The locks are held, so one that still says it is running was killed. */
 async function failingGroups(site: Site, { backups }: Stored): Promise<Set<string>> {
   const newest = new Map<string, string>();
-  for (const { manifest } of backups) {
-    const group = groupOf(manifest.body);
-    if (manifest.body.createdAt > (newest.get(group) ?? "")) newest.set(group, manifest.body.createdAt);
+  for (const { body } of backups) {
+    const group = groupOf(body);
+    if (body.createdAt > (newest.get(group) ?? "")) newest.set(group, body.createdAt);
   }
-  const failed = await site.catalog.backups({ status: ["failed", "interrupted", "in_progress"] });
-  return new Set(
-    failed
-      .filter((backup) => backup.createdAt > (newest.get(groupOf(backup)) ?? ""))
-      .map((backup) => groupOf(backup)),
-  );
+  const failing = new Set<string>();
+  const unusable: BackupStatus[] = ["failed", "interrupted", "in_progress"];
+  for await (const backup of eachBackup(site.catalog, { status: unusable }))
+    if (backup.createdAt > (newest.get(groupOf(backup)) ?? "")) failing.add(groupOf(backup));
+  return failing;
 }

@@ -142,12 +142,11 @@ function planStorage(
   };
 }
 
-const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string =>
-  byId.get(id)?.manifest.body.label ?? id;
+const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string => byId.get(id)?.body.label ?? id;
 
 /** Of a cluster that no backup here is of any more, and from before the window: there is nothing to replay it on. */
 function walOfEarlierClusters(here: SurveyedBackup[], listed: ObjectFacts[], fromMs: number): ObjectFacts[] {
-  const known = new Set(here.map(({ manifest }) => manifest.body.server?.systemId));
+  const known = new Set(here.map(({ body }) => body.systemId));
   return listed.filter(({ key, modifiedAt }) => {
     const parsed = parseWalKey(key);
     return parsed !== null && !known.has(parsed.systemId) && modifiedAt.getTime() < fromMs;
@@ -155,15 +154,14 @@ function walOfEarlierClusters(here: SurveyedBackup[], listed: ObjectFacts[], fro
 }
 
 /** Whole segments and pieces before the base's beginning, on its timeline and on those before it. Histories and keys stay. */
-function walBefore({ manifest: { body } }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {
-  const { timeline, startLsn, server } = body;
-  if (timeline === null || startLsn === null || !server?.systemId) return [];
-  const segmentBytes = Number(body.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
+function walBefore({ body }: SurveyedBackup, listed: ObjectFacts[]): ObjectFacts[] {
+  const { timeline, startLsn, systemId } = body;
+  if (timeline === null || startLsn === null || !systemId) return [];
+  const segmentBytes = body.walSegmentBytes ?? USUAL_SEGMENT_BYTES;
   const first = segmentAt(parseLsn(startLsn), segmentBytes);
   return listed.filter(({ key }) => {
     const parsed = parseWalKey(key);
-    if (parsed === null || parsed.systemId !== server.systemId || isHistoryName(parsed.file.name))
-      return false;
+    if (parsed === null || parsed.systemId !== systemId || isHistoryName(parsed.file.name)) return false;
     try {
       const segment = parseSegmentName(parsed.file.name.slice(0, 24), segmentBytes);
       return segment.timeline <= timeline && segment.number < first;

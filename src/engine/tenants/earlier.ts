@@ -9,26 +9,37 @@ import type { Site } from "../site.js";
 import type { SealingKeys } from "../siteKeys.js";
 import { nearestFirst } from "../useStorages.js";
 
-/** The last backups of tenants, to compare with. */
+/** The last backups of tenants, to compare with: of a batch at a time, for those of all tenants fill the memory. */
 export interface Earlier {
-  last: Map<string, Backup>;
+  /** Lets go of those before. */
+  lookUp(tenantIds: string[]): Promise<void>;
+  lastOf(tenantId: string): Backup | undefined;
   byId(id: string): Promise<Backup | undefined>;
 }
 
-export async function earlierBackups(site: Site, ids: string[] | "all"): Promise<Earlier> {
-  const last = new Map<string, Backup>();
-  try {
-    for (const backup of await site.catalog.lastOfTenants(ids)) last.set(backup.tenantId ?? "", backup);
-  } catch (error) {
-    if (!isJBackupError(error, "catalog_unavailable")) throw error;
-    site.report.warn(
-      "the catalog cannot be read: every tenant is stored anew, and none is compared with its last backup",
-    );
-  }
-  const known = new Map([...last.values()].map((backup) => [backup.id, backup]));
+export function earlierBackups(site: Site): Earlier {
+  let found: Backup[] = [];
+  let last = new Map<string | null, Backup>();
+  let isTold = false;
   return {
-    last,
-    byId: async (id) => known.get(id) ?? (await site.catalog.backups({ reference: id, limit: 1 }))[0],
+    lookUp: async (tenantIds) => {
+      found = [];
+      try {
+        found = await site.catalog.lastOfTenants(tenantIds);
+      } catch (error) {
+        if (!isJBackupError(error, "catalog_unavailable")) throw error;
+        if (!isTold)
+          site.report.warn(
+            "the catalog cannot be read: tenants are stored anew, and are not compared with their last backups",
+          );
+        isTold = true;
+      }
+      last = new Map(found.map((backup) => [backup.tenantId, backup]));
+    },
+    lastOf: (tenantId) => last.get(tenantId),
+    byId: async (id) =>
+      found.find((backup) => backup.id === id) ??
+      (await site.catalog.backups({ reference: id, limit: 1 }))[0],
   };
 }
 

@@ -2,7 +2,6 @@ import type { BackupKind } from "../../domain/backup.js";
 import { nextRun, parseCron } from "../../domain/cron.js";
 import { foreseeErasure } from "../../domain/erasure.js";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
-import type { Manifest } from "../../domain/manifest.js";
 import { idProblem, parseManifestKey, pathPart } from "../../domain/reference.js";
 import type { Gone, KeptBackup } from "../../domain/retention.js";
 import { isHistoryName, parseWalKey } from "../../domain/wal.js";
@@ -13,6 +12,7 @@ import { findBackup } from "../findBackup.js";
 import { pinsOf } from "../pins.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
+import { type SurveyedBody, surveyedBody } from "../verify/surveyed.js";
 import { goneTenants, tenantsThere } from "./gone.js";
 
 export interface HoldingBackup {
@@ -77,8 +77,8 @@ export async function eraseCheck(site: Site, tenantId: string): Promise<EraseChe
     }
     heldIn.set(storage, here);
   }
-  const manifests = [...found.values()].flatMap(({ manifest }) => (manifest === null ? [] : [{ manifest }]));
-  const pausing = await pauses(site, { backups: manifests });
+  const bodies = [...found.values()].flatMap(({ body }) => (body === null ? [] : [{ body }]));
+  const pausing = await pauses(site, { backups: bodies });
   const presence = await presenceOf(site, tenantId);
   const lookedForEveryDays = daysBetween(site);
   const wal: HoldingWal[] = [];
@@ -177,7 +177,7 @@ interface Held {
   createdAt: string | null;
   /** As retention sees it; null where its manifest cannot be read. */
   kept: KeptBackup | null;
-  manifest: Manifest | null;
+  body: SurveyedBody | null;
   trouble: string | null;
   copies: { storage: string; until: string | null; why: string[] }[];
 }
@@ -199,13 +199,14 @@ async function lookAt(site: Site, id: string, kind: BackupKind): Promise<Held> {
   try {
     const { manifest } = await findBackup(site, id);
     const { label, createdAt } = manifest.body;
+    const body = surveyedBody(manifest.body);
     return {
       id,
       label,
       kind,
       createdAt,
-      kept: keptBackup({ id, manifest }, true),
-      manifest,
+      kept: keptBackup({ id, body }, true),
+      body,
       trouble: null,
       copies: [],
     };
@@ -218,7 +219,7 @@ async function lookAt(site: Site, id: string, kind: BackupKind): Promise<Held> {
       kind,
       createdAt: null,
       kept: null,
-      manifest: null,
+      body: null,
       trouble: error.message,
       copies: [],
     };

@@ -6,6 +6,7 @@ import type { Session, TenantGraph } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 import { listTenants } from "./choose.js";
 import { tenantGraph } from "./graph.js";
+import { lastOfEachTenant } from "./lastOfEach.js";
 
 /** What a backup of all tenants notes: who has backups, and no row among the tenants any more. */
 export interface GoneNote {
@@ -44,9 +45,10 @@ export async function missingTenants(
 ): Promise<string[] | null> {
   try {
     const there = new Set((await listTenants(site, session, graph, "all")).map(({ id }) => id));
-    const gone = (await site.catalog.lastOfTenants("all"))
-      .filter((backup) => isHeld(backup) && !there.has(backup.tenantId ?? ""))
-      .map(({ tenantId }) => tenantId ?? "");
+    const gone: string[] = [];
+    for await (const page of lastOfEachTenant(site.catalog))
+      for (const backup of page)
+        if (isHeld(backup) && !there.has(backup.tenantId ?? "")) gone.push(backup.tenantId ?? "");
     // the newest went, and an older one is pinned
     const [before] = await notesOf(site, 20);
     for (const id of before?.note.gone ?? []) {

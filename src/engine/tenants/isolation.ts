@@ -52,7 +52,7 @@ export async function openIsolationCheck(
     const [row] = await session.rows<Record<string, string>>(`select ${counts}`);
     for (const [nth, { table }] of bound.entries()) {
       const seen = Number(row?.[`c${nth}`]);
-      const own = census.rows.get(tenantId)?.get(table.oid) ?? 0;
+      const own = census.rowsOf(tenantId, table.oid);
       if (seen === own) continue;
       throw new JBackupError(
         "verification_failed",

@@ -3,6 +3,7 @@ import { isJBackupError } from "../../domain/errors.js";
 import type { Site } from "../site.js";
 import { listTenants } from "./choose.js";
 import { tenantGraph } from "./graph.js";
+import { lastOfEachTenant } from "./lastOfEach.js";
 
 export interface ListedTenant {
   id: string;
@@ -21,7 +22,7 @@ export async function tenantsWithBackups(site: Site): Promise<ListedTenant[]> {
     await session.run("set row_security = off");
     const graph = await tenantGraph(site, postgres, session);
     const tenants = await listTenants(site, session, graph, "all");
-    const last = new Map((await lastBackups(site)).map((backup) => [backup.tenantId, backup]));
+    const last = await lastBackups(site);
     return tenants.map(({ id, name, isActive }) => {
       const backup = last.get(id);
       return {
@@ -38,14 +39,21 @@ export async function tenantsWithBackups(site: Site): Promise<ListedTenant[]> {
   }
 }
 
-async function lastBackups(site: Site): Promise<Backup[]> {
+type LastBackup = Pick<Backup, "id" | "createdAt" | "status">;
+
+/** By tenant. */
+async function lastBackups(site: Site): Promise<Map<string | null, LastBackup>> {
+  const last = new Map<string | null, LastBackup>();
   try {
-    return await site.catalog.lastOfTenants("all");
+    for await (const backups of lastOfEachTenant(site.catalog))
+      for (const { tenantId, id, createdAt, status } of backups)
+        last.set(tenantId, { id, createdAt, status });
+    return last;
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     site.report.warn(
       `the catalog cannot be read (${error.message}): when tenants were backed up is not known`,
     );
-    return [];
+    return new Map();
   }
 }

@@ -13,8 +13,8 @@ export interface SmallTenant {
 /** How much there is to read, known before it is read. */
 export interface Census {
   tables: ReadTable[];
-  /** By tenant, how many rows in each owned table. */
-  rows: Map<string, Map<string, number>>;
+  /** How many rows a tenant has in an owned table, by its oid. */
+  rowsOf(id: string, oid: string): number;
   /** By tenant: whose rows also belong to somebody else, in a sentence. */
   disputed: Map<string, string>;
   /** Rows that no tenant owns, by table. */
@@ -26,24 +26,31 @@ export interface Census {
 
 const ROW_BYTES = 100;
 
-/** Counts every tenant's rows: what is read later must come to the same numbers. */
+/** Counts the rows of these tenants, or all rows: what is read later must come to the same numbers. */
 export async function takeCensus(
   postgres: Postgres,
   snapshot: TenantSnapshot,
+  tenants: Tenant[],
   ids: string[] | "all",
 ): Promise<Census> {
   const { graph, sessions } = snapshot;
-  const rows = new Map<string, Map<string, number>>();
+  // numbers by place, for a map of each tenant's own would take ten times the memory
+  const places = new Map(tenants.map(({ id }, place) => [id, place]));
+  const counts = new Map(
+    ownedTables(graph).map(({ table }) => [table.oid, new Float64Array(tenants.length)] as const),
+  );
+  const rowsOf = (id: string, oid: string): number => counts.get(oid)?.[places.get(id) ?? -1] ?? 0;
   const disputed = new Map<string, string>();
   const nobodys: Census["nobodys"] = [];
   const waiting = ownedTables(graph)[Symbol.iterator]();
   const worker = async (session: Session): Promise<void> => {
     for (const table of waiting) {
       const { shown, oid } = table.table;
-      for (const [owner, many] of await postgres.tenants.countByTenant(session, graph, table, ids)) {
+      await postgres.tenants.countByTenant(session, graph, table, ids, (owner, many) => {
+        const place = owner === null ? undefined : places.get(owner);
         if (owner === null) nobodys.push({ table: shown, rows: many });
-        else rows.set(owner, (rows.get(owner) ?? new Map()).set(oid, many));
-      }
+        else if (place !== undefined) (counts.get(oid) as Float64Array)[place] = many;
+      });
       for (const found of await postgres.tenants.disagreements(session, graph, table, ids))
         for (const owner of found.owners)
           disputed.set(
@@ -53,25 +60,19 @@ export async function takeCensus(
     }
   };
   await Promise.all(sessions.map(worker));
-  const rowBytes = new Map(
-    graph.tables.map(({ table }) => [
-      table.oid,
-      table.estimatedRows > 0 ? Math.max(16, table.bytes / table.estimatedRows) : ROW_BYTES,
-    ]),
-  );
+  const rowBytes = ownedTables(graph).map(({ table: { oid, bytes, estimatedRows } }) => ({
+    oid,
+    bytes: estimatedRows > 0 ? Math.max(16, bytes / estimatedRows) : ROW_BYTES,
+  }));
   return {
     tables: postgres.tenants.tablesToRead(graph),
-    rows,
+    rowsOf,
     disputed,
     nobodys,
     isScanned: ownedTables(graph).some(
       (table) => table.table.estimatedRows > LARGE_TABLE_ROWS && !isIndexed(table),
     ),
-    bytesOf: (id) =>
-      [...(rows.get(id) ?? [])].reduce(
-        (sum, [oid, many]) => sum + many * (rowBytes.get(oid) ?? ROW_BYTES),
-        0,
-      ),
+    bytesOf: (id) => rowBytes.reduce((sum, { oid, bytes }) => sum + rowsOf(id, oid) * bytes, 0),
   };
 }
 
@@ -118,7 +119,12 @@ export function planBatches(tenants: Tenant[], census: Census): Batches {
   return { small, large };
 }
 
-/** Batch after batch, the next one on its way while one is stored. Tables are shared out among the sessions. */
+interface ReadBatch {
+  tenants: SmallTenant[];
+  free(): void;
+}
+
+/** Batch after batch, the next one on its way while one is stored; its rows are gone when the next one is asked for. Tables are shared out among the sessions. */
 export async function* readBatches(
   postgres: Postgres,
   snapshot: TenantSnapshot,
@@ -126,26 +132,32 @@ export async function* readBatches(
   batches: Tenant[][],
 ): AsyncGenerator<SmallTenant[]> {
   const shares = shareOut(census.tables, snapshot.sessions.length);
-  const read = async (batch: Tenant[]): Promise<SmallTenant[]> => {
+  const read = async (batch: Tenant[]): Promise<ReadBatch> => {
     const ids = batch.map(({ id }) => id);
     const parts = await Promise.all(
       shares.map((tables, nth) => postgres.tenants.readMany(snapshot.sessions[nth] as Session, tables, ids)),
     );
     const byTable = new Map(
-      shares.flatMap((tables, nth) => tables.map((table, at) => [table, parts[nth]?.[at]] as const)),
+      shares.flatMap((tables, nth) => tables.map((table, at) => [table, parts[nth]?.rows[at]] as const)),
     );
-    return batch.map((tenant) => ({
-      tenant,
-      rows: census.tables.map((table) => byTable.get(table)?.get(tenant.id) ?? Buffer.alloc(0)),
-    }));
+    return {
+      tenants: batch.map((tenant) => ({
+        tenant,
+        rows: census.tables.map((table) => byTable.get(table)?.get(tenant.id) ?? Buffer.alloc(0)),
+      })),
+      free: () => {
+        for (const part of parts) part.free();
+      },
+    };
   };
   let coming = batches[0] === undefined ? undefined : read(batches[0]);
   for (let nth = 0; coming !== undefined; nth++) {
-    const batch: SmallTenant[] = await coming;
+    const batch: ReadBatch = await coming;
     const next = batches[nth + 1];
     coming = next === undefined ? undefined : read(next);
     coming?.catch(() => undefined); // told when its turn comes
-    yield batch;
+    yield batch.tenants;
+    batch.free();
   }
 }
 
@@ -166,7 +178,7 @@ function shareOut(tables: ReadTable[], sessions: number): ReadTable[][] {
 /** Read and counted in the same snapshot: a difference means that rows were missed, and nothing that missed rows is a backup. */
 export function requireCounted({ id }: Tenant, table: ReadTable, rows: number, census: Census): void {
   if (table.class === "shared") return;
-  const counted = census.rows.get(id)?.get(table.table.oid) ?? 0;
+  const counted = census.rowsOf(id, table.table.oid);
   if (rows === counted) return;
   throw new JBackupError(
     "verification_failed",

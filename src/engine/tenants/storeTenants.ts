@@ -6,6 +6,7 @@ import { recordOf } from "../../domain/record.js";
 import { folderOf } from "../../domain/reference.js";
 import type { TenantFacts } from "../../domain/tenantBackup.js";
 import type { FrameCompressor, SealedObject } from "../../format/format.js";
+import { Pile } from "../../sys/pile.js";
 import { auditHead } from "../audit.js";
 import { draftOf } from "../backup/record.js";
 import { bodyOf, copiesOf, type Filled, storeArchive } from "../backup/storeArchive.js";
@@ -30,6 +31,8 @@ export interface StoreSettings {
   storages: UsableStorages;
   earlier: Earlier;
   acceptShrunken: boolean;
+  /** Where a tenant stands in the answer. */
+  placeOf(tenantId: string): number;
   /** Of backups that tell of the past, or of a state that is about to be replaced: they never count as the last one. */
   parentId: string | null;
   server: ManifestBody["server"];
@@ -55,7 +58,7 @@ const TOLD_MOST = 20;
 
 /** Takes tenants one after another, and keeps the account of what became of them. */
 export class TenantStore {
-  readonly backups: Backup[] = [];
+  readonly backups = new Pile<Backup>();
   readonly failed: TenantFailure[] = [];
   readonly #site: Site;
   readonly #settings: StoreSettings;
@@ -84,6 +87,7 @@ export class TenantStore {
     );
     for (const draft of drafts) this.#drafts.set(draft.tenantId ?? "", draft);
     await this.#site.catalog.saveBackups(drafts);
+    await this.#settings.earlier.lookUp(tenantIds);
   }
 
   /** A small tenant: sealed as one object, or known to be stored already. */
@@ -130,8 +134,7 @@ export class TenantStore {
         },
       });
       this.#end = undefined;
-      this.backups.push(done);
-      this.#save(done);
+      this.#keep(done);
     });
   }
 
@@ -188,14 +191,14 @@ export class TenantStore {
 
   #requireSize(tenantId: string, bytes: number): void {
     const { earlier, acceptShrunken } = this.#settings;
-    if (!acceptShrunken) requireNotShrunken(tenantId, bytes, earlier.last.get(tenantId));
+    if (!acceptShrunken) requireNotShrunken(tenantId, bytes, earlier.lastOf(tenantId));
   }
 
   async #judge(facts: TenantFacts, bytes: number): Promise<{ filled: Filled; need: NeededBackup | null }> {
     this.#requireSize(facts.id, bytes);
     const { earlier, keys, storages } = this.#settings;
     this.#signers ??= await trustedSigners(this.#site);
-    const last = earlier.last.get(facts.id);
+    const last = earlier.lastOf(facts.id);
     const fingerprint = fingerprintOf(facts, keys);
     const { usable } = storages;
     const need = await sameContent(this.#site, earlier, last, fingerprint, usable, keys, this.#signers);
@@ -256,7 +259,11 @@ export class TenantStore {
       return;
     }
     const done = recordOf(body, digest, copiesOf(this.#site, folder, body.storedBytes, holding));
-    this.backups.push(done);
+    this.#keep(done);
+  }
+
+  #keep(done: Backup): void {
+    this.backups.add(this.#settings.placeOf(done.tenantId ?? ""), done);
     this.#save(done);
   }
 

@@ -9,8 +9,8 @@ import type { SurveyedBackup } from "./survey.js";
 
 /** A damaged copy is one trouble, whatever of it is damaged; when no good copy is left, it is the worst there is. */
 export async function alertBackup(site: Site, backup: SurveyedBackup, findings: Findings): Promise<void> {
-  const { id, manifest, holders } = backup;
-  const { label } = manifest.body;
+  const { id, body, holders } = backup;
+  const { label } = body;
   const left = leftOf(findings);
   const looked = findings.survey.storages.map(({ name }) => name).filter((name) => holders.includes(name));
   const bad = looked.filter((name) => ofCopy(left, backup, name).length > 0);
@@ -43,7 +43,7 @@ export async function alertBackup(site: Site, backup: SurveyedBackup, findings: 
 
 async function alertLost(
   site: Site,
-  { id, manifest, holders }: SurveyedBackup,
+  { id, body, holders }: SurveyedBackup,
   { survey }: Findings,
   bad: string[],
 ): Promise<void> {
@@ -53,14 +53,14 @@ async function alertLost(
     return;
   }
   const dependants = survey.backups
-    .filter(({ manifest: other }) => other.body.needs?.some(({ backupId }) => backupId === id))
-    .map(({ manifest: other }) => other.body.label);
+    .filter(({ body: other }) => other.needs.some(({ backupId }) => backupId === id))
+    .map(({ body: other }) => other.label);
   const with_ = dependants.length === 0 ? "" : `; with it ${dependants.join(", ")}`;
   await raiseAlert(site, {
     type: "INTEGRITY_FAILURE",
     severity: "critical",
     fingerprint,
-    message: `no storage has a good copy of ${manifest.body.label}${with_}`,
+    message: `no storage has a good copy of ${body.label}${with_}`,
     hint: "make a new one now: jbackup backup full --fresh",
     backupId: id,
   });

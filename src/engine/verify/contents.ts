@@ -9,7 +9,8 @@ import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
 import type { Site } from "../site.js";
 import { type Problem, problemOf } from "./problem.js";
-import type { Survey, SurveyedBackup } from "./survey.js";
+import type { Survey } from "./survey.js";
+import { wholeManifest } from "./surveyed.js";
 
 /** What the copies hold makes sense: entries have their digests, and every block that a map names is there. */
 export async function checkContents(site: Site, survey: Survey, known: Problem[]): Promise<Problem[]> {
@@ -21,10 +22,11 @@ export async function checkContents(site: Site, survey: Survey, known: Problem[]
     const storages = survey.storages.filter(({ name }) => backup.holders.includes(name) && !bad.has(name));
     const [nearest] = storages;
     if (nearest === undefined) continue;
-    const { manifest, folder, holders } = backup;
+    const { folder, holders } = backup;
     const where = { backupId: backup.id, storage: nearest.name, path: folder, sha256: null, bytes: null };
     try {
-      await checkOne(site, { manifest, folder, storages, holders }, backup);
+      const { manifest } = await wholeManifest(site, survey, backup);
+      await checkOne(site, { manifest, folder, storages, holders });
     } catch (error) {
       site.signal.throwIfAborted();
       problems.push(problemOf(error, where));
@@ -33,11 +35,8 @@ export async function checkContents(site: Site, survey: Survey, known: Problem[]
   return problems;
 }
 
-async function checkOne(
-  site: Site,
-  found: FoundBackup,
-  { manifest: { body } }: SurveyedBackup,
-): Promise<void> {
+async function checkOne(site: Site, found: FoundBackup): Promise<void> {
+  const { body } = found.manifest;
   if (isPhysical(body)) return checkMap(await openChain(site, found));
   const backup = await openBackup(site, found);
   // what is attached to the list of a small backup is no pack, and is read by itself

@@ -9,7 +9,7 @@ export interface Findings {
   level: VerificationLevel;
   /** Everything was read, not only the share of a day: then a copy without a finding is a good one. */
   isWhole: boolean;
-  checked: CheckedCopy[];
+  checked: ReadonlyMap<string, CheckedCopy>;
   problems: Problem[];
   healed: Problem[];
   durationMs: number;

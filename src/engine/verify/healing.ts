@@ -5,6 +5,7 @@ import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import type { Problem } from "./problem.js";
 import type { Survey } from "./survey.js";
+import { wholeManifest } from "./surveyed.js";
 
 /** Objects of WAL that are missing somewhere have no digest of their own: they are copied from a storage that has them. */
 const MOST_BYTES = 1100 * 2 ** 20;
@@ -64,7 +65,8 @@ async function rightBytes(
 ): Promise<Buffer | null> {
   const { path, backupId, storage, sha256 } = problem;
   const backup = survey.backups.find(({ id }) => id === backupId);
-  if (backup !== undefined && path === manifestKey(backup.folder)) return backup.bytes;
+  if (backup !== undefined && path === manifestKey(backup.folder))
+    return (await wholeManifest(site, survey, backup)).bytes;
   // WAL without a digest: where copies differ and nobody can tell which one is right, nothing is overwritten
   if (sha256 === null && problem.kind !== "missing") return null;
   const isBadIn = (name: string): boolean =>

@@ -5,7 +5,8 @@ import type { Storage } from "../../storage/storage.js";
 import { openDataKey } from "../openBackup.js";
 import type { Site } from "../site.js";
 import { type Problem, problemOf } from "./problem.js";
-import type { Survey, SurveyedBackup } from "./survey.js";
+import type { Survey } from "./survey.js";
+import { type SurveyedBackup, wholeManifest } from "./surveyed.js";
 
 export interface ObjectsWish {
   level: "stored" | "sealed" | "content";
@@ -16,16 +17,16 @@ export interface CheckedObjects {
   objects: number;
   bytes: number;
   problems: Problem[];
-  /** Per backup and storage, what was read of it. */
-  checked: CheckedCopy[];
+  /** What was read of a backup in a storage, by both. */
+  checked: ReadonlyMap<string, CheckedCopy>;
 }
 
 export interface CheckedCopy {
-  backupId: string;
-  storage: string;
   objects: number;
   bytes: number;
 }
+
+export const copyOf = (backupId: string, storage: string): string => `${backupId} ${storage}`;
 
 interface Wanted {
   backup: SurveyedBackup;
@@ -41,7 +42,7 @@ const AT_A_TIME = 2;
 export async function checkObjects(site: Site, survey: Survey, wish: ObjectsWish): Promise<CheckedObjects> {
   const wanted = wantedObjects(survey).filter(({ key }) => wish.isWanted(key));
   const total = wanted.reduce((sum, { facts }) => sum + facts.bytes, 0);
-  const keys = wish.level === "stored" ? null : keysOf(site);
+  const keys = wish.level === "stored" ? null : keysOf(site, survey);
   const problems: Problem[] = [];
   const copies = new Map<string, CheckedCopy>();
   let bytes = 0;
@@ -54,8 +55,8 @@ export async function checkObjects(site: Site, survey: Survey, wish: ObjectsWish
       sha256: facts.sha256,
       bytes: facts.bytes,
     };
-    const copyKey = `${backup.id} ${storage.name}`;
-    const copy = copies.get(copyKey) ?? { backupId: backup.id, storage: storage.name, objects: 0, bytes: 0 };
+    const copyKey = copyOf(backup.id, storage.name);
+    const copy = copies.get(copyKey) ?? { objects: 0, bytes: 0 };
     copies.set(copyKey, copy);
     try {
       if (!survey.listed.get(storage.name)?.has(key)) throw new JBackupError("object_missing", key);
@@ -82,7 +83,7 @@ export async function checkObjects(site: Site, survey: Survey, wish: ObjectsWish
     }),
   );
   site.report.progressEnd();
-  return { objects: wanted.length, bytes, problems, checked: [...copies.values()] };
+  return { objects: wanted.length, bytes, problems, checked: copies };
 }
 
 /** Each object once in each storage that should hold it, whoever refers to it. */
@@ -92,12 +93,12 @@ function wantedObjects({ storages, backups }: Survey): Wanted[] {
     const seen = new Map<string, Wanted>();
     for (const backup of backups) {
       if (!backup.holders.includes(storage.name)) continue;
-      const { body } = backup.manifest;
+      const { body } = backup;
       for (const facts of body.objects) {
         const key = `${backup.folder}/${facts.name}`;
         seen.set(key, { backup, storage, key, facts });
       }
-      for (const { backupId, folder, objects } of body.needs ?? [])
+      for (const { backupId, folder, objects } of body.needs)
         for (const facts of objects) {
           const key = `${folder}/${facts.name}`;
           if (!seen.has(key)) seen.set(key, { backup: known.get(backupId) ?? backup, storage, key, facts });
@@ -119,13 +120,17 @@ async function twice(site: Site, read: () => Promise<void>): Promise<void> {
 
 type KeyOf = (backup: SurveyedBackup) => Promise<Uint8Array>;
 
-function keysOf(site: Site): KeyOf {
+function keysOf(site: Site, survey: Survey): KeyOf {
   const keys = new Map<string, Promise<Uint8Array>>();
+  const open = async (backup: SurveyedBackup): Promise<Uint8Array> => {
+    const { folder, holders } = backup;
+    const { manifest } = await wholeManifest(site, survey, backup);
+    return openDataKey(site, { manifest, folder, storages: [], holders });
+  };
   return (backup) => {
     const known = keys.get(backup.id);
     if (known) return known;
-    const { manifest, folder, holders } = backup;
-    const key = openDataKey(site, { manifest, folder, storages: [], holders });
+    const key = open(backup);
     keys.set(backup.id, key);
     return key;
   };
@@ -153,8 +158,7 @@ async function readObject(
   if (hash.digest("hex") !== facts.sha256)
     throw new JBackupError("object_corrupt", "is damaged: its SHA-256 is not the one in the manifest");
   if (keyOf === null) return;
-  const { site: name, backupId, tenantId } = backup.manifest.body;
-  const context = { site: name, backupId, tenantId };
+  const context = { site: site.config.site, backupId: backup.id, tenantId: backup.body.tenantId };
   const sealed =
     facts.name === site.format.CONTENTS_NAME
       ? site.format.contentsContext(context)

@@ -4,6 +4,7 @@ import { raiseAlert } from "../alert.js";
 import type { Site } from "../site.js";
 import { alertBackup, alertPlanted, alertRest } from "./alertFindings.js";
 import { type Findings, isOf, leftOf } from "./findings.js";
+import { copyOf } from "./objects.js";
 import type { Problem } from "./problem.js";
 import type { SurveyedBackup } from "./survey.js";
 
@@ -71,15 +72,13 @@ function touching(problems: Problem[], backup: SurveyedBackup, storage: string):
   const here = problems.filter((one) => one.storage === storage);
   if (here.length === 0) return [];
   const needed = new Set(
-    (backup.manifest.body.needs ?? []).flatMap(({ folder, objects }) =>
-      objects.map(({ name }) => `${folder}/${name}`),
-    ),
+    backup.body.needs.flatMap(({ folder, objects }) => objects.map(({ name }) => `${folder}/${name}`)),
   );
   return here.filter((one) => isOf(one, backup) || needed.has(one.path));
 }
 
 function judged(copy: Copy, backup: SurveyedBackup, findings: Findings, at: string): Copy {
-  const { manifest, holders } = backup;
+  const { body, holders } = backup;
   const { survey, isWhole } = findings;
   const wasLooked = survey.storages.some(({ name }) => name === copy.storage);
   if (!wasLooked || copy.status === "removed" || !holders.includes(copy.storage)) return copy;
@@ -89,7 +88,7 @@ function judged(copy: Copy, backup: SurveyedBackup, findings: Findings, at: stri
   if (left.some(({ kind }) => kind === "missing")) return { ...copy, status: "missing" };
   if (left.length > 0) return copy; // unreadable: nothing is known
   if (!isWhole) return copy;
-  return { ...copy, status: "stored", bytes: manifest.body.storedBytes, verifiedAt: at };
+  return { ...copy, status: "stored", bytes: body.storedBytes, verifiedAt: at };
 }
 
 /** Verified: every copy that should be there was read, and is right. */
@@ -111,7 +110,7 @@ async function recordCopy(
   if (!findings.survey.storages.some(({ name }) => name === storage)) return;
   const { id, folder } = backup;
   const problems = touching(findings.problems, backup, storage);
-  const read = findings.checked.find((one) => one.backupId === id && one.storage === storage);
+  const read = findings.checked.get(copyOf(id, storage));
   const healed = touching(findings.healed, backup, storage);
   await site.catalog.saveVerification({
     id: site.newId(),

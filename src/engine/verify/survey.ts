@@ -1,5 +1,4 @@
-import type { Backup } from "../../domain/backup.js";
-import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Manifest } from "../../domain/manifest.js";
 import { parseManifestKey } from "../../domain/reference.js";
 import type { ObjectFacts, Storage } from "../../storage/storage.js";
@@ -7,21 +6,16 @@ import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import { requireStorage } from "../useStorages.js";
 import { type Problem, problemOf } from "./problem.js";
+import { believedRecords, type Kept, keeping, type SurveyedBackup, type SurveyedRecord } from "./surveyed.js";
 
-/** A backup, as all storages together tell it. */
-export interface SurveyedBackup {
-  id: string;
-  folder: string;
-  manifest: Manifest;
-  /** The manifest's bytes where it is right: what a lost or forged one is replaced with. */
-  bytes: Buffer;
-  record: Backup | null;
-  /** The storages that should hold it. */
-  holders: string[];
-}
+export type { SurveyedBackup } from "./surveyed.js";
 
 export interface Survey {
   storages: Storage[];
+  /** Also those that nothing is to be said of. */
+  readable: Storage[];
+  /** Whose manifests are believed. */
+  signers: string[];
   backups: SurveyedBackup[];
   /** What each storage lists, by key. */
   listed: Map<string, Map<string, ObjectFacts>>;
@@ -47,7 +41,8 @@ export async function surveyStorages(site: Site, wish: SurveyWish): Promise<Surv
   const problems = unreadable(wish);
   const { listed, storages, unlisted } = await listAll(site, wish);
   problems.push(...unlisted);
-  const records = await recordsOf(site, wish.only);
+  const records = await believedRecords(site, wish.only);
+  const keep = keeping();
   const places = placesIn(listed, records);
   const wanted = wish.only === null ? places : await closure(site, storages, places, wish);
   const backups: SurveyedBackup[] = [];
@@ -58,7 +53,7 @@ export async function surveyStorages(site: Site, wish: SurveyWish): Promise<Surv
       site.signal.throwIfAborted();
       const read = await readEverywhere(site, storages, place, recordAt(records, place), wish);
       problems.push(...read.problems);
-      if (read.backup !== null) backups.push(read.backup);
+      if (read.backup !== null) backups.push(keep(read.backup));
       const task = "reading manifests";
       site.report.progress({ task, done: ++done, total: wanted.length, unit: "objects" });
     }
@@ -67,7 +62,16 @@ export async function surveyStorages(site: Site, wish: SurveyWish): Promise<Surv
   site.report.progressEnd();
   backups.sort((a, b) => (a.id < b.id ? 1 : -1));
   const unknown = wish.only === null ? unknownIn(listed, backups, places) : new Map();
-  return { storages: chosen(storages, wish), backups, listed, problems: mine(problems, wish), unknown };
+  const { signers } = wish;
+  return {
+    storages: chosen(storages, wish),
+    readable: storages,
+    signers,
+    backups,
+    listed,
+    problems: mine(problems, wish),
+    unknown,
+  };
 }
 
 const chosen = (storages: Storage[], { onlyStorage }: SurveyWish): Storage[] =>
@@ -113,21 +117,6 @@ async function listAll(
   return { listed, storages: usable.filter(({ name }) => listed.has(name)), unlisted };
 }
 
-/** What the catalog believes to be there; without it the storages alone tell. */
-async function recordsOf(site: Site, only: string | null): Promise<Map<string, Backup>> {
-  try {
-    const filter = only === null ? {} : { reference: only };
-    const known = await site.catalog.backups({ status: ["completed", "verified"], ...filter });
-    return new Map(known.filter(({ kind }) => kind !== "wal").map((backup) => [backup.id, backup]));
-  } catch (error) {
-    if (!isJBackupError(error, "catalog_unavailable")) throw error;
-    site.report.warn(
-      `the catalog cannot be read (${error.message}); the storages are compared with each other only`,
-    );
-    return new Map();
-  }
-}
-
 interface Place {
   id: string;
   folder: string;
@@ -135,11 +124,11 @@ interface Place {
 }
 
 /** By the folder: a manifest that somebody put elsewhere under the same id must not stand in the right one's way. */
-function placesIn(listed: Survey["listed"], records: Map<string, Backup>): Place[] {
+function placesIn(listed: Survey["listed"], records: Map<string, SurveyedRecord>): Place[] {
   const places = new Map<string, Place>();
-  for (const { id, copies, tenantId } of records.values())
-    if (copies[0] !== undefined && copies.some(({ status }) => status !== "removed"))
-      places.set(copies[0].path, { id, folder: copies[0].path, tenantId });
+  for (const { id, paths, copies, tenantId } of records.values())
+    if (paths[0] !== undefined && copies.some(({ status }) => status !== "removed"))
+      places.set(paths[0], { id, folder: paths[0], tenantId });
   for (const found of listed.values())
     for (const key of found.keys()) {
       const place = parseManifestKey(key);
@@ -149,9 +138,9 @@ function placesIn(listed: Survey["listed"], records: Map<string, Backup>): Place
   return [...places.values()];
 }
 
-const recordAt = (records: Map<string, Backup>, { id, folder }: Place): Backup | null => {
+const recordAt = (records: Map<string, SurveyedRecord>, { id, folder }: Place): SurveyedRecord | null => {
   const record = records.get(id);
-  return record?.copies.some(({ path }) => path === folder) ? record : null;
+  return record?.paths.includes(folder) ? record : null;
 };
 
 /** The backup and the older ones whose objects it refers to. */
@@ -166,10 +155,10 @@ async function closure(site: Site, storages: Storage[], places: Place[], wish: S
   return [...wanted, ...needed];
 }
 
-type ReadManifest = { name: string } & ({ bytes: Buffer; manifest: Manifest } | { error: unknown });
+type ReadManifest = { name: string } & ({ manifest: Manifest } | { error: unknown });
 
 interface ReadManifests {
-  backup: SurveyedBackup | null;
+  backup: Kept | null;
   problems: Problem[];
 }
 
@@ -178,7 +167,7 @@ async function readEverywhere(
   site: Site,
   storages: Storage[],
   place: Place,
-  record: Backup | null,
+  record: SurveyedRecord | null,
   { signers }: SurveyWish,
 ): Promise<ReadManifests> {
   const path = manifestKey(place.folder);
@@ -195,7 +184,7 @@ async function readEverywhere(
           tenantId: place.tenantId,
           folder: place.folder,
         };
-        return { name, bytes, manifest: site.format.readManifest(bytes, { signers, expect }) };
+        return { name, manifest: site.format.readManifest(bytes, { signers, expect }) };
       } catch (error) {
         return { name, error };
       }
@@ -220,12 +209,12 @@ async function readEverywhere(
     return [{ ...where, kind: "tampered", problem: "is another manifest than the one of this backup" }];
   });
   if (right === undefined) return { backup: null, problems };
-  const { manifest, bytes } = right;
-  return { backup: { id: place.id, folder: place.folder, manifest, bytes, record, holders }, problems };
+  const { id, folder } = place;
+  return { backup: { id, folder, manifest: right.manifest, record, holders }, problems };
 }
 
 /** By the catalog, every storage whose copy was not removed on purpose; without a record, those that have the manifest. */
-function holdersOf(site: Site, record: Backup | null, having: string[]): string[] {
+function holdersOf(site: Site, record: SurveyedRecord | null, having: string[]): string[] {
   if (record === null) return having;
   const configured = site.config.storages.map(({ name }) => name);
   const meant = record.copies.filter(({ status }) => status !== "removed").map(({ storage }) => storage);
@@ -257,11 +246,11 @@ function unknownIn(listed: Survey["listed"], backups: SurveyedBackup[], places: 
 /** What the manifests name that this storage has or should have. A copy that was removed on purpose names nothing there. */
 function namedIn(storage: string, found: Map<string, ObjectFacts>, backups: SurveyedBackup[]): Set<string> {
   const named = new Set<string>();
-  for (const { folder, manifest, record, holders } of backups) {
+  for (const { folder, body, record, holders } of backups) {
     const isMeant = record === null || holders.includes(storage);
     if (!isMeant && !found.has(manifestKey(folder))) continue;
     named.add(manifestKey(folder));
-    for (const part of [{ folder, objects: manifest.body.objects }, ...(manifest.body.needs ?? [])])
+    for (const part of [{ folder, objects: body.objects }, ...body.needs])
       for (const { name } of part.objects) named.add(`${part.folder}/${name}`);
   }
   return named;

@@ -57,16 +57,14 @@ export const missing = (storage: string, path: string): Problem => ({
 
 /** From the oldest base from which this storage promises any later moment; cleanup lets go of what is older. */
 function neededIn(site: Site, survey: Survey, storage: string): (name: WalName) => boolean {
-  const held = survey.backups.filter(
-    ({ holders, manifest }) => holders.includes(storage) && isPhysical(manifest.body),
-  );
+  const held = survey.backups.filter(({ holders, body }) => holders.includes(storage) && isPhysical(body));
   const base = oldestBase(site, storage, held);
-  const { timeline, startLsn, server, metadata } = base?.manifest.body ?? {};
-  if (timeline == null || startLsn == null || !server?.systemId) return () => false;
-  const segmentBytes = Number(metadata?.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
+  const { timeline, startLsn, systemId: ownId, walSegmentBytes } = base?.body ?? {};
+  if (timeline == null || startLsn == null || !ownId) return () => false;
+  const segmentBytes = walSegmentBytes ?? USUAL_SEGMENT_BYTES;
   const first = segmentAt(parseLsn(startLsn), segmentBytes);
   return ({ systemId, name }) => {
-    if (systemId !== server.systemId) return false;
+    if (systemId !== ownId) return false;
     if (isHistoryName(name)) return true;
     const segment = parseSegmentName(name.slice(0, 24), segmentBytes);
     return segment.timeline > timeline || (segment.timeline === timeline && segment.number >= first);

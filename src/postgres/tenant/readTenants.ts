@@ -1,6 +1,7 @@
 import { to as copyTo } from "pg-copy-streams";
 import { isOwned } from "../../domain/tenantGraph.js";
-import { quoteName, type Session, translate } from "../connection.js";
+import { freeMemory } from "../../sys/memory.js";
+import { eachRow, quoteName, type Session, translate } from "../connection.js";
 import { refersTo } from "../mergeSql.js";
 import { copyMany } from "./copyMany.js";
 import {
@@ -103,19 +104,27 @@ export type RowsByTenant = Map<string, Buffer>;
 const TAB = 0x09;
 const FIRST_BYTES = 1 << 16;
 
-/** Collects rows of several tables at once; answers one map for each table. */
-export async function readMany(
-  session: Session,
-  tables: ReadTable[],
-  ids: string[],
-): Promise<RowsByTenant[]> {
+export interface ReadRows {
+  /** By table. */
+  rows: RowsByTenant[];
+  /** Gives their memory back at once. */
+  free(): void;
+}
+
+/** Collects rows of several tables at once. */
+export async function readMany(session: Session, tables: ReadTable[], ids: string[]): Promise<ReadRows> {
   const collected = tables.map(() => new Collected());
   await copyMany(
     session,
     tables.map((table) => table.ofMany(ids)),
     (at, row) => (collected[at] as Collected).add(row),
   );
-  return collected.map((one) => one.byTenant());
+  return {
+    rows: collected.map((one) => one.byTenant()),
+    free: () => {
+      for (const one of collected) one.free();
+    },
+  };
 }
 
 /** The rows of a table come tenant by tenant: one growing piece of memory, cut where the tenant changes. */
@@ -146,12 +155,17 @@ class Collected {
     );
   }
 
+  free(): void {
+    freeMemory(this.#bytes);
+  }
+
   #append(bytes: Buffer): void {
     if (this.#length + bytes.length > this.#bytes.length) {
       const larger = Buffer.allocUnsafe(
         Math.max(FIRST_BYTES, 2 * this.#bytes.length, this.#length + bytes.length),
       );
       this.#bytes.copy(larger, 0, 0, this.#length);
+      freeMemory(this.#bytes);
       this.#bytes = larger;
     }
     bytes.copy(this.#bytes, this.#length);
@@ -186,19 +200,21 @@ export async function* readOne(
   }
 }
 
-/** How many rows each tenant has in a table. Of all tenants: also, under null, how many no tenant owns. */
+/** Tells how many rows each tenant has in a table. Of all tenants: also, under null, how many no tenant owns. */
 export async function countByTenant(
   session: Session,
   graph: Graph,
   table: OwnedTable,
   ids: string[] | "all",
-): Promise<Map<string | null, number>> {
+  onCount: (owner: string | null, rows: number) => void,
+): Promise<void> {
   const { from, owner } = ownerPath(graph, table, { join: ids === "all" ? "left join" : "join" });
   const wanted = ids === "all" ? "" : ` where ${owner} in (${idList(ids)})`;
-  const rows = await session.rows<{ owner: string | null; rows: string }>(
+  await eachRow<{ owner: string | null; rows: string }>(
+    session,
     `select ${owner}::text as owner, count(*)::text as rows from ${from}${wanted} group by 1`,
+    (row) => onCount(row.owner, Number(row.rows)),
   );
-  return new Map(rows.map((row) => [row.owner, Number(row.rows)]));
 }
 
 export interface Disagreement {
