@@ -1,8 +1,9 @@
 import type { Secret } from "../domain/secret.js";
-import type { SiteDraft, StorageDraft } from "../domain/siteDraft.js";
+import type { ChannelDraft, SiteDraft, StorageDraft } from "../domain/siteDraft.js";
 import type { LocalServer } from "../postgres/postgres.js";
 import { type LookedAt, lookAt } from "./setUp/lookAt.js";
 import type { SetUpParts } from "./setUp/parts.js";
+import { tryChannel } from "./setUp/tryChannel.js";
 import { type TriedStorage, tryStorage } from "./setUp/tryStorage.js";
 import { requireFree, type SiteFiles, type WrittenSite, writeSite } from "./setUp/writeSite.js";
 
@@ -18,6 +19,8 @@ export interface SetUp {
   lookAt(url: Secret): Promise<LookedAt>;
   /** Tries a storage for real and leaves it as it was. */
   tryStorage(draft: StorageDraft, site: string): Promise<TriedStorage>;
+  /** Sends a test message. */
+  tryChannel(draft: ChannelDraft, site: string): Promise<void>;
   requireFree(files: SiteFiles): Promise<void>;
   /** Keys, recovery kit and configuration: all of them or nothing. */
   write(draft: SiteDraft, files: SiteFiles, locations: string[]): Promise<WrittenSite>;
@@ -27,6 +30,7 @@ export const openSetUp = (parts: SetUpParts): SetUp => ({
   localServers: () => parts.postgres.findLocalServers(parts.environment.variable("PGHOST")),
   lookAt: (url) => lookAt(parts, url),
   tryStorage: (draft, site) => tryStorage(parts, draft, site),
+  tryChannel: (draft, site) => tryChannel(parts, draft, site),
   requireFree,
   write: (draft, files, locations) => writeSite(parts, draft, files, locations),
 });

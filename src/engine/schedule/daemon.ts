@@ -6,10 +6,10 @@ import {
   decide,
   ended,
   FOLLOW,
-  FOLLOW_WORDS,
   freshState,
   isWorthAnotherTry,
   SCHEDULED,
+  type ScheduledName,
   stateAfter,
   type TimedJob,
   TRIES,
@@ -20,25 +20,24 @@ import { watchSchedule } from "../alerts/watch.js";
 import { lockOnHost } from "../lock.js";
 import type { Site } from "../site.js";
 import { type JobEnd, runJob } from "./child.js";
-import { type DaemonState, type HealthPlace, serveHealth } from "./health.js";
-import { coveredByRecords, jitterOf } from "./jobs.js";
+import { ConfigWatch } from "./configWatch.js";
+import { keepFollowing } from "./follower.js";
+import { type DaemonJob, type DaemonState, type HealthPlace, serveHealth } from "./health.js";
+import { coveredByRecords, jitterOf, jobsAfter } from "./jobs.js";
 import { jumpOf } from "./jumps.js";
 import { noteEnd } from "./noteEnd.js";
 import { returnKilledRequests, returnRequest, settleRequest, takeDueRequests } from "./requests.js";
 import { rest } from "./rest.js";
 import { openSharedJobs, type SharedJobs } from "./sharedJobs.js";
-import { stamped } from "./stamped.js";
 
 const PAUSE_MS = 5 * 60_000;
 const WATCH_EVERY_MS = 5 * 60_000;
 const SHARE_EVERY_MS = 30_000;
-const FOLLOWER_PAUSE_MS = { first: 1_000, longest: 60_000 };
-const STAND_BY_MS = 10_000;
-/** A follower that held for so long did not fail at once. */
-const HELD_MS = 60_000;
 
 export interface DaemonWish {
   health: HealthPlace | null;
+  /** Calls when somebody asks that the configuration is read again. */
+  onReload(listener: () => void): void;
 }
 
 /** Who carries out the schedule: one process here. Another one that tries is refused. */
@@ -47,56 +46,58 @@ export const SCHEDULE_LOCK = "schedule";
 /** Runs every job when it is due, each in a process of its own, until it is told to stop. */
 export async function runDaemon(opened: Site, wish: DaemonWish): Promise<void> {
   const release = await lockOnHost(opened, SCHEDULE_LOCK);
-  const site = { ...opened, report: stamped(opened) };
-  const daemon = new Daemon(site);
+  const watch = await ConfigWatch.begin(opened);
+  const site = watch.onto(opened);
+  const daemon = new Daemon(site, watch);
+  wish.onReload(() => daemon.reload());
   const stopHealth = wish.health === null ? null : await serveHealth(site, wish.health, daemon.state);
   try {
     await daemon.run();
   } finally {
     await stopHealth?.();
+    await watch.end();
     release();
   }
 }
 
 class Daemon {
   readonly state: DaemonState;
-  readonly #site: Site;
-  readonly #jobs: TimedJob[];
+  readonly #configFile: ConfigWatch;
+  #site: Site;
+  #jobs: TimedJob[];
   readonly #atWork = new Set<Promise<void>>();
   #isCaughtUp = false;
+  #isReloadAsked = false;
   /** Null: not yet known, or nobody to share with. */
   #shared: SharedJobs | null = null;
   #shareAfterMs = 0;
   #watchedMs = 0;
+  #stopFollowing: () => Promise<void> = async () => undefined;
 
-  constructor(site: Site) {
+  constructor(site: Site, watch: ConfigWatch) {
     this.#site = site;
+    this.#configFile = watch;
     this.#jobs = timedJobs(site.config.schedule);
-    const now = site.clock.now();
     this.state = {
-      startedAt: now,
+      startedAt: site.clock.now(),
       tickedMs: site.clock.monotonicMs(),
       catalog: "unknown",
-      jobs: new Map(
-        this.#jobs.map((job) => [
-          job.name,
-          { job, state: freshState(now.getTime()), last: null, pid: null, isGivenUp: false },
-        ]),
-      ),
-      follower: site.config.schedule.wal === FOLLOW ? { pid: null, restarts: 0, isElsewhere: false } : null,
+      jobs: jobsAfter(new Map(), this.#jobs, site.clock.now()),
+      follower: null,
       requests: new Map(),
       dead: null,
     };
   }
 
+  /** Reads the configuration again, with the next look at the jobs. */
+  reload(): void {
+    this.#isReloadAsked = true;
+  }
+
   async run(): Promise<void> {
-    const { signal, report, config } = this.#site;
-    const what = this.#jobs.map(({ name, text }) => `${name} (${text})`);
-    if (this.state.follower !== null) what.unshift("following the WAL");
-    report.info(
-      `the schedule of ${config.site} runs: ${what.join(", ") || "one-off runs only"}; times are UTC`,
-    );
-    if (this.state.follower !== null) this.#keep(this.#follow());
+    const { signal, report } = this.#site;
+    this.#startFollowing();
+    this.#tellSchedule("runs");
     const tick = (): Promise<void> => this.#tick();
     let stop = await this.#site.everyFewSeconds(tick);
     const jumps = jumpOf(this.#site.clock);
@@ -113,9 +114,20 @@ class Daemon {
       }
     } finally {
       await stop();
+      await this.#stopFollowing();
       await Promise.all(this.#atWork);
+      await this.#site.close();
     }
     throw signal.reason;
+  }
+
+  #tellSchedule(does: string): void {
+    const { report, config } = this.#site;
+    const what = this.#jobs.map(({ name, text }) => `${name} (${text})`);
+    if (this.state.follower !== null) what.unshift("following the WAL");
+    report.info(
+      `the schedule of ${config.site} ${does}: ${what.join(", ") || "one-off runs only"}; times are UTC`,
+    );
   }
 
   /** Never fails: what goes wrong is told, and tried again. */
@@ -124,6 +136,7 @@ class Daemon {
     if (site.signal.aborted) return;
     this.state.tickedMs = site.clock.monotonicMs();
     try {
+      await this.#lookAtConfig();
       await this.#share();
       await this.#withCatalog(async () => {
         if (!this.#isCaughtUp) await this.#catchUp();
@@ -135,6 +148,27 @@ class Daemon {
     } catch (error) {
       if (!site.signal.aborted) site.report.warn(`the schedule: ${reasonOf(error)}`);
     }
+  }
+
+  async #lookAtConfig(): Promise<void> {
+    const isAsked = this.#isReloadAsked;
+    this.#isReloadAsked = false;
+    const fresh = await this.#configFile.look(this.#site, isAsked);
+    if (fresh !== null) await this.#goOnWith(this.#configFile.onto(fresh));
+  }
+
+  /** What is at work ends as it began; all that begins from now on goes by the new configuration. */
+  async #goOnWith(fresh: Site): Promise<void> {
+    const before = this.#site;
+    await this.#stopFollowing();
+    this.#site = fresh;
+    this.#jobs = timedJobs(fresh.config.schedule);
+    this.state.jobs = jobsAfter(this.state.jobs, this.#jobs, fresh.clock.now());
+    this.#shared = null;
+    this.#shareAfterMs = 0;
+    this.#startFollowing();
+    this.#tellSchedule("was read again");
+    this.#keep(Promise.all([...this.#atWork]).then(() => before.close()));
   }
 
   /** Jobs run without the catalog; what only it knows waits until it is back. */
@@ -269,18 +303,17 @@ class Daemon {
     });
     entry.pid = null;
     entry.last = { ...end, at: this.#site.clock.now() };
-    await this.#settle(job, end);
+    await this.#settle(name, entry, end);
   }
 
-  async #settle(job: TimedJob, end: JobEnd): Promise<void> {
+  async #settle(name: ScheduledName, entry: DaemonJob, end: JobEnd): Promise<void> {
     const site = this.#site;
-    const entry = this.#entryOf(job);
     const pauseMs = this.#pauseMs;
     const settled = ended(entry.state, end.exitCode, { monotonicMs: site.clock.monotonicMs(), pauseMs });
     entry.state = settled.state;
     if (site.signal.aborted) return;
     entry.isGivenUp = settled.how === "given-up";
-    await noteEnd(site, job.name, end, settled.how, pauseMs);
+    await noteEnd(site, name, end, settled.how, pauseMs);
   }
 
   async #runRequest(request: JobRequest): Promise<void> {
@@ -307,33 +340,21 @@ class Daemon {
     }
   }
 
-  /** The follower of the WAL is begun again whenever it ends, sooner if it held for a while. */
-  async #follow(): Promise<void> {
-    const site = this.#site;
-    const { follower } = this.state;
-    let pauseMs = FOLLOWER_PAUSE_MS.first;
-    while (follower !== null && !site.signal.aborted) {
-      const end = await runJob(site, "wal", FOLLOW_WORDS, (pid) => {
-        follower.pid = pid;
-      });
-      follower.pid = null;
-      if (site.signal.aborted) return;
-      // the server lets one host follow; this one stands by
-      if (end.exitCode === 11) {
-        if (!follower.isElsewhere) site.report.info(`wal: ${end.error}; this one stands by`);
-        follower.isElsewhere = true;
-        await rest(site.signal, STAND_BY_MS);
-        continue;
-      }
-      follower.isElsewhere = false;
-      follower.restarts++;
-      pauseMs =
-        end.durationMs > HELD_MS ? FOLLOWER_PAUSE_MS.first : Math.min(FOLLOWER_PAUSE_MS.longest, pauseMs * 2);
-      site.report.warn(
-        `wal: the follower ended (${end.error ?? "without a word"}); again in ${pauseMs / 1000} s`,
-      );
-      await rest(site.signal, pauseMs);
+  #startFollowing(): void {
+    if (this.#site.config.schedule.wal !== FOLLOW) {
+      this.state.follower = null;
+      return;
     }
+    this.state.follower ??= { pid: null, restarts: 0, isElsewhere: false };
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#site.signal, stop.signal]);
+    const following = keepFollowing(this.#site, this.state.follower, signal).catch((error: unknown) =>
+      this.#site.report.warn(`the schedule: ${reasonOf(error)}`),
+    );
+    this.#stopFollowing = () => {
+      stop.abort();
+      return following;
+    };
   }
 
   /** Alerts wait for nobody's run to end. */

@@ -4,13 +4,14 @@ import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { JobState, ScheduledName, TimedJob } from "../../domain/schedule.js";
 import type { Site } from "../site.js";
 import type { JobEnd } from "./child.js";
+import type { FollowerState } from "./follower.js";
 
 export interface HealthPlace {
   host: string;
   port: number;
 }
 
-interface DaemonJob {
+export interface DaemonJob {
   job: TimedJob;
   state: JobState;
   last: (JobEnd & { at: Date }) | null;
@@ -25,8 +26,7 @@ export interface DaemonState {
   tickedMs: number;
   catalog: "up" | "down" | "unknown";
   jobs: Map<ScheduledName, DaemonJob>;
-  /** `isElsewhere`: another host follows, and this one stands by. */
-  follower: { pid: number | null; restarts: number; isElsewhere: boolean } | null;
+  follower: FollowerState | null;
   requests: Map<string, string[]>;
   /** Shared work that was tried in vain and laid aside, within two weeks; null where nothing is shared. */
   dead: number | null;

@@ -2,7 +2,7 @@ import { JBackupError } from "../../domain/errors.js";
 import { nearest } from "../../domain/similar.js";
 import type { Session, TenantGraph } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
-import { tenantSettings } from "./graph.js";
+import { tenantGraph, tenantSettings } from "./graph.js";
 
 export interface Tenant {
   id: string;
@@ -50,6 +50,18 @@ export async function chooseTenants(
   const unknown = ids.filter((id) => !found.some((tenant) => tenant.id === id));
   if (unknown.length === 0) return found;
   throw await noSuchTenant(site, session, graph, unknown);
+}
+
+/** For a run that is wanted later: a mistake in an id is told to whoever makes it. */
+export async function requireTenants(site: Site, wanted: string[]): Promise<void> {
+  const postgres = await site.postgres();
+  const session = await postgres.connect();
+  try {
+    await session.run("set row_security = off");
+    await chooseTenants(site, session, await tenantGraph(site, postgres, session), wanted);
+  } finally {
+    await session.close();
+  }
 }
 
 async function noSuchTenant(

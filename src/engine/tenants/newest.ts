@@ -4,15 +4,21 @@ import { type FoundBackup, findBackup } from "../findBackup.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
 
+/** What a restore may do instead. */
+const elsewhere = (tenantId: string): string =>
+  `take the tenant out of a full backup: name one, or a moment with --to; jbackup backup tenant --tenant ${tenantId} makes one for the next time`;
+
 /** The newest backup of a tenant as it was at its own time. Needs no catalog. */
-export async function newestOfTenant(site: Site, tenantId: string): Promise<FoundBackup> {
+export async function newestOfTenant(
+  site: Site,
+  tenantId: string,
+  hint = elsewhere(tenantId),
+): Promise<FoundBackup> {
   for (const id of await idsOf(site, tenantId)) {
     const found = await findBackup(site, id);
     if (found.manifest.body.parentId === null) return found;
   }
-  throw new JBackupError("not_found", `there is no backup of tenant ${tenantId}`, {
-    hint: `take the tenant out of a full backup: name one, or a moment with --to; jbackup backup tenant --tenant ${tenantId} makes one for the next time`,
-  });
+  throw new JBackupError("not_found", `there is no backup of tenant ${tenantId}`, { hint });
 }
 
 async function idsOf(site: Site, tenantId: string): Promise<string[]> {
