@@ -28,8 +28,13 @@ const versionHere = (): string =>
   (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string })
     .version;
 
+interface Wishes {
+  signal: AbortSignal;
+  onHangUp(listener: () => void): void;
+}
+
 /** The first wish to stop aborts the run, which cleans up; a second one, or a clean-up that takes too long, ends it at once. */
-function stopWhenAsked(output: Output, version: string, argv: string[]): AbortSignal {
+function stopWhenAsked(output: Output, version: string, argv: string[]): Wishes {
   const stopping = new AbortController();
   let askedAtMs = 0;
   const endNow = (reason: JBackupError, why: string): never => {
@@ -52,13 +57,19 @@ function stopWhenAsked(output: Output, version: string, argv: string[]): AbortSi
   const terminated = new JBackupError("terminated", "terminated; what was begun has been taken back");
   process.on("SIGINT", () => stop(interrupted));
   process.on("SIGTERM", () => stop(terminated));
-  process.on("SIGHUP", () => stop(terminated));
+  let hangUp = (): void => stop(terminated);
+  process.on("SIGHUP", () => hangUp());
   // the launcher that re-executed us was killed: nobody waits for this run any more
   process.on("disconnect", () => stopping.signal.aborted || stop(terminated));
   process.channel?.unref();
   if (process.connected === false) stop(terminated);
   process.on("uncaughtException", (error) => stopping.signal.aborted || stop(asJBackupError(error, version)));
-  return stopping.signal;
+  return {
+    signal: stopping.signal,
+    onHangUp: (listener) => {
+      hangUp = listener;
+    },
+  };
 }
 
 /** Before anything reads the environment. Answers what is wrong with the file. */
@@ -86,7 +97,7 @@ export async function run(argv: string[]): Promise<void> {
     output,
     environment,
     openers,
-    signal: stopWhenAsked(output, version, argv),
+    ...stopWhenAsked(output, version, argv),
     version,
     clock: systemClock,
     configFile: flags.config,

@@ -4,10 +4,10 @@ import type { Catalog } from "./catalog/catalog.js";
 import type { JobQueue } from "./catalog/catalogs.js";
 import { Redactor } from "./cli/redact.js";
 import { type Config, drillUrl, type Environment, loadConfig } from "./config/config.js";
-import type { StorageConfig } from "./domain/config.js";
+import type { ChannelConfig, StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
 import { Secret } from "./domain/secret.js";
-import type { StorageDraft } from "./domain/siteDraft.js";
+import { type ChannelDraft, channelName, type StorageDraft } from "./domain/siteDraft.js";
 import type { DemoResult, Proof } from "./engine/demo/demo.js";
 import type { SetUp } from "./engine/setUp.js";
 import type { OpenedStorage, Reporter, Site } from "./engine/site.js";
@@ -54,6 +54,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
   let deleting: Promise<OpenedStorage[]> | undefined;
   let server: Promise<Postgres> | undefined;
   let queue: Promise<JobQueue | null> | undefined;
+  let closed: Promise<void> | undefined;
   const catalog: Catalog = withJournal(
     () => openCatalog(catalogUrl.reveal(), { clock: systemClock }),
     join(config.home, "journal"),
@@ -121,13 +122,18 @@ export async function openSite(request: SiteRequest): Promise<Site> {
     parseRunbook: async (file) => (await import("./config/runbooks.js")).parseRunbook(file),
     drillUrl: async (folder) => new Secret(drillUrl((await config.database.url()).reveal(), folder)),
     step: stopAt(environment),
-    close: async () => {
-      await catalog.close();
-      await (await queue?.catch(() => null))?.close();
-      for (const some of [opened, deleting])
-        for (const entry of (await some?.catch(() => [])) ?? []) await entry.storage?.close();
+    close: () => {
+      closed ??= closeAll();
+      return closed;
     },
   };
+
+  async function closeAll(): Promise<void> {
+    await catalog.close();
+    await (await queue?.catch(() => null))?.close();
+    for (const some of [opened, deleting])
+      for (const entry of (await some?.catch(() => [])) ?? []) await entry.storage?.close();
+  }
 }
 
 const stopAt =
@@ -251,7 +257,16 @@ export async function openSetUp(wish: {
     step: stopAt(wish.environment),
     openStorage: (draft) =>
       storage.openStorage(configOfDraft(draft), { clock: systemClock, retry: { ...RETRY, budgetMs: 4_000 } }),
+    openChannel: async (draft) => (await import("./alerts/alerts.js")).openChannel(configOfChannel(draft)),
   });
+}
+
+function configOfChannel(draft: ChannelDraft): ChannelConfig {
+  const base = { name: channelName(draft), atLeast: "warning" as const };
+  const url = async (): Promise<Secret> => draft.url;
+  return draft.kind === "email"
+    ? { ...base, kind: "email", smtpUrl: url, from: null, to: draft.to }
+    : { ...base, kind: "webhook", url, secret: null, format: draft.format };
 }
 
 function configOfDraft(draft: StorageDraft): StorageConfig {

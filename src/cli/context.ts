@@ -51,6 +51,8 @@ export interface CommandContext {
   environment: Environment;
   openers: Openers;
   signal: AbortSignal;
+  /** Takes SIGHUP as a wish to read the configuration again, which otherwise ends the run. */
+  onHangUp(listener: () => void): void;
   version: string;
   clock: Clock;
   configFile: string | undefined;

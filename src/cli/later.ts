@@ -3,6 +3,7 @@ import { inShell } from "../domain/shell.js";
 import { parseInstant } from "../domain/time.js";
 import { requestRun } from "../engine/schedule/requests.js";
 import { isDaemonRunning } from "../engine/schedule/show.js";
+import type { Site } from "../engine/site.js";
 import { type CommandContext, type Options, withSite } from "./context.js";
 import { textFlag } from "./flags.js";
 import { GLOBAL_OPTIONS } from "./tree.js";
@@ -39,8 +40,10 @@ export const storeForLater = (
   command: string,
   options: Options,
   at: Date,
+  check: (site: Site) => Promise<void> = async () => undefined,
 ): Promise<0> =>
   withSite(context, async (site) => {
+    await check(site);
     const request = await requestRun(site, [...command.split(" "), ...flagsOf(options)], at);
     const who = (await isDaemonRunning(site))
       ? "The daemon of this host runs it."

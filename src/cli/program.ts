@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { secretsTypedIn } from "../domain/address.js";
 import { type ExitCode, JBackupError } from "../domain/errors.js";
 import type { CommandContext, Options } from "./context.js";
 import { asJBackupError } from "./failures.js";
@@ -99,6 +100,7 @@ export function failureExit(argv: string[], failure: JBackupError): number {
 /** One command line from words to exit code: whatever happens is told, once, and the reason of a stop counts before its effects. */
 export async function execute(argv: string[], context: CommandContext): Promise<number> {
   const { output, signal, version } = context;
+  for (const secret of secretsTypedIn(argv)) output.secret(secret);
   try {
     return await runProgram(argv, context);
   } catch (error) {

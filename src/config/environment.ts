@@ -22,6 +22,8 @@ export interface Environment {
   forceColor: boolean;
   /** The folder of a drill: set, nothing outside of it can be reached for writing. */
   drill: string | undefined;
+  /** A copy of the configuration that goes for the file itself: a daemon's jobs are run with it while the file is broken. */
+  configInUse: string | undefined;
   /** Where a test wants the process to stop itself, so that it can be killed exactly there. */
   stopAt: string | undefined;
   /** How long a storage may stand still before it is given up; a minute unless told otherwise. */
@@ -58,6 +60,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     noColor: set(variables.NO_COLOR) || variables.TERM === "dumb",
     forceColor: set(variables.FORCE_COLOR) && variables.FORCE_COLOR !== "0",
     drill: variables.JBACKUP_DRILL || undefined,
+    configInUse: variables.JBACKUP_CONFIG_IN_USE || undefined,
     stopAt: variables.JBACKUP_STOP_AT || undefined,
     storageIdleMs: Number(variables.JBACKUP_STORAGE_IDLE_MS) || undefined,
     retryPauseMs: Number(variables.JBACKUP_RETRY_PAUSE_MS) || undefined,

@@ -30,7 +30,7 @@ export async function findConfigFile({
   const asked = file ?? environment.variable("JBACKUP_CONFIG");
   if (asked !== undefined && asked !== "") {
     const path = isAbsolute(asked) ? asked : resolve(environment.workingDirectory, asked);
-    if (await exists(path)) return path;
+    if (environment.configInUse !== undefined || (await exists(path))) return path;
     const source = file === undefined ? "$JBACKUP_CONFIG" : "--config";
     throw new JBackupError("config_missing", `there is no configuration file ${path}`, {
       hint: `correct ${source}, or write that file: ${MINIMAL}`,
@@ -45,8 +45,9 @@ export async function findConfigFile({
 
 export async function readConfigText(request: LoadRequest): Promise<{ file: string; text: string }> {
   const file = await findConfigFile(request);
-  const text = await readFile(file, "utf8").catch((error: unknown) => {
-    throw new JBackupError("config_missing", `cannot read ${file}: ${reasonOf(error)}`, {
+  const source = request.environment.configInUse ?? file;
+  const text = await readFile(source, "utf8").catch((error: unknown) => {
+    throw new JBackupError("config_missing", `cannot read ${source}: ${reasonOf(error)}`, {
       hint: "check that it is a file which this user may read",
       cause: error,
     });

@@ -3,15 +3,15 @@ import { dirname, isAbsolute, join, resolve } from "node:path";
 import type { Assertion } from "../domain/assertion.js";
 import { parseBytes } from "../domain/bytes.js";
 import type { ChannelConfig, StorageConfig } from "../domain/config.js";
-import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
 import { withoutSecrets } from "./blanked.js";
 import type { Config, IdentityConfig, KeysConfig } from "./config.js";
+import { crossCheck } from "./crossCheck.js";
 import { configForDrill } from "./drill.js";
 import type { Environment } from "./environment.js";
 import { lazyIdentity, lazySecret, type SecretContext, type SecretSource } from "./secrets.js";
-import { policySchema, type RetentionPolicy, type Settings, settingsSchema } from "./settings.js";
-import { invalidFile, parseYaml, pathText, type YamlFile } from "./yamlFile.js";
+import { type RetentionPolicy, type Settings, settingsSchema } from "./settings.js";
+import { parseYaml, type YamlFile } from "./yamlFile.js";
 
 export interface ParsedFile extends Omit<YamlFile<Settings>, "value"> {
   settings: Settings;
@@ -20,87 +20,8 @@ export interface ParsedFile extends Omit<YamlFile<Settings>, "value"> {
 /** Text to settings; every problem at once, each with its path and line. */
 export function parseSettings(text: string, file: string): ParsedFile {
   const hint = `correct ${file}, then run jbackup config validate`;
-  const { value: settings, lineOf, has } = parseYaml(text, { file, hint, schema: settingsSchema });
-  const problems = crossCheck(settings).map((problem) => ({
-    path: pathText(problem.path),
-    line: lineOf(problem.path),
-    message: problem.message,
-  }));
-  if (problems.length > 0) throw invalidFile(file, problems, hint);
-  return { settings, lineOf, has };
-}
-
-/** Rules that tie one key to another. */
-function crossCheck(settings: Settings): { path: PropertyKey[]; message: string }[] {
-  const problems: { path: PropertyKey[]; message: string }[] = [];
-  const names = settings.storages?.map((storage) => storage.name) ?? ["local"];
-  names.forEach((name, index) => {
-    if (names.indexOf(name) !== index)
-      problems.push({ path: ["storages", index, "name"], message: `the name "${name}" is used twice` });
-  });
-  const places = (settings.storages ?? []).map((storage) =>
-    storage.kind === "local"
-      ? resolve(storage.path)
-      : [storage.kind, storage.endpoint ?? "", storage.bucket, storage.prefix].join("|"),
-  );
-  places.forEach((place, index) => {
-    const first = places.indexOf(place);
-    if (first !== index)
-      problems.push({
-        path: ["storages", index],
-        message: `the same place as storage "${names[first]}": two copies there are lost together`,
-      });
-  });
-  if (settings.minCopies !== undefined && settings.minCopies > names.length)
-    problems.push({
-      path: ["minCopies"],
-      message: `${settings.minCopies} copies are wanted but only ${names.length} storage${names.length === 1 ? " is" : "s are"} configured`,
-    });
-  for (const [name, value] of Object.entries(settings.retention)) {
-    if (name === "pitrWindow") continue;
-    if (!names.includes(name)) {
-      const meant = nearest(name, [...names, "pitrWindow"]);
-      const hint = meant ? `; did you mean "${meant}"?` : `; storages are ${names.join(", ")}`;
-      problems.push({ path: ["retention", name], message: `there is no storage "${name}"${hint}` });
-      continue;
-    }
-    const policy = policySchema.safeParse(value);
-    for (const issue of policy.error?.issues ?? [])
-      problems.push({ path: ["retention", name, ...issue.path], message: issue.message });
-    if (policy.success && Object.values(policy.data).every((part) => part === undefined || part === 0))
-      problems.push({
-        path: ["retention", name],
-        message: "an empty policy would keep nothing; give within, last, daily, ...",
-      });
-  }
-  const channels = settings.alerts.channels.map(({ name }) => name);
-  settings.alerts.channels.forEach((channel, index) => {
-    if (channels.indexOf(channel.name) !== index)
-      problems.push({
-        path: ["alerts", "channels", index, "name"],
-        message: `the name "${channel.name}" is used twice`,
-      });
-  });
-  const assertions = settings.testRestore.assertions.map(({ name }) => name);
-  assertions.forEach((name, index) => {
-    if (assertions.indexOf(name) !== index)
-      problems.push({
-        path: ["testRestore", "assertions", index, "name"],
-        message: `the name "${name}" is used twice`,
-      });
-  });
-  const keys = settings.keys;
-  if (keys?.recipients && !keys.signing)
-    problems.push({
-      path: ["keys"],
-      message: "recipients without a signing key: backups must be signed; add signing (jbackup keys new)",
-    });
-  if (keys && !keys.recipients && (keys.signing || keys.identity))
-    problems.push({
-      path: ["keys"],
-      message: "recipients are missing; jbackup keys new prints a complete set",
-    });
-  return problems;
+  const { value, lineOf, has } = parseYaml(text, { file, hint, schema: settingsSchema, crossCheck });
+  return { settings: value, lineOf, has };
 }
 
 const isPassphrase = (value: object): value is { passphrase: SecretSource } => "passphrase" in value;

@@ -13,8 +13,9 @@ import {
 } from "../domain/runbook.js";
 import { nearest } from "../domain/similar.js";
 import { parseDuration } from "../domain/time.js";
+import { isPlain } from "./blanked.js";
 import { duration, object, text, wholeNumber } from "./settings.js";
-import { invalidFile, parseYaml } from "./yamlFile.js";
+import { type KeyProblem, parseYaml, plainly } from "./yamlFile.js";
 
 export interface RunbookFile {
   file: string;
@@ -142,9 +143,7 @@ const step = z
     const common = new Set(Object.keys(STEP_KEYS).filter((key) => key !== "verify" || isProof));
     const split = (isCommon: boolean): Record<string, unknown> =>
       Object.fromEntries(Object.entries(value).filter(([key]) => common.has(key) === isCommon));
-    const keys = z.object(STEP_KEYS).safeParse(split(true), {
-      error: (issue) => (issue.input === undefined ? "is required" : undefined),
-    });
+    const keys = z.object(STEP_KEYS).safeParse(split(true), { error: plainly });
     const does = actionIn(split(false), context);
     const proof = isProof ? actionIn(value.verify as Record<string, unknown>, context, ["verify"]) : null;
     const budget = milliseconds.safeParse(value.budget);
@@ -193,15 +192,18 @@ const runbookSchema = object({
 
 const nameOf = (file: string): string => basename(file).replace(/\.ya?ml$/, "");
 
+function nameProblems(content: unknown, expected: string): KeyProblem[] {
+  const { data: name } = slug.safeParse(isPlain(content) ? content.name : undefined);
+  if (name === undefined || name === expected) return [];
+  return [{ path: ["name"], message: `the file is called ${expected}, and the runbook "${name}"` }];
+}
+
 /** Untrusted text to a runbook. What ties its parts together is lintRunbook's business. */
 export function parseRunbook({ text: source, file, hash }: RunbookFile): LoadedRunbook {
   const hint = `correct ${file}, then run jbackup dr check`;
-  const { value, lineOf } = parseYaml(source, { file, schema: runbookSchema, hint });
+  const crossCheck = (content: unknown) => nameProblems(content, nameOf(file));
+  const { value } = parseYaml(source, { file, schema: runbookSchema, hint, crossCheck });
   const { budget, steps, variables, ...rest } = value;
-  if (nameOf(file) !== rest.name) {
-    const message = `the file is called ${nameOf(file)}, and the runbook "${rest.name}"`;
-    throw invalidFile(file, [{ path: "name", line: lineOf(["name"]), message }], hint);
-  }
   const runbook: Runbook = {
     ...rest,
     budgetMs: budget,

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
+import { secretPartsOf } from "../domain/address.js";
 import type { LazySecret } from "../domain/config.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
@@ -70,23 +71,6 @@ async function fetchSecret(source: SecretSource, path: string, context: SecretCo
   if (result.stdout === "")
     throw unavailable(path, `the command ${program} printed nothing`, `run the command of ${path} by hand`);
   return result.stdout;
-}
-
-const decoded = (text: string): string => {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text; // a lone percent sign: it is meant as it stands
-  }
-};
-
-/** Of an address only the password is secret: the rest may be named in errors. Up to the last @: it may hold one itself. */
-export function secretPartsOf(address: string): string[] {
-  const inside = /^[a-z0-9+.-]+:\/\/[^/@:]*:(.*)@/i.exec(address)?.[1];
-  const named = [...address.matchAll(/(?:password|passwd)=('[^']*'|[^&\s]+)/gi)].map(([, value]) =>
-    (value ?? "").replaceAll("'", ""),
-  );
-  return [...(inside === undefined ? [] : [inside]), ...named].flatMap((part) => [part, decoded(part)]);
 }
 
 const isGone = (cause: unknown): boolean =>

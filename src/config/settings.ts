@@ -312,5 +312,6 @@ export const settingsSchema = object({
 });
 
 export const policySchema = policy;
+export const storageSchema = storage;
 export type Settings = z.output<typeof settingsSchema>;
 export type RetentionPolicy = z.output<typeof policy>;

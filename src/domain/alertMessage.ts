@@ -45,7 +45,7 @@ export const bodyOf = (message: AlertMessage): string =>
     ...(message.backupId === null ? [] : [`backup    ${message.backupId}`]),
     `since     ${message.since}, seen ${message.occurrences} time${message.occurrences === 1 ? "" : "s"}`,
     "",
-    message.event === "resolved"
+    message.event === "resolved" || message.event === "test"
       ? "Nothing is left to do."
       : `jbackup alerts ack ${message.alertId} --note TEXT says that somebody takes care of it.`,
   ].join("\n");

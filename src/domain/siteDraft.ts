@@ -9,8 +9,18 @@ export interface SiteDraft {
   keep: Keep;
   /** The quiet hour of the night, UTC. */
   hour: number;
+  /** Null: nobody is told yet. */
+  channel: ChannelDraft | null;
   configFiles: string[];
 }
+
+/** The address is a secret: it holds a password, or whoever knows it may write there. */
+export type ChannelDraft =
+  | { kind: "email"; to: string[]; url: Secret }
+  | { kind: "webhook"; format: "json" | "slack"; url: Secret };
+
+export const channelName = (channel: ChannelDraft): string =>
+  channel.kind === "email" ? "mail" : channel.format === "json" ? "hook" : "slack";
 
 export interface Credentials {
   id: Secret;
@@ -72,8 +82,10 @@ export interface DraftPlaces {
 export const holdsPassword = (url: string): boolean =>
   /^[a-z0-9+.-]+:\/\/[^/@:]*:[^/]*@/i.test(url) || /[?&](password|passwd)=/i.test(url);
 
+const CHANNEL_FILE = "alerts-url";
+
 /** Secrets never stand in the configuration: each has a file of its own. */
-export function secretFilesOf({ url, storages }: SiteDraft): { file: string; secret: Secret }[] {
+export function secretFilesOf({ url, storages, channel }: SiteDraft): { file: string; secret: Secret }[] {
   return [
     ...(holdsPassword(url.reveal()) ? [{ file: "database-url", secret: url }] : []),
     ...storages.flatMap((storage) =>
@@ -84,6 +96,7 @@ export function secretFilesOf({ url, storages }: SiteDraft): { file: string; sec
             { file: `${storage.name}.secret`, secret: storage.credentials.secret },
           ],
     ),
+    ...(channel === null ? [] : [{ file: CHANNEL_FILE, secret: channel.url }]),
   ];
 }
 
@@ -181,6 +194,24 @@ function scheduleLines({ hour, tenants, configFiles }: SiteDraft): string[] {
   ];
 }
 
+function channelLines(channel: ChannelDraft | null, keys: string): string[] {
+  const head = "# Who is told when something goes wrong; jbackup alerts test tries it";
+  if (channel === null)
+    return [
+      head,
+      "# alerts:",
+      "#   channels:",
+      "#     - {name: ops, kind: email, smtp: {url: {env: SMTP_URL}}, to: [ops@example.com]}",
+    ];
+  const name = channelName(channel);
+  const url = `{file: ${quoted(`${keys}/${CHANNEL_FILE}`)}}`;
+  const way =
+    channel.kind === "email"
+      ? `kind: email, smtp: {url: ${url}}, to: ${list(channel.to)}`
+      : `kind: webhook, format: ${channel.format}, url: ${url}`;
+  return [head, "alerts:", "  channels:", `    - {name: ${name}, ${way}}`];
+}
+
 /** The text of jbackup.yaml. */
 export function draftText(draft: SiteDraft, places: DraftPlaces): string {
   const { keys } = places;
@@ -219,10 +250,7 @@ export function draftText(draft: SiteDraft, places: DraftPlaces): string {
     "objectives: {rto: 1h, rpo: 5m}",
     "",
     ...scheduleLines(draft),
-    "# Who is told when something goes wrong; jbackup alerts test tries it",
-    "# alerts:",
-    "#   channels:",
-    "#     - {name: ops, kind: email, smtp: {url: {env: SMTP_URL}}, to: [ops@example.com]}",
+    ...channelLines(draft.channel, keys),
     "",
   ].join("\n");
 }

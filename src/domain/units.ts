@@ -86,6 +86,9 @@ export const lastingUnit = (
   ].join("\n"),
 });
 
+/** It ends in good order and is begun again, with the configuration as it is by then. */
+const RELOAD = ["ExecReload=/bin/kill -HUP $MAINPID"];
+
 function serviceText(
   title: string,
   words: readonly string[],
@@ -108,6 +111,7 @@ function serviceText(
     "[Service]",
     `Type=${type}`,
     `ExecStart=${command}`,
+    ...(type === "exec" ? RELOAD : []),
     ...(user === null ? [] : [`User=${user}`]),
     `Environment=${quoted(`PATH=${path}`)} ${quoted(`JBACKUP_HOME=${home}`)}`,
     ...(environmentFile === null ? [] : [`EnvironmentFile=-${environmentFile.replaceAll("%", "%%")}`]),

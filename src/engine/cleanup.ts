@@ -60,6 +60,7 @@ export const cleanup = (
           backups: removed.backups,
           objects: removed.objects,
           bytes: removed.bytes,
+          reports: removed.reports,
           failed: removed.failed.length,
         });
         return { plan, removed, held: null };

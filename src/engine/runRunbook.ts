@@ -13,7 +13,7 @@ import { drillGround, realGround } from "./dr/ground.js";
 import { createJournal, knownRuns, openJournal, type RunJournal } from "./dr/journal.js";
 import { startLiveLine } from "./dr/liveLine.js";
 import { DRILL_OPERATOR, type Operator } from "./dr/operator.js";
-import { loadRunbook, missingVariables, refuseDangers, valuesFor } from "./dr/prepare.js";
+import { findRunbook, loadRunbook, missingVariables, refuseDangers, valuesFor } from "./dr/prepare.js";
 import { RUNBOOK_COPY, runbookOf, writeReport } from "./dr/report.js";
 import { runStep, type StepContext, undoStep } from "./dr/runStep.js";
 import { claimScratch, isOwnScratch, leftScratches, makeScratch, removeScratch } from "./dr/scratch.js";
@@ -139,6 +139,7 @@ async function unfinished(site: Site, name: string | null): Promise<RunJournal> 
     const isOpen = OPEN.includes(phase) && !(isDrill && phase === "stopped");
     if (isOpen && (name === null || runbook === name)) return journal;
   }
+  if (name !== null) await findRunbook(site, name);
   throw new JBackupError("not_found", `there is no unfinished run${name === null ? "" : ` of ${name}`}`, {
     hint: `begin one with jbackup dr run ${name ?? "RUNBOOK"}`,
   });

@@ -1,7 +1,7 @@
 import type { Drill } from "../domain/backup.js";
 import { isJBackupError } from "../domain/errors.js";
 import { criticalPath, type Problem } from "../domain/runbook.js";
-import { problemsOf } from "./dr/prepare.js";
+import { notForThisSite, problemsOf, unmetBy } from "./dr/prepare.js";
 import type { Site } from "./site.js";
 
 export interface ListedRunbook {
@@ -62,6 +62,8 @@ export interface CheckedRunbook {
   name: string | null;
   problems: Problem[];
   warnings: string[];
+  /** Why it is for other sites than this one; null when it is for this one. */
+  passedOver: string | null;
 }
 
 /** Everything that would keep a runbook from being carried out at this site. */
@@ -70,11 +72,12 @@ export async function checkRunbooks(site: Site): Promise<CheckedRunbook[]> {
   for (const file of await site.runbookFiles()) {
     try {
       const { runbook } = await site.parseRunbook(file);
-      const problems = problemsOf(site, runbook);
+      const passedOver = notForThisSite(site, runbook);
+      const problems = [...problemsOf(runbook), ...(passedOver === null ? unmetBy(site, runbook) : [])];
       // steps that wait for each other have no longest chain
       const isSlow = problems.length === 0 && criticalPath(runbook).budgetMs > site.config.objectives.rtoMs;
       const warnings = isSlow ? ["its steps take longer than objectives.rto when each takes its budget"] : [];
-      checked.push({ file: file.file, name: runbook.name, problems, warnings });
+      checked.push({ file: file.file, name: runbook.name, problems, warnings, passedOver });
     } catch (error) {
       if (!isJBackupError(error, "config_invalid")) throw error;
       checked.push({
@@ -82,6 +85,7 @@ export async function checkRunbooks(site: Site): Promise<CheckedRunbook[]> {
         name: null,
         problems: problemsIn(error.details, error.message),
         warnings: [],
+        passedOver: null,
       });
     }
   }

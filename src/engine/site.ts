@@ -89,6 +89,7 @@ export interface Site {
   drillUrl(folder: string): Promise<Secret>;
   /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */
   step(name: string): void;
+  /** Once, however often it is called. */
   close(): Promise<void>;
 }
 

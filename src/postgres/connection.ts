@@ -1,5 +1,6 @@
 import pg from "pg";
 import { parse } from "pg-connection-string";
+import { addressProblem } from "../domain/address.js";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import type { Secret } from "../domain/secret.js";
 
@@ -26,16 +27,22 @@ const databaseIn = (url: string): string | undefined => {
   return path === undefined || path === "" ? undefined : decodeURIComponent(path);
 };
 
+const noAddress = (why: string): JBackupError =>
+  new JBackupError("config_invalid", `database.url is not a connection address: ${why}`, {
+    hint: "write it as postgresql://USER@HOST:PORT/DATABASE or postgresql:///DATABASE?host=/SOCKET/FOLDER",
+  });
+
 const parsed = (target: Target): ReturnType<typeof parse> => {
+  const url = target.url.reveal();
+  // the parser takes any word for the name of a database on a host that is not there
+  const problem = addressProblem(url);
+  if (problem !== null) throw noAddress(problem);
   try {
-    const url = target.url.reveal();
     const settings = parse(url);
     const database = target.database ?? databaseIn(url) ?? settings.database;
     return database === undefined ? settings : { ...settings, database };
   } catch (error) {
-    throw new JBackupError("config_invalid", `database.url is not a connection address: ${reasonOf(error)}`, {
-      hint: "write it as postgresql://USER@HOST:PORT/DATABASE or postgresql:///DATABASE?host=/SOCKET/FOLDER",
-    });
+    throw noAddress(reasonOf(error));
   }
 };
 

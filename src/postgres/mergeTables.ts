@@ -1,6 +1,6 @@
 import { JBackupError } from "../domain/errors.js";
 import { nearest } from "../domain/similar.js";
-import { quoteName, type Session } from "./connection.js";
+import { plainName, quoteName, type Session } from "./connection.js";
 import {
   type Column,
   columnsOf,
@@ -26,35 +26,77 @@ export interface MergeTable extends FoundTable {
   rules: Uniqueness[];
 }
 
+/** As a person may write its name. */
+const namesOf = (table: FoundTable): string[] => [
+  table.shown,
+  `${table.schema}.${table.name}`,
+  `${quoteName(table.schema)}.${quoteName(table.name)}`,
+  table.name,
+  quoteName(table.name),
+];
+
+/** The tables of one name; a partition is refused, and so is what is not there. */
+function tablesNamed(name: string, tables: FoundTable[]): FoundTable[] {
+  const named = tables.filter((table) => namesOf(table).includes(name));
+  const roots = named.filter(({ root }) => root === null);
+  const [partition] = named;
+  if (roots.length > 0 || partition === undefined) return roots;
+  throw new JBackupError("usage", `${partition.shown} is a partition of ${partition.root}`, {
+    hint: `name ${partition.root}: its rows are merged as a whole`,
+  });
+}
+
+function noTable(name: string, known: string[]): JBackupError {
+  const meant = nearest(name, known);
+  return new JBackupError("usage", `the backup has no table "${name}"`, {
+    hint: meant ? `did you mean ${meant}?` : "jbackup show BACKUP lists its tables",
+  });
+}
+
 /** The tables named by the user, or all of them. */
 function chosen(tables: FoundTable[], wanted: string[]): FoundTable[] {
   const roots = tables.filter(({ root }) => root === null);
   if (wanted.length === 0) return roots;
-  const namesOf = (table: FoundTable): string[] => [
-    table.shown,
-    `${table.schema}.${table.name}`,
-    `${quoteName(table.schema)}.${quoteName(table.name)}`,
-    table.name,
-    quoteName(table.name),
-  ];
   const picked = wanted.flatMap((name) => {
-    const matches = roots.filter((table) => namesOf(table).includes(name));
-    if (matches.length > 0) return matches;
-    const partition = tables.find((table) => namesOf(table).includes(name));
-    if (partition)
-      throw new JBackupError("usage", `${partition.shown} is a partition of ${partition.root}`, {
-        hint: `name ${partition.root}: its rows are merged as a whole`,
-      });
-    const meant = nearest(
+    const found = tablesNamed(name, tables);
+    if (found.length > 0) return found;
+    throw noTable(
       name,
       roots.flatMap(({ shown, name: bare }) => [shown, bare]),
     );
-    throw new JBackupError("usage", `the backup has no table "${name}"`, {
-      hint: meant ? `did you mean ${meant}?` : "jbackup show BACKUP lists its tables",
-    });
   });
   return [...new Set(picked)];
 }
+
+/**
+ * Refuses what no merge can do with these names, before anything is fetched. Of the backup only names are known by then, and not
+ * all of them: of partitioned tables it lists the partitions.
+ */
+export async function requireTables(target: Session, wanted: string[], recorded: string[]): Promise<void> {
+  const live = await listTables(target);
+  const known = [...new Set([...recorded, ...live.map(({ shown }) => shown)])];
+  for (const name of wanted) {
+    if (tablesNamed(name, live).length > 0) continue;
+    const [gone] = recorded.filter((shown) => writtenAs(shown).includes(name));
+    if (gone !== undefined) throw doesNotFit([`the live database has no table ${gone}`]);
+    throw noTable(name, [...known, ...known.map(bareName)]);
+  }
+}
+
+const LAST_PART = /\.("(?:[^"]|"")+"|[^".]+)$/;
+const bareName = (shown: string): string => LAST_PART.exec(shown)?.[1] ?? shown;
+
+function writtenAs(shown: string): string[] {
+  const bare = bareName(shown);
+  const schema = shown.slice(0, -bare.length - 1);
+  return [shown, bare, plainName(bare), `${plainName(schema)}.${plainName(bare)}`];
+}
+
+const doesNotFit = (blockers: string[]): JBackupError =>
+  new JBackupError("target_refused", `the backup does not fit the live database: ${blockers.join("; ")}`, {
+    hint: "name the tables that fit with --tables, or restore beside with --into-db",
+    details: { blockers },
+  });
 
 /** Pairs every table of the backup with the live one; whatever would lose something is said, all of it at once. */
 export async function pairTables(source: Session, target: Session, wanted: string[]): Promise<MergeTable[]> {
@@ -86,14 +128,7 @@ export async function pairTables(source: Session, target: Session, wanted: strin
   }
   blockers.push(...(await typeDrift(source, sourceOids, target, targetOids)));
   if (blockers.length === 0) return tables;
-  throw new JBackupError(
-    "target_refused",
-    `the backup does not fit the live database: ${blockers.join("; ")}`,
-    {
-      hint: "name the tables that fit with --tables, or restore beside with --into-db",
-      details: { blockers },
-    },
-  );
+  throw doesNotFit(blockers);
 }
 
 function matchColumns(backed: Column[], now: Column[], uniqueness: Uniqueness[]) {

@@ -9,6 +9,7 @@ import { dropDatabase, sweepHalfRestored } from "./halfRestored.js";
 import { runRestore } from "./loadArchive.js";
 import { type LogicalDump, openLogicalDump } from "./logicalDump.js";
 import { mergeDatabase } from "./merge.js";
+import { requireTables } from "./mergeTables.js";
 import { createMissingRoles } from "./missingRoles.js";
 import { type BaseBackup, openBaseBackup } from "./physical/baseBackup.js";
 import { openReplication } from "./physical/replication.js";
@@ -149,6 +150,7 @@ export interface RestoreSteps {
   sweep: typeof sweepHalfRestored;
   reopen: typeof restoring.reopenClosed;
   merge: typeof mergeDatabase;
+  requireTables: typeof requireTables;
   load(run: restoring.RestoreRun, facts: restoring.DumpFacts, spacesMissing: boolean): Promise<void>;
   count(database: string): ReturnType<typeof restoring.countTarget>;
   analyze(database: string): Promise<void>;
@@ -233,6 +235,7 @@ export function openPostgres(given: PostgresSettings): Postgres {
       sweep: sweepHalfRestored,
       reopen: restoring.reopenClosed,
       merge: mergeDatabase,
+      requireTables,
       load: (run, facts, spacesMissing) => runRestore(run, facts, settings, spacesMissing),
       count: (name) => restoring.countTarget(settings, name),
       analyze: (name) => restoring.analyzeTarget(settings, name),

@@ -3,6 +3,8 @@ export interface Token {
   /** For a string: its contents. */
   text: string;
   line: number;
+  /** Of a template: whether a value stands before this piece of it, and behind it. */
+  piece?: { continues: boolean; goesOn: boolean };
 }
 
 const PATTERNS: [Token["kind"] | "blank", RegExp][] = [
@@ -40,28 +42,34 @@ export function tokensOf(source: string): Token[] {
   let line = 1;
   let at = 0;
 
-  const add = (kind: Token["kind"] | "blank", text: string, length: number): void => {
-    if (kind !== "blank") tokens.push({ kind, text, line });
+  const add = (
+    kind: Token["kind"] | "blank",
+    text: string,
+    length: number,
+    more: Pick<Token, "piece"> = {},
+  ): void => {
+    if (kind !== "blank") tokens.push({ kind, text, line, ...more });
     line += source.slice(at, at + length).split("\n").length - 1;
     at += length;
   };
-  const addTemplatePart = (): void => {
+  const addTemplatePart = (continues: boolean): void => {
     const [part = ""] = /(?:\\[\s\S]|\$(?!\{)|[^\\`$])*(?:`|\$\{|$)/y.exec(source.slice(at)) ?? [];
-    if (part.endsWith("${")) openTemplates.push(depth++);
-    add("string", part.replace(/(`|\$\{)$/, ""), part.length);
+    const goesOn = part.endsWith("${");
+    if (goesOn) openTemplates.push(depth++);
+    add("string", part.replace(/(`|\$\{)$/, ""), part.length, { piece: { continues, goesOn } });
   };
 
   while (at < source.length) {
     if (source[at] === "`") {
       at++;
-      addTemplatePart();
+      addTemplatePart(false);
       continue;
     }
     if (source[at] === "}" && openTemplates.at(-1) === depth - 1) {
       openTemplates.pop();
       depth--;
       at++;
-      addTemplatePart();
+      addTemplatePart(true);
       continue;
     }
     for (const [kind, pattern] of PATTERNS) {
@@ -76,4 +84,21 @@ export function tokensOf(source: string): Token[] {
     }
   }
   return tokens;
+}
+
+/** What stands where a value was put into a template. */
+export const VALUE = "VALUE";
+
+/** The texts of a source: of templates as a whole, with VALUE where something is filled in. */
+export function textsOf(source: string): { text: string; line: number }[] {
+  const texts: { text: string; line: number }[] = [];
+  const open: { text: string; line: number }[] = [];
+  for (const { kind, text, line, piece } of tokensOf(source)) {
+    if (kind !== "string") continue;
+    const before = piece?.continues ? open.pop() : undefined;
+    const whole =
+      before === undefined ? { text, line } : { ...before, text: `${before.text}${VALUE}${text}` };
+    (piece?.goesOn ? open : texts).push(whole);
+  }
+  return texts;
 }

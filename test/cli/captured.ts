@@ -84,6 +84,7 @@ export async function jbackup(
       runDemo: given.runDemo ?? unexpected,
     },
     signal: given.signal ?? new AbortController().signal,
+    onHangUp: () => undefined,
     version: "1.2.3",
     clock,
     configFile: flags.config,

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Config, describeConfig, loadConfig, readEnvironment } from "../../src/config/config.js";
-import { secretPartsOf } from "../../src/config/secrets.js";
+import { secretPartsOf, secretsTypedIn } from "../../src/domain/address.js";
 import type { JBackupError } from "../../src/domain/errors.js";
 
 let folder: string;
@@ -149,13 +149,106 @@ describe("a configuration file", () => {
     expect(error.exitCode).toBe(2);
     expect(error.message).toBe(
       [
-        "jbackup.yaml has 3 errors:",
+        "jbackup.yaml has 4 errors:",
         '  line 1: unknown key "sites"; did you mean "site"?',
         '  line 2: database: unknown key "binDirectry"; did you mean "binDirectory"?',
+        "  line 3: minCopies: 3 copies are wanted but only 1 storage is configured",
         '  line 5: storages[0].kind: unknown storage kind "ftp"; kinds are local, s3 (Cloudflare R2 and any S3 API) and b2',
       ].join("\n"),
     );
     expect(error.hint).toBe(`correct ${join(folder, "jbackup.yaml")}, then run jbackup config validate`);
+  });
+
+  test("is judged whole: what ties keys together is told beside what is wrong by itself", async () => {
+    const error = await refusal(
+      [
+        "database: {url: postgresql:///shop}",
+        "site: a b",
+        "storages:",
+        "  - {name: a, kind: local, path: /p, capacity: much}",
+        "  - {name: a, kind: local, path: /q}",
+        "  - {name: c, kind: local, path: /q/.}",
+        "minCopies: 4",
+        "retention:",
+        "  d: {daily: 1, dayly: 2}",
+        "  c: {}",
+        "  a: {within: soon}",
+        "alerts: {channels: [{name: x, kind: pigeon}, {name: x, kind: webhook, url: 'https://h'}]}",
+        "testRestore: {assertions: [{name: y, sql: drop}, {name: y, sql: select 1}]}",
+        "keys: {recipients: [jbk1pubx], signers: 3}",
+      ].join("\n"),
+    );
+    expect(error.message).toBe(
+      [
+        "jbackup.yaml has 15 errors:",
+        "  line 2: site: expected letters, digits, dots, dashes and underscores, starting with a letter or digit",
+        "  line 4: storages[0].capacity: expected a size such as 500GB or 2TiB",
+        '  line 5: storages[1].name: the name "a" is used twice',
+        '  line 6: storages[2]: the same place as storage "a": two copies there are lost together',
+        "  line 7: minCopies: 4 copies are wanted but only 3 storages are configured",
+        '  line 9: retention.d: there is no storage "d"; did you mean "a"?',
+        '  line 9: retention.d: unknown key "dayly"; did you mean "daily"?',
+        "  line 10: retention.c: an empty policy would keep nothing; give within, last, daily, ...",
+        "  line 11: retention.a.within: expected a duration such as 30d, 1h or 5m",
+        "  line 12: alerts.channels[0].kind: expected a channel of kind email, webhook or sms",
+        '  line 12: alerts.channels[1].name: the name "x" is used twice',
+        "  line 13: testRestore.assertions[0].sql: expected one query: it begins with select, with, values or table",
+        '  line 13: testRestore.assertions[1].name: the name "y" is used twice',
+        "  line 14: keys.signers: expected a list",
+        "  line 14: keys: recipients without a signing key: backups must be signed; add signing (jbackup keys new)",
+      ].join("\n"),
+    );
+  });
+
+  test.each([
+    [
+      "a list that is misspelt",
+      "database: {url: x}\nstorage: [{name: r2, kind: local, path: /p}]\nminCopies: 2\nretention: {r2: {daily: 1}}",
+      'line 2: unknown key "storage"; did you mean "storages"?',
+    ],
+    [
+      "a name that cannot be read",
+      "database: {url: x}\nstorages: [{nam: r2, kind: local, path: /p}]\nretention: {r2: {daily: 1}}",
+      'line 2: storages[0]: unknown key "nam"; did you mean "name"?',
+    ],
+    [
+      "a storage of no kind",
+      "database: {url: x}\nstorages: [{name: r2, kind: ftp}, {name: b, kind: local, path: /p}]\nminCopies: 2\nretention: {r2: {daily: 1}}",
+      'line 2: storages[0].kind: unknown storage kind "ftp"; kinds are local, s3 (Cloudflare R2 and any S3 API) and b2',
+    ],
+    [
+      "a window that is misspelt",
+      "database: {url: x}\nretention: {pitrWindw: 30d}",
+      'line 2: retention.pitrWindw: there is no storage "pitrWindw"; did you mean "pitrWindow"?',
+    ],
+    [
+      "a section that is misspelt",
+      "databse: {url: x}",
+      'line 1: unknown key "databse"; did you mean "database"?',
+    ],
+    [
+      "a signing key that is misspelt",
+      "database: {url: x}\nkeys: {recipients: [jbk1pubx], signin: {file: s}}",
+      'line 2: keys: unknown key "signin"; did you mean "signing"?',
+    ],
+    [
+      "recipients that are misspelt",
+      "database: {url: x}\nkeys: {recipient: [jbk1pubx], signing: {file: s}}",
+      'line 2: keys: unknown key "recipient"; did you mean "recipients"?',
+    ],
+  ])("has one error where one is the reason of others: %s", async (_, text, message) => {
+    expect((await refusal(text)).message).toBe(`jbackup.yaml has an error: ${message}`);
+  });
+
+  test("with a key that stands there twice is judged to its end", async () => {
+    const error = await refusal("database: {url: x}\nsite: a\nsite: b\nminCopies: 0");
+    expect(error.message).toBe(
+      [
+        "jbackup.yaml has 2 errors:",
+        "  line 3: not valid YAML: Map keys must be unique",
+        "  line 4: minCopies: must be at least 1",
+      ].join("\n"),
+    );
   });
 
   test.each([
@@ -203,6 +296,19 @@ describe("a configuration file", () => {
       /unknown key "expects"; did you mean "expect"\?/,
     ],
     ["database: {url: x}\ntestRestore: {timeout: 0s}", /testRestore\.timeout: must be longer than nothing/],
+    [
+      "database: {url: x}\nalerts: {channels: [{name: a, kind: email, smtp: {url: x}, to: []}]}",
+      /to: must not be empty$/,
+    ],
+    [
+      "database: {url: x}\nalerts: {channels: [{name: a, kind: webhook, url: x, format: xml}]}",
+      /format: expected json, slack, pagerduty$/,
+    ],
+    [
+      "database: {url: x}\ntenants: {table: a, owners: b}",
+      /tenants\.owners: expected a mapping of keys to values$/,
+    ],
+    ["database: {url: x}\nconfigFiles: /etc", /configFiles: expected a list$/],
     ["database: {url: x}\ntestRestore: {tenants: -1}", /testRestore\.tenants: must be at least 0/],
   ])("refuses %j", async (text, message) => {
     const error = await refusal(text);
@@ -282,6 +388,15 @@ describe("a secret", () => {
     ["sqlite:/var/lib/jbackup/catalog.db", []],
   ])("inside the address %s is its password", (address, parts) => {
     expect(secretPartsOf(address)).toEqual(parts);
+  });
+
+  test.each([
+    ["postgresql://u:hush@h/d", "hush"],
+    ["--database-url=postgresql://u:hush@h/d", "hush"],
+    ["r2=s3:https://id:hush@host/bucket", "hush"],
+    ["host=h password=hush", "hush"],
+  ])("typed on a command line as %s is one all the same", (word, part) => {
+    expect(secretsTypedIn(["backup", word, "a@b:c"])).toEqual([part, part]);
   });
 
   test("of any other kind is blanked whole", async () => {

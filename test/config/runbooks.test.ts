@@ -69,6 +69,10 @@ test("a file that is no YAML, and one that bears another name, are refused", () 
   expect(() => parseRunbook(renamed)).toThrow(
     'fire.yaml has an error: line 1: name: the file is called fire, and the runbook "water"',
   );
+  const both = { ...renamed, text: `${HEAD}steps:\n${step("a", "shel: ls")}` };
+  expect(() => parseRunbook(both)).toThrow(
+    /^fire.yaml has 2 errors:\n {2}line 1: name: .*\n {2}line 7: steps\[0\].shel: unknown step kind "shel"; did you mean "shell"\?$/,
+  );
 });
 
 test("steps that wait for each other, for nobody, or bear one name are named", () => {

@@ -24,6 +24,7 @@ const BARE: SiteDraft = {
   tenants: null,
   keep: "months",
   hour: 23,
+  channel: null,
   configFiles: [],
 };
 const settingsOf = (draft: SiteDraft) => parseSettings(draftText(draft, PLACES), "jbackup.yaml").settings;
@@ -102,9 +103,10 @@ test("secrets have files of their own, and never stand in the text", () => {
         credentials: { id: new Secret("b2-id"), secret: new Secret("b2-secret") },
       },
     ] as SiteDraft["storages"],
+    channel: { kind: "email", to: ["a@example.com", "b@example.com"], url: new Secret("smtp://u:mail-pw@h") },
   };
   const text = draftText(draft, PLACES);
-  for (const secret of ["pass@word", "r2-id", "r2-secret", "b2-id", "b2-secret"])
+  for (const secret of ["pass@word", "r2-id", "r2-secret", "b2-id", "b2-secret", "mail-pw"])
     expect(text).not.toContain(secret);
   expect(secretFilesOf(draft).map(({ file, secret }) => [file, secret.reveal()])).toEqual([
     ["database-url", "postgresql://keeper:pass@word@db/shop"],
@@ -112,6 +114,7 @@ test("secrets have files of their own, and never stand in the text", () => {
     ["r2.secret", "r2-secret"],
     ["b2.id", "b2-id"],
     ["b2.secret", "b2-secret"],
+    ["alerts-url", "smtp://u:mail-pw@h"],
   ]);
   expect(settingsOf(draft)).toMatchObject({
     database: { url: { file: "/home/keys/database-url" } },
@@ -122,6 +125,32 @@ test("secrets have files of their own, and never stand in the text", () => {
       { keyId: { file: "/home/keys/b2.id" }, applicationKey: { file: "/home/keys/b2.secret" } },
     ],
     minCopies: 2,
+    alerts: {
+      channels: [
+        {
+          name: "mail",
+          kind: "email",
+          smtp: { url: { file: "/home/keys/alerts-url" } },
+          to: ["a@example.com", "b@example.com"],
+        },
+      ],
+    },
     retention: { local: { within: "30d" }, r2: { weekly: 12 }, b2: { weekly: 12 } },
   });
+});
+
+test("a webhook is a channel with an address of its own, and nobody is told where none was chosen", () => {
+  const hook = (format: "json" | "slack"): SiteDraft => ({
+    ...BARE,
+    channel: { kind: "webhook", format, url: new Secret("https://hooks.example/T0/s3cret") },
+  });
+  const url = { file: "/home/keys/alerts-url" };
+  expect(settingsOf(hook("slack")).alerts.channels).toMatchObject([
+    { name: "slack", kind: "webhook", format: "slack", url },
+  ]);
+  expect(settingsOf(hook("json")).alerts.channels).toMatchObject([
+    { name: "hook", kind: "webhook", format: "json", url },
+  ]);
+  expect(draftText(hook("json"), PLACES)).not.toContain("s3cret");
+  expect(settingsOf(BARE).alerts.channels).toEqual([]);
 });

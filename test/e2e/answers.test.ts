@@ -336,11 +336,27 @@ describe("a wrong flag", () => {
       message: '--confirm says "shpo", but what would be overwritten is "shop"',
       hint: "if that is meant, give --confirm shop",
     });
-    await expectRefused(site, ["restore", "--mode", "merge", "--tables", "public.orderz", "--reason", "x"], {
-      exit: 2,
-      message: /public\.orderz/,
-      hint: /./,
-    });
+    const merge = (table: string): string[] => ["restore", "--mode", "merge", "--tables", "empty", table];
+    for (const rest of [["--reason", "x"], ["--dry-run"]]) {
+      await expectRefused(site, [...merge("public.orderz"), ...rest], {
+        exit: 2,
+        message: 'the backup has no table "public.orderz"',
+        hint: "did you mean public.orders?",
+      });
+      await expectRefused(site, [...merge("nope"), ...rest], {
+        exit: 2,
+        message: 'the backup has no table "nope"',
+        hint: "jbackup show BACKUP lists its tables",
+      });
+      await query(server.url("shop"), "alter table empty rename to away");
+      await expectRefused(site, [...merge("orders"), ...rest], {
+        exit: 14,
+        message: "the backup does not fit the live database: the live database has no table public.empty",
+        hint: "name the tables that fit with --tables, or restore beside with --into-db",
+      });
+      await query(server.url("shop"), "alter table away rename to empty");
+    }
+    expect((await site.json([...merge("public.orders"), "--dry-run"])).way).toBe("merge");
     expect(await query(server.url("shop"), "select count(*)::text as n from orders")).toEqual([{ n: "100" }]);
   });
 });

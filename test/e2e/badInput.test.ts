@@ -227,6 +227,39 @@ describe("keys", () => {
   });
 });
 
+describe("runbooks", () => {
+  test("for a site with more than this one has are passed over, and all else is right", async () => {
+    const checked: { name: string; problems: unknown[]; passedOver: string | null }[] = await site.json([
+      "dr",
+      "check",
+    ]);
+    expect(checked.flatMap(({ problems }) => problems)).toEqual([]);
+    expect(
+      checked.flatMap(({ name, passedOver }) => (passedOver === null ? [] : [[name, passedOver]])),
+    ).toEqual([
+      ["storage-lost", "the configuration has one storage only"],
+      ["tenant-lost", "the configuration names no tenants"],
+    ]);
+    const text = await site.run("dr", "check");
+    expect(text.code).toBe(0);
+    expect(text.stdout).toContain(
+      "ok    server-lost\nnone  storage-lost is not for this site and was passed over: the configuration has one storage only\n",
+    );
+    await expectRefusal(
+      ["dr", "run", "storage-lost"],
+      2,
+      "the runbook storage-lost cannot be run here: the configuration has one storage only",
+      /^add another storage to jbackup\.yaml, then run jbackup dr check$/,
+    );
+  });
+  test("that nobody wrote are not there", async () => {
+    const hint =
+      /^there are catalog-lost, database-corrupted, .*: jbackup dr list tells when each is the right one$/;
+    for (const more of [[], ["--drill"], ["--resume"], ["--abort"]])
+      await expectRefusal(["dr", "run", "nosuch", ...more], 10, 'there is no runbook "nosuch"', hint);
+  });
+});
+
 describe("the command line and the configuration", () => {
   test("an unwritable storage", () =>
     withConfig(config.replace(/path: .*\}/, `path: ${site.configFile}/below}`), () =>

@@ -113,7 +113,14 @@ test("what no rule keeps goes from the storage that asks for it, and every promi
   await change();
   await site.json(["backup", "wal"]);
 
+  const reports = join(site.home, "reports");
+  mkdirSync(reports);
+  const [old, kept] = ["20200101-070000", "20200201-070000"].map((at) => `test-restore-test-${at}.html`);
+  for (const name of [old, kept, "notes.txt"]) writeFileSync(join(reports, name as string), "");
+
   const looked = await site.json(["cleanup", "--dry-run"]);
+  expect(looked.reports).toEqual([join(reports, old as string)]);
+  expect(readdirSync(reports)).toHaveLength(3);
   const near = (list: { id: string; storage: string }[]) =>
     list
       .filter(({ storage }) => storage === "near")
@@ -132,7 +139,8 @@ test("what no rule keeps goes from the storage that asks for it, and every promi
 
   const walBefore = filesBelow(join(site.folder, "near", "wal")).length;
   const done = await site.json(["cleanup", "--confirm", "test"]);
-  expect(done.removed.backups).toBe(2);
+  expect(done.removed).toMatchObject({ backups: 2, reports: 1 });
+  expect(readdirSync(reports).sort()).toEqual(["notes.txt", kept]);
   expect([first, second, third, fourth].map((one) => isIn("near", one))).toEqual([false, false, true, true]);
   expect([first, second, third, fourth].map((one) => isIn("far", one))).toEqual([true, true, true, true]);
   expect(filesBelow(join(site.folder, "near", "wal")).length).toBeLessThan(walBefore);

@@ -9,6 +9,7 @@ import { killAt } from "../support/kill.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { expectRefused } from "../support/refusal.js";
 import { makeSite, type TestSite } from "../support/site.js";
+import { type MailServer, startMailServer } from "../support/smtp.js";
 import { INIT_STEPS } from "../support/steps.js";
 import { type Swift, startSwift } from "../support/swift.js";
 import { SHOP_ROLE_SQL, seedSql, TENANT_SHOP_SQL } from "../support/tenantShop.js";
@@ -21,10 +22,16 @@ let b2: B2Server;
 let swift: Swift;
 let site: TestSite;
 let terminal: Terminal | undefined;
+let mail: MailServer;
 let url: string;
 
 beforeAll(async () => {
-  [server, b2, swift] = await Promise.all([startPostgres(), startB2Server(), startSwift()]);
+  [server, b2, swift, mail] = await Promise.all([
+    startPostgres(),
+    startB2Server(),
+    startSwift(),
+    startMailServer(),
+  ]);
   b2.createBucket("shop");
   await swift.createBucket("shop");
   url = server.url("shop");
@@ -43,12 +50,13 @@ beforeAll(async () => {
       B2_KEY: b2.applicationKey,
       R2_ID: "nobody",
       R2_SECRET: "knows",
+      HOOK_URL: "hooks.example/s3cret",
     },
   });
 });
 afterAll(async () => {
   await site?.remove();
-  await Promise.all([server?.stop(), b2?.stop(), swift?.stop()]);
+  await Promise.all([server?.stop(), b2?.stop(), swift?.stop(), mail?.stop()]);
 });
 afterEach(() => {
   terminal?.close();
@@ -252,6 +260,49 @@ test("what cannot work is refused before anything is written", async () => {
     message: /^cannot reach PostgreSQL at 127.0.0.1:1/,
     hint: /./,
   });
+  for (const text of ["garbage", "u:geheim42@127.0.0.1/shop", "mysql://u:geheim42@127.0.0.1/shop", ""])
+    await expectRefused(site, init("--database-url", text), {
+      exit: 2,
+      message:
+        /^--database-url is no address of a database: it (does not begin with postgresql:\/\/|is empty)$/,
+      hint: /--database-url .*such as postgresql:\/\/\/shop\?host=\/var\/run\/postgresql$/,
+    });
+  await expectRefused(site, init("--database-url", "postgresql://u:geheim42@127.0.0.1:port/shop"), {
+    exit: 2,
+    message: /^database\.url is not a connection address: (?!.*geheim42)/,
+    hint: /^write it as postgresql:\/\/USER@HOST/,
+  });
+  const told = ["--tenants", "none", "--alerts", "email:ops@example.com"];
+  const dead = await site.start(init("--database-url", url, ...told), {
+    SMTP_URL: "smtp://u:geheim42@127.0.0.1:1",
+  });
+  expect(dead.code).toBe(1);
+  expect(dead.stderr).toMatch(
+    /Error: channel mail could not send a mail: [\s\S]*\nTry: correct the mail server's address/,
+  );
+  expect(dead.stderr).not.toContain("geheim42");
+  for (const [where, message, hint] of [
+    [
+      "pigeon",
+      '--alerts cannot be "pigeon"',
+      /^write it as email:ADDRESS \(several with commas\), webhook, slack or none$/,
+    ],
+    ["email:ops", '--alerts cannot be "email:ops": that is no address of a person', /./],
+    ["email:a@b.example", "the environment variable SMTP_URL is not set", /^set SMTP_URL: such as smtp:/],
+    ["slack", "the environment variable HOOK_URL is no address", /^set HOOK_URL: such as https:/],
+  ] as const)
+    await expectRefused(site, init("--database-url", url, "--tenants", "none", "--alerts", where), {
+      exit: 2,
+      message,
+      hint,
+    });
+  for (const words of [
+    ["init", "postgresql://u:geheim42@127.0.0.1/shop"],
+    init("--database-url", url, "--storage", "r2=s3:https://id:geheim42@127.0.0.1/shop"),
+  ]) {
+    const ran = await site.run(...words);
+    expect([ran.code, `${ran.stdout}${ran.stderr}`.includes("geheim42")]).toEqual([2, false]);
+  }
   expect(everything()).toEqual(before);
 });
 
@@ -261,6 +312,7 @@ const prompts = (disk = "walk-disk"): [prompt: RegExp, flags: string[], keys: st
   const named = [...database, "--site", "walk"];
   const stored = [...named, "--storage", `local=${inFolder(disk)}`];
   const classed = [...stored, "--tenants", "none"];
+  const timed = [...classed, "--keep", "weeks", "--hour", "1"];
   return [
     [/\? Which PostgreSQL\?/, [], ["Enter"]],
     [/\? Which database\?/, [], ["shop", "Enter"]],
@@ -278,8 +330,12 @@ const prompts = (disk = "walk-disk"): [prompt: RegExp, flags: string[], keys: st
     [/\? What is ops\.metrics to tenants\?/, stored, ["Down", "Enter"]],
     [/\? How long are backups kept\?/, classed, ["Enter"]],
     [/\? At which hour/, [...classed, "--keep", "weeks"], ["C-u", "23", "Enter"]],
-    [/\? Make the first backup/, [...classed, "--keep", "weeks", "--hour", "1"], ["y", "Enter"]],
-    [/\? Go\?/, [...classed, "--keep", "weeks", "--hour", "1", "--skip-backup"], ["y", "Enter"]],
+    [/\? Who is told when/, timed, ["Enter"]],
+    [/\? To whom/, timed, ["ops@example.com", "Enter"]],
+    [/\? Mail server/, timed, ["C-u", mail.url, "Enter"]],
+    [/\? User there/, timed, ["Enter"]],
+    [/\? Make the first backup/, [...timed, "--alerts", "none"], ["y", "Enter"]],
+    [/\? Go\?/, [...timed, "--alerts", "none", "--skip-backup"], ["y", "Enter"]],
   ];
 };
 
@@ -338,12 +394,18 @@ test("the wizard finds server, database and tenants, tries the storages, and sho
   const text = readFileSync(inFolder("walk.yaml"), "utf8");
   expect(text).not.toContain(swift.secretAccessKey);
   expect(text).toContain("exclude: [ops.metrics]");
+  expect(text).toMatch(
+    /\{name: mail, kind: email, smtp: \{url: \{file: \S+\/alerts-url\}\}, to: \["ops@example.com"\]\}/,
+  );
+  expect(mail.mails.at(-1)).toMatch(
+    /To: ops@example.com[\s\S]*this is only a test[\s\S]*Nothing is left to do/,
+  );
   const [backup] = await site.json(["list", "--config", inFolder("walk.yaml")]);
   expect(backup.copies.map(({ status }: { status: string }) => status)).toEqual(["stored", "stored"]);
 
   // the command that was shown makes the same file, but for the keys
   const [, command = ""] =
-    /^\s*S3_ID=\.\.\. S3_SECRET=\.\.\. jbackup (init --yes .*?)\s*$/m.exec(screen) ?? [];
+    /^\s*S3_ID=\.\.\. S3_SECRET=\.\.\. SMTP_URL=\.\.\. jbackup (init --yes .*?)\s*$/m.exec(screen) ?? [];
   // with a home and storages of its own, for these are in use by now
   const again = command
     .replaceAll(inFolder("walk.yaml"), inFolder("again.yaml"))
@@ -361,6 +423,7 @@ test("the wizard finds server, database and tenants, tries the storages, and sho
         ...inHome("again-home").environment,
         S3_ID: swift.accessKeyId,
         S3_SECRET: swift.secretAccessKey,
+        SMTP_URL: mail.url,
       },
       stdio: "pipe",
     },

@@ -115,6 +115,10 @@ describe("systemd", () => {
     expect(service).toContain(
       `ReadWritePaths=-${site.home} -${join(site.folder, "local")} -${join(site.folder, "elsewhere")} -/tmp`,
     );
+    expect(service).not.toContain("ExecReload");
+    expect(readFileSync(join(units, "jbackup-shop-prod-wal.service"), "utf8")).toContain(
+      "\nExecReload=/bin/kill -HUP $MAINPID\n",
+    );
     expect(readFileSync(join(units, "jbackup-shop-prod-full.timer"), "utf8")).toContain("Persistent=true");
     // a condition on the month's day or the week's is two lines
     expect(readFileSync(join(units, "jbackup-shop-prod-verify.timer"), "utf8")).toContain(
@@ -313,6 +317,41 @@ describe.concurrent("the daemon", () => {
     expect((await site.json(["schedule", "show"])).requests).toEqual([]);
   });
 
+  test("reads a configuration that has changed, and goes on with the old one while it is broken", async (context) => {
+    const site = await siteWith(['schedule: {cleanup: "0 6 1 1 *"}'], "changed");
+    const daemon = await daemonOf(context, site);
+    const readings = (): number => daemon.log().split("was read again").length - 1;
+    const first = readFileSync(site.configFile, "utf8");
+    const good = first.replace('cleanup: "0 6 1 1 *"', `cleanup: "0 7 1 1 *", verify: "${HOURS_AGO}"`);
+    await site.configure(good);
+    await daemon.until("the new schedule", () => readings() === 1);
+    expect((await daemon.health()).jobs).toMatchObject([
+      { name: "verify" },
+      { name: "cleanup", cron: "0 7 1 1 *" },
+    ]);
+
+    await site.json(["backup", "full", "--logical", "--at", "5s"]);
+    await site.configure(`${good}minCopies: 0\n`);
+    await daemon.until("the refusal", () => daemon.log().includes("cannot be used, so the schedule goes on"));
+    expect(daemon.log()).toMatch(/jbackup\.yaml has an error: line 6: minCopies: must be at least 1/);
+    await daemon.until("a run", () => daemon.log().includes("one-off backup full --logical: done"));
+    await site.configure(good.replace("site: changed", "site: other"));
+    await daemon.until("the refusal", () =>
+      daemon.log().includes("is of site other, and this daemon runs changed"),
+    );
+    await site.configure(good);
+    await daemon.until("its return", () => daemon.log().includes("the configuration can be used again"));
+    const [alert] = await site.json(["alerts", "--status", "resolved"]);
+    expect(alert).toMatchObject({ fingerprint: "schedule:config", occurrences: 2 });
+
+    process.kill(daemon.pid, "SIGHUP");
+    await daemon.until("the second reading", () => readings() === 2);
+    expect(existsSync(join(site.home, "schedule", "config-in-use.yaml"))).toBe(false);
+    // a time that is new counts from now on
+    expect(await runsOf(site, "verify")).toEqual([]);
+    expect(await daemon.stop()).toMatchObject({ code: 143 });
+  });
+
   test("keeps a follower of the WAL running, whatever becomes of it", async (context) => {
     const site = await siteWith(["schedule: {wal: follow}"], "follow");
     const daemon = await daemonOf(context, site);
@@ -333,9 +372,15 @@ describe.concurrent("the daemon", () => {
     expect((await daemon.health()).code).toBe(200);
     const shown = await site.json(["schedule", "show"]);
     expect(shown.jobs).toMatchObject([{ name: "wal", cron: "follow", nextRun: null, overdue: false }]);
+    // with another configuration it begins anew, and without a line it ends
+    await site.configure(`${readFileSync(site.configFile, "utf8")}objectives: {rpo: 1m}\n`);
+    await daemon.until("a third follower", async () => (await runsOf(site, "backup-wal")).length === 3);
+    expect((await daemon.health()).follower?.restarts).toBe(1);
+    await site.configure(readFileSync(site.configFile, "utf8").replace("schedule: {wal: follow}", ""));
+    await daemon.until("its end", async () => (await daemon.health()).follower === null);
     expect(await daemon.stop()).toMatchObject({ code: 143 });
     const statuses = (await runsOf(site, "backup-wal")).map(({ status }) => status);
-    expect(statuses).toEqual(["succeeded", "interrupted"]);
+    expect(statuses).toEqual(["succeeded", "succeeded", "interrupted"]);
   });
 
   test.each([

@@ -7,6 +7,7 @@ import { parse } from "yaml";
 import { query } from "../support/awkward.js";
 import { filesBelow } from "../support/files.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
+import { expectRefused } from "../support/refusal.js";
 import { makeSite, type Ran, type TestSite } from "../support/site.js";
 import { openTerminal } from "../support/terminal.js";
 
@@ -272,6 +273,17 @@ describe("metrics", () => {
 
   test("are valid text, say what status says, and are written for others to read", async () => {
     const file = join(site.folder, "collected", "jbackup.prom");
+    await expectRefused(site, ["metrics", "--out", file], {
+      exit: 2,
+      message: `there is no folder ${site.folder}/collected to write into`,
+      hint: `make it first (mkdir -p ${site.folder}/collected), or name a file in another one with --out`,
+    });
+    mkdirSync(join(site.folder, "collected"));
+    await expectRefused(site, ["metrics", "--out", join(site.folder, "collected")], {
+      exit: 2,
+      message: `${site.folder}/collected is a folder`,
+      hint: "name a file in it with --out",
+    });
     expect((await site.run("metrics", "--out", file)).code).toBe(0);
     expect(statSync(file).mode & 0o777).toBe(0o644);
     const text = readFileSync(file, "utf8");

@@ -10,6 +10,7 @@ import { findBackup } from "../../src/engine/findBackup.js";
 import { openBackup } from "../../src/engine/openBackup.js";
 import { query } from "../support/awkward.js";
 import { openTestSite } from "../support/openedSite.js";
+import { expectRefused } from "../support/refusal.js";
 import { useShop } from "../support/shopSite.js";
 import { makeSite, type TestSite } from "../support/site.js";
 import {
@@ -324,13 +325,26 @@ describe("row-level security as the second lock", () => {
   });
 });
 
+test("a backup of tenants that is wanted later is refused at once when there is no such tenant", async () => {
+  const later = (...ids: string[]) => ["backup", "tenant", "--at", "1h", "--tenant", ...ids];
+  await expectRefused(shop.site, later(tenantId(1), "nope"), {
+    exit: 10,
+    message: 'no tenant has the id "nope"',
+    hint: "jbackup tenants list shows the ids",
+  });
+  expect((await shop.site.json(["schedule", "show"])).requests).toEqual([]);
+  const stored = await shop.site.json(later(tenantId(1)));
+  await shop.site.json(["schedule", "cancel", stored.id]);
+});
+
 describe("a tenant's data for its owner", () => {
   test("is CSV with a header, which PostgreSQL reads back as it was", async () => {
     const id = tenantId(11);
     await shop.site.json(["backup", "tenant", "--tenant", id]);
     const folder = mkdtempSync(join(tmpdir(), "jbackup-export-"));
     places.push(folder);
-    const done = await shop.site.json(["tenants", "export", "--tenant", id, "--out", join(folder, "csv")]);
+    const wanted = ["tenants", "export", "latest", "--tenant", id, "--out", join(folder, "csv")];
+    const done = await shop.site.json(wanted);
     expect(done.files.find(({ name }: { name: string }) => name === "app.terminals.csv")).toMatchObject({
       rows: 2,
     });

@@ -1,7 +1,9 @@
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
+import { expectRefused } from "../support/refusal.js";
 import { useShop } from "../support/shopSite.js";
 import { digestOfOthers, rowsOf, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
@@ -33,6 +35,12 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
   await shop.site.json(["backup", "wal"]);
   const others = await digestOfOthers(sql, A);
 
+  const out = join(shop.site.folder, "exported");
+  await expectRefused(shop.site, ["tenants", "export", "--tenant", A, "--out", out], {
+    exit: 10,
+    message: `there is no backup of tenant ${A}`,
+    hint: `jbackup backup tenant --tenant ${A} makes one; of an earlier moment, jbackup restore --tenant ${A} --to TIME --dry-run makes one, whose id jbackup list --kind tenant --tenant ${A} shows`,
+  });
   const plan = await shop.site.json(["restore", "--tenant", A, "--to", moment, "--dry-run"]);
   expect(plan.tables.find(({ table }: { table: string }) => table === "app.sales")).toMatchObject({
     inserted: 5,
@@ -53,6 +61,8 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
   await sql(`delete from app.notes where tenant_id = '${A}'`);
   await restore(made.id, "--tenant", A);
   expect(await rowsOf(sql, A)).toEqual(good);
+  const exported = await shop.site.json(["tenants", "export", made.id, "--tenant", A, "--out", out]);
+  expect(exported.backupId).toBe(made.id);
 });
 
 test("several tenants go back to a moment, and a run that was killed is gone on with, without going there again", async () => {

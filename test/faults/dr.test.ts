@@ -265,9 +265,9 @@ describe("bad input", () => {
   test("is refused before anything begins", async () => {
     write("every-kind", REPRESENTATIVE());
     await expectRefused(site, ["dr", "run", "server-lots", "--drill"], {
-      exit: 2,
+      exit: 10,
       message: 'there is no runbook "server-lots"; did you mean "server-lost"?',
-      hint: "jbackup dr list shows them",
+      hint: /^there are catalog-lost, .*server-lost, .*: jbackup dr list tells when each is the right one$/,
     });
     await expectRefused(site, ["dr", "run"], {
       exit: 2,

@@ -38,3 +38,16 @@ test("what is no address is refused without repeating it", () => {
     /^database\.url is not a connection address: (?!.*secret)/,
   );
 });
+
+test.each([
+  "garbage",
+  "u:secret@h/d",
+  "/var/run/secret shop",
+  "host=h password=secret",
+  "mysql://u:secret@h/d",
+  "",
+])("%j is no address, and is not looked for on a host that is not there", (text) => {
+  expect(() => addressOf(target(text), "me")).toThrow(
+    /^database\.url is not a connection address: it (does not begin with postgresql:\/\/|is empty)$/,
+  );
+});

@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Secret } from "../../src/domain/secret.js";
+import { connect } from "../../src/postgres/connection.js";
 import type { MergeRequest } from "../../src/postgres/merge.js";
+import { requireTables } from "../../src/postgres/mergeTables.js";
 import { contentOf, query } from "../support/awkward.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makePair, type Pair } from "./mergeSupport.js";
@@ -108,6 +111,38 @@ describe("tables that do not fit", () => {
         hint: "name public.whole: its rows are merged as a whole",
       },
     );
+  });
+
+  test("are looked for by name before anything is fetched", async () => {
+    const pair = await makePair(
+      server,
+      'create schema app; create table app."Odd one" (id int); create table orders (id int); create table whole (id int) partition by list (id); create table piece partition of whole default',
+    );
+    const target = await connect({ url: new Secret(pair.url) }, "postgres");
+    const recorded = ['app."Odd one"', "public.orders", "public.gone", "public.piece"];
+    const look = (...names: string[]) =>
+      requireTables(target, names, recorded).then(
+        () => "known",
+        ({ code, message, hint }) => [code, message, hint],
+      );
+    try {
+      expect(await look("Odd one", '"Odd one"', 'app."Odd one"', "app.Odd one", "whole", "orders")).toBe(
+        "known",
+      );
+      expect(await look("orders", "ordrs")).toEqual([
+        "usage",
+        'the backup has no table "ordrs"',
+        "did you mean orders?",
+      ]);
+      for (const name of ["gone", "public.gone"])
+        expect((await look(name)).slice(0, 2)).toEqual([
+          "target_refused",
+          "the backup does not fit the live database: the live database has no table public.gone",
+        ]);
+      expect((await look("public.piece"))[1]).toBe("public.piece is a partition of public.whole");
+    } finally {
+      await target.close();
+    }
   });
 
   test("may have lost the partition of a row, or gained a stricter check or key", async () => {

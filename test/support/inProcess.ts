@@ -34,6 +34,7 @@ export async function runHere(argv: string[], variables: NodeJS.ProcessEnv): Pro
     environment,
     openers,
     signal: new AbortController().signal,
+    onHangUp: () => undefined,
     version: "0.1.0",
     clock: systemClock,
     configFile: flags.config,

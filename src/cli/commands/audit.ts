@@ -3,9 +3,10 @@ import { AUDIT_HINT, auditProblems, auditWarnings } from "../../engine/auditFind
 import { type AuditState, examineAudit, isSoundAudit } from "../../engine/auditWitnesses.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { type CommandRun, withSiteToRead } from "../context.js";
-import { countFlag, textFlag } from "../flags.js";
+import { countFlag } from "../flags.js";
+import { outFile } from "../outFile.js";
 import { tableText } from "../table.js";
-import { agoText, countText } from "../text.js";
+import { agoText, countedText, countText } from "../text.js";
 
 export const show: CommandRun = (context, _args, options) => {
   const limit = countFlag(options, "limit", 1, 1_000_000) ?? 50;
@@ -76,16 +77,18 @@ function textOf(state: AuditState): string {
 }
 
 /** As lines of JSON, oldest first: for a system that keeps them where this one cannot change them. */
-export const exportAll: CommandRun = (context, _args, options) =>
-  withSiteToRead(context, async (site) => {
+export const exportAll: CommandRun = async (context, _args, options) => {
+  const file = await outFile(context, options);
+  return withSiteToRead(context, async (site) => {
     const entries = (await site.catalog.audit()).reverse();
     const lines = entries.map((entry) => JSON.stringify(entry)).join("\n");
-    const out = textFlag(options, "out");
-    if (out === undefined) {
+    if (file === undefined) {
       context.output.answer(entries, lines);
       return 0;
     }
-    await writeFileAtomic(out, lines === "" ? "" : `${lines}\n`, { overwrite: true });
-    context.output.answer({ file: out, entries: entries.length }, `${entries.length} entries are in ${out}.`);
+    await writeFileAtomic(file, lines === "" ? "" : `${lines}\n`, { overwrite: true });
+    const count = countedText(entries.length, "entry").replace("entrys", "entries");
+    context.output.answer({ file, entries: entries.length }, `${count} written to ${file}.`);
     return 0;
   });
+};

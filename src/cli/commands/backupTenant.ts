@@ -1,6 +1,9 @@
 import type { Backup } from "../../domain/backup.js";
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { backupTenants, type TenantsBackup } from "../../engine/backupTenants.js";
+import type { Site } from "../../engine/site.js";
+import { requireTenants } from "../../engine/tenants/choose.js";
+import { tenantSettings } from "../../engine/tenants/graph.js";
 import { orderTenants } from "../../engine/tenants/order.js";
 import { copiesText, sizesText } from "../backupText.js";
 import { type CommandRun, withSite } from "../context.js";
@@ -30,7 +33,8 @@ export const run: CommandRun = (context, _args, options) => {
   if (size !== undefined && !isQueued)
     throw new JBackupError("usage", "--batch works with --queue", { hint: "leave out --batch" });
   const later = laterIn(options, context.clock.now());
-  if (later !== null) return storeForLater(context, "backup tenant", options, later);
+  if (later !== null)
+    return storeForLater(context, "backup tenant", options, later, (site) => checkLater(site, isAll, named));
   return withSite(context, async (site) => {
     const startedAt = site.clock.monotonicMs();
     const how = {
@@ -55,6 +59,17 @@ export const run: CommandRun = (context, _args, options) => {
     return more.exit(done.status === "partial" || sums.missing.size > 0 ? 3 : 0);
   });
 };
+
+async function checkLater(site: Site, isAll: boolean, named: string[]): Promise<void> {
+  tenantSettings(site);
+  if (isAll) return;
+  try {
+    await requireTenants(site, named);
+  } catch (error) {
+    if (!isJBackupError(error, "postgres_unreachable")) throw error;
+    site.report.warn(`${error.message}; whether there are such tenants is seen when it runs`);
+  }
+}
 
 const missingIn = ({ copies }: Backup): string[] =>
   copies.filter(({ status }) => status !== "stored").map(({ storage }) => storage);

@@ -5,6 +5,7 @@ import { type CommandRun, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
 import { bytesText, countedText } from "../text.js";
 
+const DAY_MS = 86_400_000;
 const NO_RULE = "no rule keeps it";
 
 const rowsOf = ({ storages }: CleanupPlan): CleanupRow[] =>
@@ -27,9 +28,17 @@ function planText(plan: CleanupPlan, columns: number): string[] {
   return [
     cleanupText(rowsOf(plan), columns),
     ...rest,
+    ...reportsText(plan),
     ...plan.passedOver.map(({ storage, why }) => `${storage} is left alone: ${why}`),
   ];
 }
+
+const reportsText = ({ reports: { remove, stayMs } }: CleanupPlan): string[] =>
+  remove.length === 0
+    ? []
+    : [
+        `this host: ${countedText(remove.length, "file")} of reports of test restores, older than ${Math.round(stayMs / DAY_MS)} days`,
+      ];
 
 function doneText({ plan, removed, held }: CleanupReport, isDryRun: boolean): string[] {
   if (held !== null) return [`Nothing was removed: ${held}.`];
@@ -39,8 +48,11 @@ function doneText({ plan, removed, held }: CleanupReport, isDryRun: boolean): st
   }
   return [
     `${removed.backups} ${removed.backups === 1 ? "copy" : "copies"} removed: ${countedText(removed.objects, "object")}, ${bytesText(removed.bytes)}.`,
+    ...(removed.reports === 0 ? [] : [`${countedText(removed.reports, "file")} of old reports removed.`]),
     ...removed.locked.map(({ storage, path, why }) => `Kept by ${storage} itself: ${path}: ${why}`),
-    ...removed.failed.map(({ storage, path, why }) => `Not removed: ${storage} ${path}: ${why}`),
+    ...removed.failed.map(
+      ({ storage, path, why }) => `Not removed: ${storage === "" ? path : `${storage} ${path}`}: ${why}`,
+    ),
   ];
 }
 
@@ -53,11 +65,19 @@ const answerOf = ({ plan, removed, held }: CleanupReport, dryRun: boolean) => ({
   ),
   walFiles: plan.storages.map(({ storage, wal }) => ({ storage, count: wal.length })),
   orphans: plan.storages.map(({ storage, orphans }) => ({ storage, count: orphans.length })),
+  reports: plan.reports.remove,
   passedOver: plan.passedOver,
   dryRun: dryRun || held !== null,
   held,
   removed:
-    removed === null ? null : { backups: removed.backups, objects: removed.objects, bytes: removed.bytes },
+    removed === null
+      ? null
+      : {
+          backups: removed.backups,
+          objects: removed.objects,
+          bytes: removed.bytes,
+          reports: removed.reports,
+        },
   locked: removed?.locked ?? [],
   failed: removed?.failed ?? [],
 });

@@ -4,8 +4,12 @@ import { type CommandRun, withSiteToRead } from "../context.js";
 export const run: CommandRun = (context) =>
   withSiteToRead(context, async (site) => {
     const checked = await checkRunbooks(site);
-    const lines = checked.flatMap(({ file, name, problems, warnings }) => [
-      ...(problems.length === 0 ? [`ok    ${name}`] : [`fail  ${name ?? file} (${file})`]),
+    const lines = checked.flatMap(({ file, name, problems, warnings, passedOver }) => [
+      problems.length > 0
+        ? `fail  ${name ?? file} (${file})`
+        : passedOver === null
+          ? `ok    ${name}`
+          : `none  ${name} is not for this site and was passed over: ${passedOver}`,
       ...problems.map(({ path, message }) => `        ${path === "" ? "" : `${path}: `}${message}`),
       ...warnings.map((warning) => `        note: ${warning}`),
     ]);

@@ -1,5 +1,6 @@
 import type { Backup } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
+import { channelName } from "../../domain/siteDraft.js";
 import { firstSteps, type WrittenSite } from "../../engine/setUp.js";
 import { copiesText } from "../backupText.js";
 import { inShell } from "../confirm.js";
@@ -63,6 +64,7 @@ const answerOf = (
   recipients: written.recipients,
   storages: draft.storages.map(({ name, kind }) => ({ name, kind })),
   tenants: draft.tenants,
+  alerts: draft.channel === null ? null : { name: channelName(draft.channel), kind: draft.channel.kind },
   backup,
 });
 

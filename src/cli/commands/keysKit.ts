@@ -1,12 +1,10 @@
-import { isAbsolute, join } from "node:path";
 import { recoveryKit } from "../../engine/keys.js";
 import { type CommandRun, withSite } from "../context.js";
-import { textFlag } from "../flags.js";
+import { outFile } from "../outFile.js";
 
-export const run: CommandRun = (context, _args, options) =>
-  withSite(context, async (site) => {
-    const out = textFlag(options, "out") ?? "jbackup-recovery-kit.txt";
-    const file = isAbsolute(out) ? out : join(context.environment.workingDirectory, out);
+export const run: CommandRun = async (context, _args, options) => {
+  const file = (await outFile(context, options, "jbackup-recovery-kit.txt")) as string;
+  return withSite(context, async (site) => {
     const kit = await recoveryKit(site, file);
     context.output.answer(
       kit,
@@ -14,3 +12,4 @@ export const run: CommandRun = (context, _args, options) =>
     );
     return 0;
   });
+};

@@ -1,4 +1,3 @@
-import { resolve } from "node:path";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import { metricsText } from "../../domain/metrics.js";
 import { metricsOf } from "../../engine/metrics.js";
@@ -7,15 +6,16 @@ import { siteStatus } from "../../engine/status.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { type CommandRun, withSite, withSiteToRead } from "../context.js";
 import { textFlag } from "../flags.js";
+import { outFile } from "../outFile.js";
 
 /** Whoever collects it is another user, and nothing in it is secret. */
 const MODE = 0o644;
 
 export const run: CommandRun = async (context, _args, options) => {
-  const { output, version, environment } = context;
-  const out = textFlag(options, "out");
+  const { output, version } = context;
+  const file = await outFile(context, options);
   const place = listenPlace(textFlag(options, "listen"));
-  if (out !== undefined && place !== null)
+  if (file !== undefined && place !== null)
     throw new JBackupError("usage", "--out and --listen exclude each other", {
       hint: "write a file for node_exporter with --out, or serve it with --listen",
     });
@@ -32,11 +32,10 @@ export const run: CommandRun = async (context, _args, options) => {
   return withSiteToRead(context, async (site) => {
     const metrics = metricsOf(await siteStatus(site), version);
     const text = metricsText(metrics);
-    if (out === undefined) {
+    if (file === undefined) {
       output.answer(metrics, text);
       return 0;
     }
-    const file = resolve(environment.workingDirectory, out);
     await writeForOthers(file, text);
     output.answer({ file, metrics: metrics.length }, "");
     return 0;
@@ -45,7 +44,7 @@ export const run: CommandRun = async (context, _args, options) => {
 
 async function writeForOthers(file: string, text: string): Promise<void> {
   try {
-    await writeFileAtomic(file, text, { overwrite: true, mode: MODE, directoryMode: 0o755 });
+    await writeFileAtomic(file, text, { overwrite: true, mode: MODE });
   } catch (error) {
     throw new JBackupError("failed", `cannot write ${file}: ${reasonOf(error)}`, {
       hint: "give a file in a folder that this user may write to, and that node_exporter reads",

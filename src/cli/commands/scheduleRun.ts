@@ -3,6 +3,7 @@ import { runDaemon } from "../../engine/schedule/daemon.js";
 import type { HealthPlace } from "../../engine/schedule/health.js";
 import { type OncePart, runOnce } from "../../engine/schedule/once.js";
 import { runWorker } from "../../engine/schedule/worker.js";
+import { isTerminal } from "../confirm.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
 import { isSet, textFlag } from "../flags.js";
 
@@ -27,7 +28,11 @@ export const run: CommandRun = (context, _args, options) => {
   if (isSet(options, "once")) return once(context);
   if (isSet(options, "worker")) return withSite(context, runWorker);
   return withSite(context, async (site) => {
-    await runDaemon(site, { health });
+    await runDaemon(site, {
+      health,
+      // a daemon at a terminal ends with it
+      onReload: (listener) => isTerminal() || context.onHangUp(listener),
+    });
     return 0;
   });
 };

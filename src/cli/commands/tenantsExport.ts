@@ -17,7 +17,10 @@ export const run: CommandRun = (context, args, options) => {
     textFlag(options, "out") ?? `tenant-${tenantId.replace(/[^A-Za-z0-9._-]/g, "_")}`,
   );
   return withSite(context, async (site) => {
-    const done = await exportTenantFiles(site, { tenantId, reference: args[0] ?? null, format, directory });
+    const [named = "latest"] = args;
+    // the newest backup of all is rarely this tenant's
+    const reference = named === "latest" ? null : named;
+    const done = await exportTenantFiles(site, { tenantId, reference, format, directory });
     const rows = done.files.reduce((sum, file) => sum + file.rows, 0);
     const bytes = done.files.reduce((sum, file) => sum + file.bytes, 0);
     context.output.answer(

@@ -27,6 +27,10 @@ export const START_COMMANDS: CommandSpec[] = [
       ["--transient <tables...>", "queues, sessions, tokens: a restore must not revive them"],
       ["--keep <span>", "weeks, months or years (default: months)"],
       ["--hour <n>", "the quiet hour of the night, 0 to 23, UTC (default: 2)"],
+      [
+        "--alerts <where>",
+        "email:ADDRESS, webhook, slack or none (default: none); the variable SMTP_URL or HOOK_URL holds the address",
+      ],
       ["--skip-backup", "write the configuration only"],
     ],
     examples: [

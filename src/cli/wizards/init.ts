@@ -7,6 +7,7 @@ import type { Options } from "../context.js";
 import { choiceFlag, countFlag, isSet, textFlag } from "../flags.js";
 import type { Ask } from "./ask.js";
 import { commandLine } from "./commandLine.js";
+import { channelSpec, channelVariable, chooseChannel } from "./initAlerts.js";
 import { chooseServer } from "./initServer.js";
 import { chooseStorages } from "./initStorages.js";
 import { chooseTenants } from "./initTenants.js";
@@ -20,12 +21,12 @@ export interface Decided {
   hasBackup: boolean;
 }
 
-/** Six steps. Nothing is written before all of them are answered. */
+/** Seven steps. Nothing is written before all of them are answered. */
 export async function decideSite(scene: Scene): Promise<Decided> {
   const { ask, context } = scene;
   const { report } = context.output;
   const step = (nth: number, what: string): void => {
-    if (ask !== null) report.info(`Step ${nth} of 6: ${what}`);
+    if (ask !== null) report.info(`Step ${nth} of 7: ${what}`);
   };
   const files = await chooseFiles(scene);
   await scene.setUp.requireFree(files);
@@ -41,9 +42,11 @@ export async function decideSite(scene: Scene): Promise<Decided> {
     const keep = await chooseKeep(scene);
     step(5, "when");
     const hour = await chooseHour(scene);
+    step(6, "who is told");
+    const channel = await chooseChannel(scene, site);
     const configFiles = configFilesFor(files);
-    const draft: SiteDraft = { site, url, storages: drafts, tenants, keep, hour, configFiles };
-    step(6, "look at it once more");
+    const draft: SiteDraft = { site, url, storages: drafts, tenants, keep, hour, channel, configFiles };
+    step(7, "look at it once more");
     const hasBackup = await chooseBackup(scene);
     await confirm(scene, draft, files, hasBackup);
     return { draft, files, locations, hasBackup };
@@ -147,9 +150,11 @@ function equivalent(
   files: SiteFiles,
   hasBackup: boolean,
 ): string {
-  const variables = storages.flatMap(({ name, kind }) =>
-    kind === "local" ? [] : credentialVariables(name, kind).map((variable) => `${variable}=...`),
-  );
+  const { channel } = draft;
+  const variables = [
+    ...storages.flatMap(({ name, kind }) => (kind === "local" ? [] : credentialVariables(name, kind))),
+    ...(channel === null ? [] : [channelVariable(channel)]),
+  ].map((variable) => `${variable}=...`);
   const options: Options = {
     yes: true,
     out: files.config,
@@ -162,6 +167,7 @@ function equivalent(
       : { shared: tenants.shared, exclude: tenants.exclude, transient: tenants.transient }),
     keep: draft.keep,
     hour: String(draft.hour),
+    ...(channel === null ? {} : { alerts: channelSpec(channel) }),
     skipBackup: !hasBackup,
   };
   return [...variables, commandLine("init", [], options)].join(" ");

@@ -1,3 +1,4 @@
+import { addressProblem } from "../../domain/address.js";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { Secret } from "../../domain/secret.js";
 import type { LookedAt } from "../../engine/setUp.js";
@@ -14,12 +15,14 @@ export interface ChosenServer {
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 const GIVE_URL =
-  "give --database-url postgresql:///DATABASE?host=/SOCKET/FOLDER or postgresql://USER@HOST:PORT/DATABASE";
+  "give --database-url postgresql:///DATABASE?host=/SOCKET/FOLDER or postgresql://USER@HOST:PORT/DATABASE, such as postgresql:///shop?host=/var/run/postgresql";
 
 /** Finds the database to protect and looks at it, again and again until all is well or somebody says to go on. */
 export async function chooseServer(scene: Scene): Promise<ChosenServer> {
   const { options, ask } = scene;
   const given = textFlag(options, "databaseUrl");
+  const problem = given === undefined ? null : addressProblem(given);
+  if (problem !== null) throw usage(`--database-url is no address of a database: ${problem}`, GIVE_URL);
   let url = given === undefined ? null : new Secret(given);
   for (;;) {
     try {
@@ -79,7 +82,7 @@ const askUrl = (ask: Ask): Promise<string> =>
     initial: "postgresql://USER@HOST:5432/DATABASE",
     problem: (text) => {
       if (/\b(USER|HOST|DATABASE)\b/.test(text)) return "put your own user, host and database in";
-      return /^postgres(ql)?:\/\//.test(text) ? null : "it begins with postgresql://";
+      return addressProblem(text);
     },
   });
 

@@ -6,15 +6,19 @@ import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import type { SurveyedBackup } from "../verify/survey.js";
 import type { CleanupPlan, StoragePlan } from "./plan.js";
+import { removeReports } from "./reports.js";
 
 export interface Removed {
   backups: number;
   objects: number;
   bytes: number;
+  /** Files of reports of test restores, on this host. */
+  reports: number;
   /** By storage. */
   bytesIn: Map<string, number>;
   /** Kept by the storage itself until a time of its own: no failure, tried again by the next cleanup. */
   locked: { storage: string; path: string; why: string }[];
+  /** Without a storage: a file of this host. */
   failed: { storage: string; path: string; why: string }[];
 }
 
@@ -22,7 +26,15 @@ const AT_A_TIME = 8;
 
 /** Storage by storage, as far as each allows it. What is killed in between leaves objects without a manifest, never the other way round. */
 export async function applyPlan(site: Site, plan: CleanupPlan): Promise<Removed> {
-  const removed: Removed = { backups: 0, objects: 0, bytes: 0, bytesIn: new Map(), locked: [], failed: [] };
+  const removed: Removed = {
+    backups: 0,
+    objects: 0,
+    bytes: 0,
+    reports: 0,
+    bytesIn: new Map(),
+    locked: [],
+    failed: [],
+  };
   const deleting = await site.deletingStorages();
   await Promise.all(
     plan.storages.map(async (planned) => {
@@ -33,6 +45,9 @@ export async function applyPlan(site: Site, plan: CleanupPlan): Promise<Removed>
     }),
   );
   site.report.progressEnd();
+  const stayed = await removeReports(plan.reports);
+  removed.reports = plan.reports.remove.length - stayed.length;
+  removed.failed.push(...stayed.map((one) => ({ storage: "", ...one })));
   return removed;
 }
 

@@ -11,6 +11,7 @@ import type { Survey, SurveyedBackup } from "../verify/survey.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
 import { isWhole, keptBackup, knownBadIn, policyOf } from "./kept.js";
 import { type Pauses, pauses } from "./pauses.js";
+import { planReports, type ReportsPlan } from "./reports.js";
 
 export interface StoragePlan {
   storage: string;
@@ -31,6 +32,7 @@ export interface CleanupPlan {
   gone: ReadonlyMap<string, Gone>;
   /** Storages about which nothing is decided, and why. */
   passedOver: { storage: string; why: string }[];
+  reports: ReportsPlan;
 }
 
 const ORPHAN_MS = 48 * 3_600_000;
@@ -59,7 +61,7 @@ export async function planCleanup(site: Site, survey: Survey): Promise<CleanupPl
     if (empty) passedOver.push({ storage: name, why: "it lists no backup, and the catalog knows of some" });
     else storages.push(planStorage(site, survey, { name, listed, here, pins, held, pausing, gone }));
   }
-  return { storages, survey, gone, passedOver };
+  return { storages, survey, gone, passedOver, reports: await planReports(site) };
 }
 
 /** A manifest that is listed and was read nowhere: its backup must not be planned as if it did not exist. */

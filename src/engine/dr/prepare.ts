@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import type { LoadedRunbook } from "../../config/config.js";
+import type { LoadedRunbook, RunbookFile } from "../../config/config.js";
 import { drillDanger, lintDrill } from "../../domain/drillGuard.js";
 import { JBackupError } from "../../domain/errors.js";
 import {
@@ -13,65 +13,95 @@ import {
 import { nearest } from "../../domain/similar.js";
 import type { Site } from "../site.js";
 
+/** The file of the runbook of this name. */
+export async function findRunbook(site: Site, name: string): Promise<RunbookFile> {
+  const files = await site.runbookFiles();
+  const names = files.map(({ file }) => file.slice(file.lastIndexOf("/") + 1).replace(/\.ya?ml$/, ""));
+  const found = files[names.indexOf(name)];
+  if (found !== undefined) return found;
+  const meant = nearest(name, names);
+  throw new JBackupError(
+    "not_found",
+    `there is no runbook "${name}"${meant ? `; did you mean "${meant}"?` : ""}`,
+    { hint: `there are ${names.join(", ")}: jbackup dr list tells when each is the right one` },
+  );
+}
+
 /** The runbook of this name, read and found to be right. */
 export async function loadRunbook(site: Site, name: string): Promise<LoadedRunbook> {
-  const files = await site.runbookFiles();
-  const nameOf = (file: string): string => file.slice(file.lastIndexOf("/") + 1).replace(/\.ya?ml$/, "");
-  const file = files.find((one) => nameOf(one.file) === name);
-  if (file === undefined) {
-    const meant = nearest(
-      name,
-      files.map((one) => nameOf(one.file)),
-    );
-    throw new JBackupError(
-      "usage",
-      `there is no runbook "${name}"${meant ? `; did you mean "${meant}"?` : ""}`,
-      {
-        hint: "jbackup dr list shows them",
-      },
-    );
-  }
-  const loaded = await site.parseRunbook(file);
-  const problems = problemsOf(site, loaded.runbook);
-  if (problems.length === 0) return loaded;
-  throw new JBackupError("config_invalid", `the runbook ${name} cannot be run: ${problemText(problems)}`, {
-    hint: `correct ${loaded.file}, then run jbackup dr check`,
-    details: { file: loaded.file, problems },
+  const loaded = await site.parseRunbook(await findRunbook(site, name));
+  const { file, runbook } = loaded;
+  const problems = problemsOf(runbook);
+  if (problems.length > 0)
+    throw new JBackupError("config_invalid", `the runbook ${name} cannot be run: ${problemText(problems)}`, {
+      hint: `correct ${file}, then run jbackup dr check`,
+      details: { file, problems },
+    });
+  const lacking = lackingFor(site, runbook);
+  if (lacking.length === 0) return loaded;
+  const why = lacking.map((needed) => NEEDED[needed].message).join("; ");
+  throw new JBackupError("config_invalid", `the runbook ${name} cannot be run here: ${why}`, {
+    hint: `${lacking.map((needed) => NEEDED[needed].hint).join("; ")}, then run jbackup dr check`,
   });
 }
 
 export const problemText = (problems: Problem[]): string =>
   problems.map(({ path, message }) => `${path}: ${message}`).join("; ");
 
-const NEEDED: Record<Requirement, { has(site: Site): boolean; message: string }> = {
+interface Need {
+  has(site: Site): boolean;
+  message: string;
+  hint: string;
+  /** Whether a site without it simply has no such disaster. */
+  isOptional: boolean;
+}
+
+const NEEDED: Record<Requirement, Need> = {
   tenants: {
     has: ({ config }) => config.tenants !== undefined,
     message: "the configuration names no tenants",
+    hint: "say in jbackup.yaml whose rows are whose (tenants: {table: ...})",
+    isOptional: true,
   },
   identity: {
     has: ({ config }) => config.keys.generatedIn !== null || config.keys.identities.length > 0,
     message: "the configuration names no identity, and without one no backup can be opened",
+    hint: "name the identity of the recovery kit as keys.identity in jbackup.yaml",
+    isOptional: false,
   },
   twoStorages: {
     has: ({ config }) => config.storages.length > 1,
     message: "the configuration has one storage only",
+    hint: "add another storage to jbackup.yaml",
+    isOptional: true,
   },
   configFiles: {
     has: ({ config }) => config.configFiles.length > 0,
     message: "the configuration names no configFiles",
+    hint: "list the configuration files of this host as configFiles in jbackup.yaml",
+    isOptional: true,
   },
 };
 
-/** What is wrong with a runbook by itself, in a drill, and at this site. */
-export function problemsOf(site: Site, runbook: Runbook): Problem[] {
+const lackingFor = (site: Site, { requires }: Runbook): Requirement[] =>
+  requires.filter((needed) => !NEEDED[needed].has(site));
+
+/** Why a runbook is for other sites than this one; null when it is not. */
+export function notForThisSite(site: Site, runbook: Runbook): string | null {
+  const lacking = lackingFor(site, runbook).filter((needed) => NEEDED[needed].isOptional);
+  return lacking.length === 0 ? null : lacking.map((needed) => NEEDED[needed].message).join("; ");
+}
+
+/** What this site must have for it and has not. */
+export const unmetBy = (site: Site, runbook: Runbook): Problem[] =>
+  lackingFor(site, runbook)
+    .filter((needed) => !NEEDED[needed].isOptional)
+    .map((needed) => ({ path: "requires", message: NEEDED[needed].message }));
+
+/** What is wrong with a runbook by itself and in a drill. */
+export function problemsOf(runbook: Runbook): Problem[] {
   const own = lintRunbook(runbook);
-  return [
-    ...own,
-    ...(own.length > 0 ? [] : lintDrill(runbook)),
-    ...runbook.requires
-      .filter((needed) => !NEEDED[needed].has(site))
-      .map((needed) => ({ path: "requires", message: NEEDED[needed].message })),
-  ];
+  return own.length > 0 ? own : lintDrill(runbook);
 }
 
 export interface ValueWish {

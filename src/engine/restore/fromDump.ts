@@ -6,7 +6,7 @@ import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
 import type { Site } from "../site.js";
 import { restoreBeside, restoreInPlace } from "./load.js";
-import type { Outcome, Planned, Target } from "./outcome.js";
+import { type Outcome, type Planned, requireTables, type Target } from "./outcome.js";
 import { requireSpace, temporaryDirectory } from "./space.js";
 
 /** A dump, wherever it comes from: a logical backup, or a cluster that was brought up to be dumped. */
@@ -29,6 +29,7 @@ export async function planFromDump(
   const backup = await openBackup(site, found);
   const facts = backup.contents.detail.logical as DumpFacts;
   const recordedRows = backup.contents.detail.tables as TableRows[];
+  await requireTables(request, target, recordedRows);
   const warnings = await target.postgres.restoring.checkTarget(target.admin, facts);
   const dumpBytes = backup.entry(DUMP_NAME).bytes;
   await requireSpace(site, target.admin, dumpBytes, facts.database.bytes);

@@ -10,7 +10,7 @@ import { binDirectoryFor } from "../recovery/serverFor.js";
 import { type ScratchWish, withScratchCluster } from "../scratch.js";
 import type { Site } from "../site.js";
 import { restoreDump } from "./fromDump.js";
-import type { Outcome, Planned, Target } from "./outcome.js";
+import { type Outcome, type Planned, requireTables, type Target } from "./outcome.js";
 
 /** A physical backup is brought up on a server of our own first, at its end or at a later moment, and dumped from there. */
 export async function planFromFiles(
@@ -21,6 +21,7 @@ export async function planFromFiles(
 ): Promise<Planned> {
   const { body } = found.manifest;
   const chain = await openChain(site, found);
+  await requireTables(request, target, chain.census?.tables ?? []);
   const moment = request.to === null ? null : parseTarget(request.to);
   const wish: ScratchWish = {
     chain,

@@ -67,3 +67,19 @@ export function requireEqual(expected: TableRows[], counted: TableRows[], label:
     },
   );
 }
+
+/** A name that is misspelt is told by the plan, not by the run behind it. */
+export async function requireTables(
+  { tables }: RestoreRequest,
+  { postgres, name }: Target,
+  recorded: TableRows[],
+): Promise<void> {
+  if (tables.length === 0) return;
+  const session = await postgres.connect(name);
+  try {
+    const shown = recorded.map(({ table }) => table);
+    await postgres.restoring.requireTables(session, tables, shown);
+  } finally {
+    await session.close();
+  }
+}

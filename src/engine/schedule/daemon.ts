@@ -5,20 +5,22 @@ import { watchSchedule } from "../alerts/watch.js";
 import { lockOnHost } from "../lock.js";
 import type { Site } from "../site.js";
 import { pauseMsOf, runDue, runRequest, runTaken } from "./carryOut.js";
+import { ConfigWatch } from "./configWatch.js";
 import { keepFollowing } from "./following.js";
 import { type DaemonState, type HealthPlace, serveHealth } from "./health.js";
-import { coveredByRecords, jitterOf } from "./jobs.js";
+import { coveredByRecords, jitterOf, jobsAfter } from "./jobs.js";
 import { jumpOf } from "./jumps.js";
 import { returnKilledRequests, takeDueRequests } from "./requests.js";
 import { rest } from "./rest.js";
 import { openSharedJobs, type SharedJobs } from "./sharedJobs.js";
-import { stamped } from "./stamped.js";
 
 const WATCH_EVERY_MS = 5 * 60_000;
 const SHARE_EVERY_MS = 30_000;
 
 export interface DaemonWish {
   health: HealthPlace | null;
+  /** Calls when somebody asks that the configuration is read again. */
+  onReload(listener: () => void): void;
 }
 
 /** Who carries out the schedule: one process here. Another one that tries is refused. */
@@ -27,13 +29,16 @@ export const SCHEDULE_LOCK = "schedule";
 /** Runs every job when it is due, each in a process of its own, until it is told to stop. */
 export async function runDaemon(opened: Site, wish: DaemonWish): Promise<void> {
   const release = await lockOnHost(opened, SCHEDULE_LOCK);
-  const site = { ...opened, report: stamped(opened) };
-  const daemon = new Daemon(site);
+  const watch = await ConfigWatch.begin(opened);
+  const site = watch.onto(opened);
+  const daemon = new Daemon(site, watch);
+  wish.onReload(() => daemon.reload());
   const stopHealth = wish.health === null ? null : await serveHealth(site, wish.health, daemon.state);
   try {
     await daemon.run();
   } finally {
     await stopHealth?.();
+    await watch.end();
     release();
   }
 }
@@ -41,43 +46,42 @@ export async function runDaemon(opened: Site, wish: DaemonWish): Promise<void> {
 /** Decides again and again what is to begin, and knows what is under way; carryOut.ts and following.ts beside it do it. */
 class Daemon {
   readonly state: DaemonState;
-  readonly #site: Site;
-  readonly #jobs: TimedJob[];
+  readonly #configFile: ConfigWatch;
+  #site: Site;
+  #jobs: TimedJob[];
   readonly #atWork = new Set<Promise<void>>();
   #isCaughtUp = false;
+  #isReloadAsked = false;
   /** Null: not yet known, or nobody to share with. */
   #shared: SharedJobs | null = null;
   #shareAfterMs = 0;
   #watchedMs = 0;
+  #stopFollowing: () => Promise<void> = async () => undefined;
 
-  constructor(site: Site) {
+  constructor(site: Site, watch: ConfigWatch) {
     this.#site = site;
+    this.#configFile = watch;
     this.#jobs = timedJobs(site.config.schedule);
-    const now = site.clock.now();
     this.state = {
-      startedAt: now,
+      startedAt: site.clock.now(),
       tickedMs: site.clock.monotonicMs(),
       catalog: "unknown",
-      jobs: new Map(
-        this.#jobs.map((job) => [
-          job.name,
-          { job, state: freshState(now.getTime()), last: null, pid: null, isGivenUp: false },
-        ]),
-      ),
-      follower: site.config.schedule.wal === FOLLOW ? { pid: null, restarts: 0, isElsewhere: false } : null,
+      jobs: jobsAfter(new Map(), this.#jobs, site.clock.now()),
+      follower: null,
       requests: new Map(),
       dead: null,
     };
   }
 
+  /** Reads the configuration again, with the next look at the jobs. */
+  reload(): void {
+    this.#isReloadAsked = true;
+  }
+
   async run(): Promise<void> {
-    const { signal, report, config } = this.#site;
-    const what = this.#jobs.map(({ name, text }) => `${name} (${text})`);
-    if (this.state.follower !== null) what.unshift("following the WAL");
-    report.info(
-      `the schedule of ${config.site} runs: ${what.join(", ") || "one-off runs only"}; times are UTC`,
-    );
-    if (this.state.follower !== null) this.#keep(keepFollowing(this.#site, this.state.follower));
+    const { signal, report } = this.#site;
+    this.#startFollowing();
+    this.#tellSchedule("runs");
     const tick = (): Promise<void> => this.#tick();
     let stop = await this.#site.everyFewSeconds(tick);
     const jumps = jumpOf(this.#site.clock);
@@ -94,9 +98,20 @@ class Daemon {
       }
     } finally {
       await stop();
+      await this.#stopFollowing();
       await Promise.all(this.#atWork);
+      await this.#site.close();
     }
     throw signal.reason;
+  }
+
+  #tellSchedule(does: string): void {
+    const { report, config } = this.#site;
+    const what = this.#jobs.map(({ name, text }) => `${name} (${text})`);
+    if (this.state.follower !== null) what.unshift("following the WAL");
+    report.info(
+      `the schedule of ${config.site} ${does}: ${what.join(", ") || "one-off runs only"}; times are UTC`,
+    );
   }
 
   /** Never fails: what goes wrong is told, and tried again. */
@@ -105,6 +120,7 @@ class Daemon {
     if (site.signal.aborted) return;
     this.state.tickedMs = site.clock.monotonicMs();
     try {
+      await this.#lookAtConfig();
       await this.#share();
       await this.#withCatalog(async () => {
         if (!this.#isCaughtUp) await this.#catchUp();
@@ -117,6 +133,27 @@ class Daemon {
     } catch (error) {
       if (!site.signal.aborted) site.report.warn(`the schedule: ${reasonOf(error)}`);
     }
+  }
+
+  async #lookAtConfig(): Promise<void> {
+    const isAsked = this.#isReloadAsked;
+    this.#isReloadAsked = false;
+    const fresh = await this.#configFile.look(this.#site, isAsked);
+    if (fresh !== null) await this.#goOnWith(this.#configFile.onto(fresh));
+  }
+
+  /** What is at work ends as it began; all that begins from now on goes by the new configuration. */
+  async #goOnWith(fresh: Site): Promise<void> {
+    const before = this.#site;
+    await this.#stopFollowing();
+    this.#site = fresh;
+    this.#jobs = timedJobs(fresh.config.schedule);
+    this.state.jobs = jobsAfter(this.state.jobs, this.#jobs, fresh.clock.now());
+    this.#shared = null;
+    this.#shareAfterMs = 0;
+    this.#startFollowing();
+    this.#tellSchedule("was read again");
+    this.#keep(Promise.all([...this.#atWork]).then(() => before.close()));
   }
 
   /** Jobs run without the catalog; what only it knows waits until it is back. */
@@ -210,6 +247,23 @@ class Daemon {
 
   #isAnyRunning(): boolean {
     return [...this.state.jobs].some(([name, { state }]) => state.isRunning && name !== "wal");
+  }
+
+  #startFollowing(): void {
+    if (this.#site.config.schedule.wal !== FOLLOW) {
+      this.state.follower = null;
+      return;
+    }
+    this.state.follower ??= { pid: null, restarts: 0, isElsewhere: false };
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#site.signal, stop.signal]);
+    const following = keepFollowing(this.#site, this.state.follower, signal).catch((error: unknown) =>
+      this.#site.report.warn(`the schedule: ${reasonOf(error)}`),
+    );
+    this.#stopFollowing = () => {
+      stop.abort();
+      return following;
+    };
   }
 
   /** Alerts wait for nobody's run to end. */

@@ -9,20 +9,20 @@ const STAND_BY_MS = 10_000;
 /** A follower that held for so long did not fail at once. */
 const HELD_MS = 60_000;
 
-/** The follower of the WAL is begun again whenever it ends, sooner if it held for a while. */
-export async function keepFollowing(site: Site, follower: Follower): Promise<void> {
+/** The follower of the WAL is begun again whenever it ends, sooner if it held for a while, until it is told to stop. */
+export async function keepFollowing(site: Site, follower: Follower, signal: AbortSignal): Promise<void> {
   let pauseMs = FOLLOWER_PAUSE_MS.first;
-  while (!site.signal.aborted) {
-    const end = await runJob(site, "wal", FOLLOW_WORDS, (pid) => {
+  while (!signal.aborted) {
+    const end = await runJob({ ...site, signal }, "wal", FOLLOW_WORDS, (pid) => {
       follower.pid = pid;
     });
     follower.pid = null;
-    if (site.signal.aborted) return;
+    if (signal.aborted) return;
     // the server lets one host follow; this one stands by
     if (end.exitCode === 11) {
       if (!follower.isElsewhere) site.report.info(`wal: ${end.error}; this one stands by`);
       follower.isElsewhere = true;
-      await rest(site.signal, STAND_BY_MS);
+      await rest(signal, STAND_BY_MS);
       continue;
     }
     follower.isElsewhere = false;
@@ -32,6 +32,6 @@ export async function keepFollowing(site: Site, follower: Follower): Promise<voi
     site.report.warn(
       `wal: the follower ended (${end.error ?? "without a word"}); again in ${pauseMs / 1000} s`,
     );
-    await rest(site.signal, pauseMs);
+    await rest(signal, pauseMs);
   }
 }

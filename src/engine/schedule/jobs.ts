@@ -1,6 +1,7 @@
 import type { Run } from "../../domain/backup.js";
 import {
   coveredSince,
+  freshState,
   jitterMs,
   SCHEDULED,
   type ScheduledName,
@@ -10,6 +11,7 @@ import { isAlive, markOf } from "../../sys/processes.js";
 import { drillRuns } from "../alerts/drills.js";
 import { firstSeen } from "../alerts/watch.js";
 import type { Site } from "../site.js";
+import type { DaemonJob } from "./health.js";
 
 /** What the catalog knows of a job's runs, newest first; those that were about a part of it, or not let in, are none of the schedule's. */
 export async function runsOf(site: Site, name: ScheduledName, limit: number): Promise<Run[]> {
@@ -44,3 +46,24 @@ export const jitterOf =
   (site: Site, { name, cron }: TimedJob) =>
   (slot: Date): number =>
     jitterMs(`${site.config.site} ${name}`, cron, slot);
+
+/** The daemon's jobs by a schedule: what is known of a job stays, and times that are new count from now on. */
+export function jobsAfter(
+  before: ReadonlyMap<ScheduledName, DaemonJob>,
+  jobs: readonly TimedJob[],
+  now: Date,
+): Map<ScheduledName, DaemonJob> {
+  const nowMs = now.getTime();
+  return new Map(
+    jobs.map((job) => {
+      const known = before.get(job.name);
+      if (known === undefined)
+        return [job.name, { job, state: freshState(nowMs), last: null, pid: null, isGivenUp: false }];
+      // runs that are at work hold on to it
+      if (known.job.text !== job.text)
+        known.state = { ...known.state, coveredMs: Math.max(known.state.coveredMs, nowMs) };
+      known.job = job;
+      return [job.name, known];
+    }),
+  );
+}

@@ -1,5 +1,6 @@
+import type { Channel } from "../../alerts/alerts.js";
 import type { Environment } from "../../config/config.js";
-import type { StorageDraft } from "../../domain/siteDraft.js";
+import type { ChannelDraft, StorageDraft } from "../../domain/siteDraft.js";
 import type * as PostgresFront from "../../postgres/postgres.js";
 import type { Storage } from "../../storage/storage.js";
 import type * as Storages from "../../storage/storages.js";
@@ -18,6 +19,7 @@ export interface SetUpParts {
     "openPostgres" | "passwordIn" | "findLocalServers" | "lookAtServer" | "policySettings" | "activeCondition"
   >;
   openStorage(draft: StorageDraft): Promise<Storage>;
+  openChannel(draft: ChannelDraft): Promise<Channel>;
   onSecret(text: string): void;
   /** A named point. Tests stop the process here; otherwise nothing happens. */
   step(name: string): void;

@@ -52,17 +52,22 @@ export async function chooseTenants(
   throw await noSuchTenant(site, session, graph, unknown);
 }
 
+/** For a run that is wanted later: a mistake in an id is told to whoever makes it. */
+export async function requireTenants(site: Site, wanted: string[]): Promise<void> {
+  const postgres = await site.postgres();
+  const session = await postgres.connect();
+  try {
+    await session.run("set row_security = off");
+    await chooseTenants(site, session, await tenantGraph(site, postgres, session), wanted);
+  } finally {
+    await session.close();
+  }
+}
+
 /** Refuses ids that no tenant has before a run is begun. Whatever else is wrong, the run itself meets, records and tells. */
 export async function requireKnown(site: Site, ids: string[]): Promise<void> {
   try {
-    const postgres = await site.postgres();
-    const session = await postgres.connect();
-    try {
-      await session.run("set row_security = off");
-      await chooseTenants(site, session, await tenantGraph(site, postgres, session), ids);
-    } finally {
-      await session.close();
-    }
+    await requireTenants(site, ids);
   } catch (error) {
     if (!(error instanceof JBackupError) || isJBackupError(error, "bug", "not_found")) throw error;
   }

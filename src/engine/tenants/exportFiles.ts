@@ -26,11 +26,15 @@ export interface Exported {
   files: { name: string; rows: number; bytes: number }[];
 }
 
+/** A dry run reads the tenant out of the past and keeps what it read as a backup of it. */
+const firstOf = (tenantId: string): string =>
+  `jbackup backup tenant --tenant ${tenantId} makes one; of an earlier moment, jbackup restore --tenant ${tenantId} --to TIME --dry-run makes one, whose id jbackup list --kind tenant --tenant ${tenantId} shows`;
+
 /** A tenant's data for its owner: one file a table, in a folder of its own. */
 export async function exportTenantFiles(site: Site, request: ExportRequest): Promise<Exported> {
   const found =
     request.reference === null
-      ? await newestOfTenant(site, request.tenantId)
+      ? await newestOfTenant(site, request.tenantId, firstOf(request.tenantId))
       : await findBackup(site, request.reference);
   const { body } = found.manifest;
   if (body.kind !== "tenant" || body.tenantId !== request.tenantId)

@@ -4,8 +4,16 @@ import { type FoundBackup, findBackup } from "../findBackup.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
 
+/** What a restore may do instead. */
+const elsewhere = (tenantId: string): string =>
+  `take the tenant out of a full backup: name one, or a moment with --to; jbackup backup tenant --tenant ${tenantId} makes one for the next time`;
+
 /** The newest backup of a tenant as it was at its own time. Needs no catalog. */
-export async function newestOfTenant(site: Site, tenantId: string): Promise<FoundBackup> {
+export async function newestOfTenant(
+  site: Site,
+  tenantId: string,
+  hint = elsewhere(tenantId),
+): Promise<FoundBackup> {
   const passedOver: JBackupError[] = [];
   for await (const id of idsOf(site, tenantId)) {
     try {
@@ -19,9 +27,7 @@ export async function newestOfTenant(site: Site, tenantId: string): Promise<Foun
     }
   }
   if (passedOver[0] !== undefined) throw passedOver[0];
-  throw new JBackupError("not_found", `there is no backup of tenant ${tenantId}`, {
-    hint: `take the tenant out of a full backup: name one, or a moment with --to; jbackup backup tenant --tenant ${tenantId} makes one for the next time`,
-  });
+  throw new JBackupError("not_found", `there is no backup of tenant ${tenantId}`, { hint });
 }
 
 /** As the catalog has them, and where it has none that will do, as the storages have them: newest first. */

@@ -8,6 +8,9 @@ import { writeFileAtomic } from "../../sys/atomicFile.js";
 import type { Site } from "../site.js";
 import { sealingKeys, trustedSigners } from "../siteKeys.js";
 
+/** Below the site's home. */
+export const REPORTS_FOLDER = "reports";
+
 const FORMS: Record<string, (signed: SignedReport) => string> = {
   ".txt": textOf,
   ".json": jsonOf,
@@ -76,7 +79,7 @@ export async function writeReports(
     return path;
   };
   const inHome = (extension: string): Promise<string> =>
-    write(join(site.config.home, "reports", `${stem}${extension}`));
+    write(join(site.config.home, REPORTS_FOLDER, `${stem}${extension}`));
   const files = { text: await inHome(".txt"), json: await inHome(".json"), html: await inHome(".html") };
   if (copy !== null) await write(copy);
   return files;
