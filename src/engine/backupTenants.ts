@@ -109,7 +109,7 @@ export async function exportTenants(
   request: TenantsRequest,
   { postgres, source, parentId }: TenantOrigin,
 ): Promise<TenantsBackup> {
-  collectGarbageOften();
+  if (request.tenants === "all") collectGarbageOften();
   const keys = await sealingKeys(site);
   const storages = await storagesForWriting(site);
   const snapshot = await postgres.tenants.openSnapshot({
