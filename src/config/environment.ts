@@ -15,6 +15,8 @@ export interface Environment {
   /** As whom the process runs: that is who PostgreSQL sees at the other end of its socket. */
   systemUser: string;
   isRoot: boolean;
+  /** Who became root with sudo. */
+  sudoUid: number | undefined;
   workingDirectory: string;
   /** The folder for catalog, default storage, generated keys, journals and locks. */
   jbackupHome: string;
@@ -55,6 +57,7 @@ export function readEnvironment(variables: NodeJS.ProcessEnv = process.env): Env
     user: variables.SUDO_USER || userInfo().username,
     systemUser: userInfo().username,
     isRoot,
+    sudoUid: isRoot && set(variables.SUDO_UID) ? Number(variables.SUDO_UID) : undefined,
     workingDirectory: process.cwd(),
     jbackupHome: variables.JBACKUP_HOME || ownHome,
     noColor: set(variables.NO_COLOR) || variables.TERM === "dumb",

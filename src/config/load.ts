@@ -1,3 +1,4 @@
+import type { Stats } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import { isAbsolute, join, resolve } from "node:path";
 import { JBackupError, reasonOf } from "../domain/errors.js";
@@ -23,6 +24,22 @@ async function exists(file: string): Promise<boolean> {
   }
 }
 
+/**
+ * A configuration names programs to run, and nobody asked for this one by name: who comes by a folder of somebody else's must
+ * not run what that one wrote there.
+ */
+async function requireTrusted(file: string, { sudoUid, workingDirectory }: Environment): Promise<void> {
+  const trusted = [0, process.getuid?.() ?? 0, sudoUid];
+  const [ofFile, ofFolder] = [await stat(file), await stat(workingDirectory)];
+  const isOthers = ({ uid }: Stats): boolean => !trusted.includes(uid);
+  const isOpen = ({ mode }: Stats): boolean => (mode & 0o002) !== 0;
+  const isSticky = (ofFolder.mode & 0o1000) !== 0; // nobody replaces another one's file there
+  if ([ofFile, ofFolder].some(isOthers) || isOpen(ofFile) || (isOpen(ofFolder) && !isSticky))
+    throw new JBackupError("config_missing", `${file} is not taken unasked: others than you can write it`, {
+      hint: `if it is meant, name it: --config ${file}`,
+    });
+}
+
 export async function findConfigFile({
   environment,
   file,
@@ -36,8 +53,13 @@ export async function findConfigFile({
       hint: `correct ${source}, or write that file: ${MINIMAL}`,
     });
   }
-  const places = [join(environment.workingDirectory, "jbackup.yaml"), "/etc/jbackup/jbackup.yaml"];
-  for (const place of places) if (await exists(place)) return place;
+  const here = join(environment.workingDirectory, "jbackup.yaml");
+  const places = [here, "/etc/jbackup/jbackup.yaml"];
+  for (const place of places) {
+    if (!(await exists(place))) continue;
+    if (place === here) await requireTrusted(here, environment);
+    return place;
+  }
   throw new JBackupError("config_missing", "no configuration file was found", {
     hint: `looked for ${places.join(" and ")}; jbackup init writes one, or name it with --config: ${MINIMAL}`,
   });

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -430,4 +430,39 @@ test("the effective configuration is shown with origins, and secrets as ***", as
   expect(of("minCopies")).toEqual({ path: "minCopies", value: 1, origin: "line 3" });
   expect(of("compression.level")).toEqual({ path: "compression.level", value: 3, origin: "default" });
   expect(JSON.stringify(values)).not.toContain("topsecret");
+});
+
+describe("a configuration that nobody named", () => {
+  const own = '{database: {url: "postgresql:///d"}}';
+  const found = async (mode: number, folderMode = 0o755, uid?: number): Promise<string> => {
+    const here = await mkdtemp(join(folder, "here-"));
+    const file = join(here, "jbackup.yaml");
+    await writeFile(file, own);
+    await chmod(file, mode);
+    await chmod(here, folderMode);
+    if (uid !== undefined) await chown(file, uid, uid);
+    const request = {
+      environment: { ...environment(), workingDirectory: here },
+      onSecret: () => undefined,
+    };
+    return loadConfig(request).then(
+      (config) => config.file.slice(here.length + 1),
+      (error: JBackupError) => error.message.replace(here, "."),
+    );
+  };
+  const REFUSED = "./jbackup.yaml is not taken unasked: others than you can write it";
+
+  test("is taken from the folder at hand where nobody else can write it", async () => {
+    expect(await found(0o640)).toBe("jbackup.yaml");
+    expect(await found(0o640, 0o1777)).toBe("jbackup.yaml");
+  });
+
+  test("is refused where others can: it names programs to run", async () => {
+    expect(await found(0o666)).toBe(REFUSED);
+    expect(await found(0o640, 0o777)).toBe(REFUSED);
+  });
+
+  test.runIf(process.getuid?.() === 0)("is refused to root where it is somebody else's", async () => {
+    expect(await found(0o640, 0o755, 65534)).toBe(REFUSED);
+  });
 });
