@@ -223,4 +223,5 @@ export const jobRequestLayout: Layout<JobRequest> = {
   finishedAt: "time",
   exitCode: "number",
   error: "text",
+  signature: "json",
 };

@@ -220,4 +220,6 @@ export interface JobRequest {
   finishedAt: string | null;
   exitCode: number | null;
   error: string | null;
+  /** Of whoever wants it: a row in a database alone orders nothing. */
+  signature: { signer: string; value: string } | null;
 }

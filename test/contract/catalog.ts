@@ -176,6 +176,7 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
         finishedAt: null,
         exitCode: null,
         error: null,
+        signature: null,
       };
       await catalog.saveJobRequest(request);
       const at = "2026-11-20T02:00:01.000Z";

@@ -190,6 +190,7 @@ export const anyJobRequest = record<JobRequest>({
   finishedAt: maybe(time),
   exitCode: maybe(fc.nat({ max: 255 })),
   error: maybe(text),
+  signature: maybe(record({ signer: text, value: text })),
 });
 
 export const anyAuditEntry = record<AuditEntry>({

@@ -1,10 +1,11 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from "vitest";
 import { openCatalog } from "../../src/catalog/catalogs.js";
-import type { JobRequest, Run } from "../../src/domain/backup.js";
+import type { Alert, JobRequest, Run } from "../../src/domain/backup.js";
 import { systemClock } from "../../src/sys/clock.js";
 import { uuid7 } from "../../src/sys/ids.js";
 import { query } from "../support/awkward.js";
@@ -413,6 +414,33 @@ test("schedule run --once makes up for what cron missed, runs what is due, and l
   expect(runs).toMatchObject([{ command: "backup full --logical", why: "one-off", exitCode: 0 }]);
   expect(await site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: false });
   expect(await minutely.site.json(["schedule", "run", "--once"])).toEqual({ runs: [], leftToOthers: true });
+});
+
+test("a row in the catalog alone orders nothing: a one-off run is what somebody with the site's key has signed", async () => {
+  const site = await siteWith([]);
+  const { id } = await site.json(["backup", "full", "--logical", "--at", "1s"]);
+  const catalog = new DatabaseSync(join(site.home, "catalog.db"));
+  const changed = catalog.prepare("update job_requests set args = ? where id = ?");
+  expect(changed.run(JSON.stringify(["backup", "full", "--note", "another"]), id).changes).toBe(1);
+  catalog.exec(
+    "insert into job_requests select 'planted', job, args, due_at, status, created_at, created_by, claimed_at, claimed_by, finished_at, exit_code, error, 'null' from job_requests",
+  );
+  catalog.close();
+  await delay(1_000);
+  expect((await site.json(["schedule", "run", "--once"])).runs).toEqual([]);
+  expect(await site.json(["list"])).toEqual([]);
+  expect((await site.json(["schedule", "show"])).requests).toEqual([]);
+  const alerts: Alert[] = await site.json(["alerts"]);
+  expect(
+    alerts
+      .filter(({ type }) => type === "SECURITY")
+      .map(({ message }) => message)
+      .sort(),
+  ).toEqual(
+    [id, "planted"].map(
+      (one) => `the one-off run ${one} in the catalog is not carried out: no trusted signer has signed it`,
+    ),
+  );
 });
 
 test("a job that is due every minute has run every minute", async () => {

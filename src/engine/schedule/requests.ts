@@ -1,17 +1,25 @@
 import type { JobRequest } from "../../domain/backup.js";
-import { JBackupError } from "../../domain/errors.js";
+import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { pickOne } from "../../domain/reference.js";
+import { raiseAlert } from "../alert.js";
 import { actorOf, recordAudit } from "../audit.js";
 import type { Site } from "../site.js";
+import { sealingKeys, trustedSigners } from "../siteKeys.js";
 import type { JobEnd } from "./child.js";
+
+const SIGNED_AS = "a run that is wanted once";
+
+const bytesOf = (site: Site, { id, args, dueAt }: Pick<JobRequest, "id" | "args" | "dueAt">): Buffer =>
+  Buffer.from(site.format.canonicalJson({ site: site.config.site, id, args, dueAt }));
 
 /** Stores a run that is wanted once; whoever carries out the schedule picks it up when it is due. */
 export async function requestRun(site: Site, args: string[], dueAt: Date): Promise<JobRequest> {
+  const wanted = { id: site.newId(), args, dueAt: dueAt.toISOString() };
+  const { signing } = await sealingKeys(site);
   const request: JobRequest = {
-    id: site.newId(),
+    ...wanted,
     job: args.slice(0, 2).join("-"),
-    args,
-    dueAt: dueAt.toISOString(),
+    signature: site.format.signDetached(bytesOf(site, wanted), signing, SIGNED_AS),
     status: "waiting",
     createdAt: site.clock.now().toISOString(),
     createdBy: actorOf(site),
@@ -57,10 +65,40 @@ const taker = ({ environment, config }: Site): string => `${environment.host}:${
 export async function takeDueRequests(site: Site): Promise<JobRequest[]> {
   const now = site.clock.now().toISOString();
   const taken: JobRequest[] = [];
-  for (const request of await site.catalog.jobRequests({ status: ["waiting"], dueBy: now }))
-    if (await site.catalog.claimJobRequest(request.id, taker(site), now))
-      taken.push({ ...request, status: "claimed", claimedAt: now, claimedBy: taker(site) });
+  for (const request of await site.catalog.jobRequests({ status: ["waiting"], dueBy: now })) {
+    if (!(await site.catalog.claimJobRequest(request.id, taker(site), now))) continue;
+    const claimed: JobRequest = { ...request, status: "claimed", claimedAt: now, claimedBy: taker(site) };
+    if (await isSigned(site, claimed)) taken.push(claimed);
+    else await refuse(site, claimed);
+  }
   return taken;
+}
+
+async function isSigned(site: Site, request: JobRequest): Promise<boolean> {
+  const { signature } = request;
+  if (typeof signature?.signer !== "string" || typeof signature.value !== "string") return false;
+  try {
+    const signers = await trustedSigners(site);
+    const wish = { signers, domain: SIGNED_AS };
+    site.format.verifyDetached(bytesOf(site, request), signature, wish);
+    return true;
+  } catch (error) {
+    if (!isJBackupError(error, "verification_failed", "no_key", "config_invalid")) throw error;
+    return false;
+  }
+}
+
+/** Whoever can write to the catalog's database could order anything. */
+async function refuse(site: Site, request: JobRequest): Promise<void> {
+  const error = "no trusted signer has signed it";
+  await settleRequest(site, request, { exitCode: null, error });
+  await raiseAlert(site, {
+    type: "SECURITY",
+    severity: "critical",
+    fingerprint: `unsigned_request:${request.id}`,
+    message: `the one-off run ${request.id} in the catalog is not carried out: ${error}`,
+    hint: "find out who can write to the catalog's database; a run that was meant is asked for anew with --at",
+  });
 }
 
 /** Only one process at a time takes requests here: what an earlier one left half-done was killed with it, and is wanted still. */
