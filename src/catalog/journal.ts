@@ -1,4 +1,4 @@
-import { isJBackupError, type JBackupError } from "../domain/errors.js";
+import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Clock } from "../sys/clock.js";
 import type { AuditCheck, Catalog } from "./catalog.js";
 import { JournalFile } from "./journalFile.js";
@@ -49,6 +49,7 @@ class JournaledCatalog implements Catalog {
   #catalog: Catalog | undefined;
   #trouble: { error: JBackupError; retryAtMs: number } | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  #isFullTold = false;
 
   constructor(open: () => Promise<Catalog>, directory: string, options: JournalOptions) {
     this.#open = open;
@@ -96,7 +97,23 @@ class JournaledCatalog implements Catalog {
       const catalog = this.#catalog;
       this.#catalog = undefined;
       await catalog?.close();
+      // the last word of it: a disk that has room again takes it now
+      await this.#file.flush().catch((error: unknown) => this.#tellLost(error));
     });
+  }
+
+  #tellFull(): void {
+    if (this.#isFullTold) return;
+    this.#isFullTold = true;
+    const message = `the disk of ${this.#directory} is full: what is done is recorded when it has room again`;
+    this.#options.onTrouble?.(new JBackupError("catalog_unavailable", message, { hint: ROOM_HINT }));
+  }
+
+  #tellLost(error: unknown): void {
+    if (!isJBackupError(error)) throw error;
+    const message = `what this run did could be recorded nowhere: ${error.message}`;
+    const hint = `${ROOM_HINT}; then jbackup catalog rebuild finds the backups that were made`;
+    this.#options.onTrouble?.(new JBackupError("catalog_unavailable", message, { hint, cause: error }));
   }
 
   #ask<Answer>(question: (catalog: Catalog) => Promise<Answer>): Promise<Answer> {
@@ -111,7 +128,7 @@ class JournaledCatalog implements Catalog {
         await this.#tried((catalog) => (catalog[write] as (record: unknown) => Promise<void>)(record));
       } catch (error) {
         if (!isJBackupError(error, "catalog_unavailable")) throw error;
-        await this.#file.append(line);
+        if (!(await this.#file.append(line))) this.#tellFull();
       }
     });
   }
@@ -136,6 +153,7 @@ class JournaledCatalog implements Catalog {
     if (this.#catalog) return this.#catalog;
     const { clock, onTrouble } = this.#options;
     if (this.#trouble && clock.monotonicMs() < this.#trouble.retryAtMs) throw this.#trouble.error;
+    await this.#file.flush(); // or what is in it would come behind what is newer
     const catalog = await this.#open();
     try {
       await replayJournals(this.#directory, catalog, onTrouble ?? (() => {}));
@@ -157,6 +175,8 @@ class JournaledCatalog implements Catalog {
     this.#catalog = undefined;
   }
 }
+
+const ROOM_HINT = "make room on the disk of $JBACKUP_HOME";
 
 const RETRY_AFTER_MS = 15_000;
 

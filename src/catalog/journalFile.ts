@@ -13,16 +13,37 @@ export class JournalFile {
   readonly #clock: Clock;
   #path: string | undefined;
   #count = 0;
+  /** What a full disk did not take yet. */
+  #waiting = "";
 
   constructor(directory: string, clock: Clock) {
     this.#directory = directory;
     this.#clock = clock;
   }
 
-  /** Durable when it resolves. */
-  async append(line: string): Promise<void> {
+  /** Durable when it resolves with true; where the disk is full the line waits in memory for the next one, or for `flush`. */
+  async append(line: string): Promise<boolean> {
+    this.#waiting += line;
     try {
-      while (!(await this.#tryAppend(line)));
+      await this.flush();
+      return true;
+    } catch (error) {
+      if (isFull(error instanceof Error ? error.cause : null)) return false;
+      this.#waiting = this.#waiting.slice(0, -line.length); // whoever wrote it is told
+      throw error;
+    }
+  }
+
+  get isWaiting(): boolean {
+    return this.#waiting !== "";
+  }
+
+  /** Durable when it resolves. */
+  async flush(): Promise<void> {
+    if (this.#waiting === "") return;
+    try {
+      while (!(await this.#tryAppend(this.#waiting)));
+      this.#waiting = "";
     } catch (error) {
       // What was written of the line must stay the last thing in its file.
       this.#path = undefined;
@@ -73,6 +94,9 @@ export class JournalFile {
     return `${time}-${count}-${process.pid}-${randomBytes(4).toString("hex")}${JOURNAL_SUFFIX}`;
   }
 }
+
+const isFull = (error: unknown): boolean =>
+  ["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException | null)?.code ?? "");
 
 /** New and renamed files outlive a power cut only when their directory was synced too. */
 export async function syncDirectory(directory: string): Promise<void> {

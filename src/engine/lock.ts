@@ -1,6 +1,7 @@
 import { JBackupError } from "../domain/errors.js";
 import type { Session } from "../postgres/postgres.js";
 import { takeFileLock } from "../sys/fileLock.js";
+import { keepReserve } from "../sys/reserve.js";
 import { claimHome } from "./home.js";
 import type { Site } from "./site.js";
 
@@ -11,8 +12,16 @@ const taken = (job: string, who: string): JBackupError =>
     hint: "wait for it to end, or end it; jbackup list --status in_progress shows what runs",
   });
 
+async function haveRoom({ config: { home }, report }: Site): Promise<void> {
+  const { mkdir } = await import("node:fs/promises");
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  if ((await keepReserve(home)).isFull)
+    report.warn(`the disk of ${home} is full: jbackup goes on with what it kept in reserve; make room there`);
+}
+
 /** One run of a job on this host at a time. Released by the kernel when the process dies, however it dies. */
 export async function lockOnHost(site: Site, job: string): Promise<() => void> {
+  await haveRoom(site);
   await claimHome(site);
   const { join } = await import("node:path");
   const result = await takeFileLock(join(site.config.home, "locks"), lockName(site, job));

@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { ownMark, type ProcessMark } from "./processes.js";
@@ -24,13 +24,19 @@ export async function takeFileLock(
   closeSync(openSync(file, "a", 0o600));
   const database: DatabaseSync = new Database(file, { timeout: 0 });
   try {
+    // to lock an empty file SQLite would write its first page every time, and a full disk has no room for it
+    if (statSync(file).size === 0) database.exec("create table if not exists held (here)");
     database.exec("begin exclusive");
   } catch (error) {
     database.close();
     if (BUSY.test(String((error as Error).message))) return { holder: readHolder(holderFile) };
     throw error;
   }
-  writeFileSync(holderFile, JSON.stringify(ownMark()), { mode: 0o600 });
+  try {
+    writeFileSync(holderFile, JSON.stringify(ownMark()), { mode: 0o600 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error; // nobody else is told who holds it
+  }
   return {
     held: {
       release: () => {

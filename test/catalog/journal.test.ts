@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Catalog } from "../../src/catalog/catalog.js";
@@ -6,6 +6,7 @@ import { withJournal } from "../../src/catalog/catalogs.js";
 import type { JBackupError } from "../../src/domain/errors.js";
 import { ownMark } from "../../src/sys/processes.js";
 import { backupNumber } from "../contract/catalogRecords.js";
+import { canMount, mountSmallDisk } from "../support/tmpfs.js";
 import { FaultyCatalog, StillClock } from "./faultyCatalog.js";
 import { temporaryDirectory } from "./places.js";
 
@@ -164,6 +165,32 @@ describe("a catalog with a journal", () => {
     });
     expect(await files()).toEqual([]);
     await catalog.close();
+  });
+
+  it.runIf(canMount)("waits in memory while the disk is full, and says so once", async () => {
+    using disk = mountSmallDisk("32k");
+    const { start, faulty, journal, files, troubles } = await scene();
+    await symlink(disk.path, journal);
+    const filler = join(disk.path, "filler");
+    await expect(writeFile(filler, Buffer.alloc(64 * 1024))).rejects.toThrow("ENOSPC");
+    faulty.isDown = true;
+    const catalog = start();
+    for (const number of [1, 2]) await catalog.saveBackups([backupNumber(number)]);
+    expect(troubles.map(({ message }) => message).slice(1)).toEqual([
+      `the disk of ${journal} is full: what is done is recorded when it has room again`,
+    ]);
+    await rm(filler);
+    await catalog.saveBackups([backupNumber(3)]);
+    const [written] = (await files()).slice(-1);
+    expect(await readFile(join(journal, written ?? ""), "utf8")).toBe([1, 2, 3].map(line).join(""));
+    await expect(writeFile(filler, Buffer.alloc(64 * 1024))).rejects.toThrow("ENOSPC");
+    await catalog.saveBackups([backupNumber(4)]);
+    await rm(filler);
+    await catalog.close();
+    faulty.isDown = false;
+    const other = start();
+    expect(await storedIds(other)).toEqual(idsOf([1, 2, 3, 4]));
+    await other.close();
   });
 
   it("says when it can keep nothing", async () => {

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
@@ -121,6 +121,58 @@ describe.runIf(canMount)("a home whose disk is full", () => {
       expect(await site.json(["restores"])).toEqual([]);
       disk.grow("200m");
       await expectRestorable(site, id);
+    });
+  });
+
+  test("to the last byte still lets the other storages have their backups and WAL, and clean-up and physical restores run", async () => {
+    using disk = mountSmallDisk("64m");
+    const options = {
+      environment: { JBACKUP_HOME: join(disk.path, "home") },
+      storages: (folder: string) => [
+        local("same", join(disk.path, "same")),
+        local("left", join(folder, "left")),
+        local("right", join(folder, "right")),
+      ],
+      more: ["minCopies: 2", "retention: {left: {last: 2}}"],
+    };
+    await withSite(options, async (site) => {
+      await site.json(BACKUP);
+      await site.json(["backup", "wal"]);
+      const filler = join(disk.path, "filler");
+      const file = openSync(filler, "w");
+      expect(() => {
+        for (;;) writeSync(file, Buffer.alloc(4096));
+      }).toThrow("ENOSPC");
+      closeSync(file);
+
+      const full = await site.run("backup", "full", "--fresh", "--json");
+      expect([full.code, full.stderr]).toEqual([
+        3,
+        expect.stringContaining("goes on with what it kept in reserve"),
+      ]);
+      expect(JSON.parse(full.stdout).copies).toMatchObject([
+        { storage: "same", status: "missing" },
+        { storage: "left", status: "stored" },
+        { storage: "right", status: "stored" },
+      ]);
+      await query(server.url("shop"), "select pg_switch_wal()");
+      await site.json(["backup", "wal"], [0, 3]);
+      await site.json(["cleanup"], [0, 3]);
+      await site.json(["verify", "--all"], [0, 3, 4]);
+      const target = join(site.folder, "target");
+      const { id } = JSON.parse(full.stdout);
+      await site.json(["restore", id, "--into-dir", target, "--reason", "test"]);
+      expect(readFileSync(join(target, "PG_VERSION"), "utf8")).toBe(
+        readFileSync(join(server.dataDirectory, "PG_VERSION"), "utf8"),
+      );
+
+      rmSync(filler);
+      await site.json(BACKUP);
+      const listed = await site.json(["list", "--kind", "full"]);
+      expect(listed).toHaveLength(3);
+      expect(listed[1]).toMatchObject({ id, copies: [{ status: "stored" }, {}, {}] }); // healed
+      expect(listed[0].status).toBe("completed");
+      await expectRestorable(site, listed[0].id);
     });
   });
 
