@@ -16,6 +16,7 @@ import { dropOtherMaps, type MapWriter, writeMap } from "./physical/mapFile.js";
 import { findParent, type Parent, saveState } from "./physical/parent.js";
 import { Sources } from "./physical/sources.js";
 import { type Storing, storeAll, storeFile, type Tally } from "./physical/storeFiles.js";
+import { recipientsOf } from "./sealedFor.js";
 import type { Site } from "./site.js";
 import { type SealingKeys, sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages, type UsableStorages } from "./useStorages.js";
@@ -59,7 +60,7 @@ async function takeBackup(
   const base = await (await site.postgres()).openBaseBackup(draft.label);
   try {
     site.step("backup-started");
-    return await carryOut(site, draft, base, storages.usable, request, (work) =>
+    return await carryOut(site, draft, base, storages.usable, { ...request, keys }, (work) =>
       storeArchive(site, draft, keys, storages, {
         expectedBytes: base.cluster.bytes,
         fill: (archive) => fill(work, archive),
@@ -75,7 +76,7 @@ async function carryOut(
   draft: Backup,
   base: BaseBackup,
   storages: Storage[],
-  request: PhysicalRequest,
+  request: PhysicalRequest & { keys: SealingKeys },
   store: (work: Work) => Promise<Backup>,
 ): Promise<Backup> {
   const work = await beginWork(site, draft, base, storages, request);
@@ -115,6 +116,8 @@ interface Work {
   map: MapWriter;
   fingerprintKey: Buffer;
   tally: Tally;
+  /** Who opens what is stored. */
+  sealedFor: string[];
 }
 
 async function beginWork(
@@ -122,10 +125,10 @@ async function beginWork(
   draft: Backup,
   base: BaseBackup,
   storages: Storage[],
-  { fresh }: PhysicalRequest,
+  { fresh, keys }: PhysicalRequest & { keys: SealingKeys },
 ): Promise<Work> {
   await requireOwnSystem(site, base.cluster.server.systemId);
-  const parent = await findParent(site, { fresh, systemId: base.cluster.server.systemId, storages });
+  const parent = await findParent(site, { fresh, systemId: base.cluster.server.systemId, storages, keys });
   return {
     site,
     base,
@@ -143,6 +146,7 @@ async function beginWork(
       referencedBlocks: 0,
       damagedPages: [],
     },
+    sealedFor: recipientsOf(keys),
   };
 }
 
@@ -286,6 +290,7 @@ async function remember(work: Work, draft: Backup): Promise<void> {
     systemId: base.cluster.server.systemId,
     timeline: base.timeline,
     startLsn: base.startLsn,
+    sealedFor: work.sealedFor,
     damagedPages: work.tally.damagedPages.slice(0, MOST_KEPT),
   });
   site.step("chain-remembered");

@@ -6,7 +6,7 @@ import { parseEpochKey } from "../domain/wal.js";
 import type { Storage } from "../storage/storage.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
 import { recordAudit } from "./audit.js";
-import { findBackup, readManifest } from "./findBackup.js";
+import { findBackup, findNeeded, readManifest } from "./findBackup.js";
 import { kitText } from "./recoveryKit.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
@@ -48,7 +48,8 @@ export interface KeyTest {
 
 /** Proves that this host's keys open a real backup: a key that was never tried is no key. */
 export async function testKeys(site: Site, reference: string): Promise<KeyTest> {
-  const { manifest } = await findBackup(site, reference);
+  const found = await findBackup(site, reference);
+  const { manifest } = found;
   const { backupId, keyCommitment } = manifest.body;
   const own = await identities(site);
   const opened = await Promise.all(
@@ -66,6 +67,23 @@ export async function testKeys(site: Site, reference: string): Promise<KeyTest> 
     throw new JBackupError("no_key", `no key of this host opens backup ${manifest.body.label}`, {
       hint: `name in keys.identity the private key of ${opened.map(({ recipient }) => recipient).join(" or ")}`,
     });
+  }
+  for (const need of manifest.body.needs ?? []) {
+    const older = (await findNeeded(site, found, need)).manifest;
+    const { keyCommitment: commitment, label } = older.body;
+    await site.format
+      .unwrapDataKey(older.keys, own, { backupId: need.backupId, commitment })
+      .catch((error) => {
+        if (!isJBackupError(error, "no_key")) throw error;
+        throw new JBackupError(
+          "no_key",
+          `no key of this host opens backup ${label}, on which ${manifest.body.label} builds`,
+          {
+            hint: `name in keys.identity the private key of ${older.keys.map(nameOfKey).join(" or ")}`,
+            cause: error,
+          },
+        );
+      });
   }
   await recordAudit(site, "keys.test", backupId, { opened });
   return { backupId, opened };

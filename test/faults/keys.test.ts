@@ -114,6 +114,34 @@ describe("keys", () => {
     await expectRestorable(id);
   });
 
+  test("a physical backup never builds on one that other keys open, unless that has been sealed anew", async () => {
+    const full = ["backup", "full"];
+    const first = await site.json(full);
+    expect((await site.json(full)).parentId).toBe(first.id);
+    const next = await newKeys("next");
+    await useKeys([next.recipient], [next.identity]);
+    const anew = await site.json(full);
+    expect(anew.parentId).toBeNull();
+    const later = await site.json(full);
+    expect(later.parentId).toBe(anew.id);
+    await site.json(["keys", "test", later.id]);
+    rmSync(daily.identity);
+    rmSync(escrow.identity);
+    await expectRestorable(later.id);
+
+    const last = await newKeys("last");
+    await useKeys([last.recipient], [next.identity]);
+    expect(
+      (await site.json(["keys", "rotate"], [0, 3])).failed.map(
+        ({ backupId }: { backupId: string }) => backupId,
+      ),
+    ).not.toContain(later.id);
+    const rotated = await site.json(full);
+    expect(rotated.parentId).toBe(later.id); // all of it opens with the new key
+    await useKeys([last.recipient], [last.identity]);
+    await expectRestorable(rotated.id);
+  });
+
   test("an identity file that is lost stops no backup; the other key still opens everything", async () => {
     const { id } = await site.json(BACKUP);
     rmSync(daily.identity);

@@ -5,8 +5,10 @@ import type { PhysicalFacts } from "../../domain/physical.js";
 import type { Storage } from "../../storage/storage.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { openChain } from "../files/chain.js";
-import { type FoundBackup, findBackup } from "../findBackup.js";
+import { type FoundBackup, findBackup, findNeeded } from "../findBackup.js";
+import { isSealedFor, recipientsOf } from "../sealedFor.js";
 import type { Site } from "../site.js";
+import type { SealingKeys } from "../siteKeys.js";
 import { chainFolder, chainPath, type MapReader, mapPath, openMap } from "./mapFile.js";
 import { requireWholeParent } from "./parentCopies.js";
 
@@ -20,6 +22,8 @@ export interface ChainState {
   systemId: string;
   timeline: number;
   startLsn: string;
+  /** Who opens all of the chain, where that is known. */
+  sealedFor?: string[];
   /** What is damaged in blocks that the next backup only refers to is damaged there as well. */
   damagedPages: PhysicalFacts["damagedPages"];
 }
@@ -42,7 +46,7 @@ export interface Parent {
 /** The backup to build on; null, with the reason told, when everything is to be stored anew. */
 export async function findParent(
   site: Site,
-  wanted: { fresh: boolean; systemId: string; storages: Storage[] },
+  wanted: { fresh: boolean; systemId: string; storages: Storage[]; keys: SealingKeys },
 ): Promise<Parent | null> {
   if (wanted.fresh) return null;
   try {
@@ -52,6 +56,8 @@ export async function findParent(
     if (site.clock.now().getTime() - Date.parse(state.since) > site.config.rebaseEveryMs)
       return fresh(site, "rebaseEvery has passed");
     const found = await findBackup(site, state.backupId);
+    if (!(await opensForAll(site, state, found, wanted.keys)))
+      return fresh(site, "the last one is sealed for other recipients");
     const place = { folder: found.folder, body: found.manifest.body };
     const behind = await requireWholeParent(site, wanted.storages, place);
     return { ...parentOf(state, found, await openMap(site, mapPath(site, state.backupId))), behind };
@@ -60,6 +66,21 @@ export async function findParent(
     if (!isJBackupError(error) || isJBackupError(error, "bug")) throw error;
     return fresh(site, reasonOf(error));
   }
+}
+
+/** Whoever opens the next backup must open all that it refers to. */
+async function opensForAll(
+  site: Site,
+  { sealedFor }: ChainState,
+  found: FoundBackup,
+  keys: SealingKeys,
+): Promise<boolean> {
+  if (sealedFor?.join() === recipientsOf(keys).join()) return true;
+  // the older ones may have been sealed anew since
+  if (!isSealedFor(found.manifest, keys)) return false;
+  for (const need of found.manifest.body.needs ?? [])
+    if (!isSealedFor((await findNeeded(site, found, need)).manifest, keys)) return false;
+  return true;
 }
 
 function fresh(site: Site, why: string): null {

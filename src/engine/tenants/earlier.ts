@@ -1,10 +1,11 @@
 import { createHmac } from "node:crypto";
 import type { Backup } from "../../domain/backup.js";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
-import type { Manifest, NeededBackup } from "../../domain/manifest.js";
+import type { NeededBackup } from "../../domain/manifest.js";
 import type { TenantFacts } from "../../domain/tenantBackup.js";
 import type { Storage } from "../../storage/storage.js";
 import { readManifest } from "../findBackup.js";
+import { isSealedFor } from "../sealedFor.js";
 import type { Site } from "../site.js";
 import type { SealingKeys } from "../siteKeys.js";
 import { nearestFirst } from "../useStorages.js";
@@ -101,10 +102,4 @@ export async function sameContent(
     if (!isJBackupError(error)) throw error;
     return null; // whatever is wrong with the older one, a new one is not touched by it
   }
-}
-
-function isSealedFor({ keys }: Manifest, { recipients }: SealingKeys): boolean {
-  const wanted = recipients.map((one) => (one.kind === "x25519" ? one.publicKey : "passphrase")).sort();
-  const there = keys.map((key) => (key.kind === "x25519" ? key.recipient : "passphrase")).sort();
-  return wanted.join() === there.join();
 }
