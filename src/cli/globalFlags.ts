@@ -39,6 +39,20 @@ export function globalFlagsIn(argv: string[]): GlobalFlags {
   };
 }
 
+/**
+ * A flag that stands where another one's value should, as after an empty variable in a script: taken for that value, it would
+ * not do what whoever wrote it relies on.
+ */
+export function swallowedFlag(argv: string[]): { by: string; flag: string } | null {
+  for (let at = 0; at < argv.length && argv[at] !== "--"; at++) {
+    const by = argv[at] ?? "";
+    if (!TAKE_VALUES.has(by)) continue;
+    const flag = argv[++at];
+    if (flag?.startsWith("--")) return { by, flag };
+  }
+  return null;
+}
+
 /** The command words of a line: no flags, no values. */
 export function wordsIn(argv: string[]): string[] {
   const words: string[] = [];

@@ -3,10 +3,10 @@ import { secretsTypedIn } from "../domain/address.js";
 import { type ExitCode, JBackupError } from "../domain/errors.js";
 import type { CommandContext, Options } from "./context.js";
 import { asJBackupError } from "./failures.js";
-import { wordsIn } from "./globalFlags.js";
+import { swallowedFlag, wordsIn } from "./globalFlags.js";
 import { helpOf } from "./help.js";
 import { COMMANDS, type CommandSpec, GLOBAL_OPTIONS, GROUPS } from "./tree.js";
-import { missingSubcommand, usageError } from "./usage.js";
+import { missingSubcommand, usageError, valueMissing } from "./usage.js";
 
 /** Runs what was asked for. */
 export type Act = (spec: CommandSpec, args: string[], options: Options) => Promise<void>;
@@ -76,6 +76,8 @@ async function runProgram(argv: string[], context: CommandContext): Promise<Exit
     places: output.columns,
   });
   try {
+    const swallowed = swallowedFlag(argv);
+    if (swallowed !== null) throw valueMissing(swallowed);
     const said = wordsIn(argv).length === 0 && !argv.includes("--") ? [...argv, "help"] : argv;
     await program.parseAsync(said, { from: "user" });
     return exit;

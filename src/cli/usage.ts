@@ -33,6 +33,10 @@ export function missingSubcommand(group: Command): JBackupError {
   return usage(`${pathOf(group)} needs to know what to do`, names.join(", "));
 }
 
+/** commander would take whatever follows for the value. */
+export const valueMissing = ({ by, flag }: { by: string; flag: string }): JBackupError =>
+  usage(`${by} needs a value, but ${flag} follows it`, `if ${flag} is the value, write ${by}=${flag}`);
+
 /** commander's complaint as ours: one sentence, and where to look. */
 export function usageError(error: CommanderError, command: Command): JBackupError {
   const path = pathOf(command);

@@ -283,6 +283,8 @@ describe("jbackup restore is refused before anything is opened", () => {
     ["--reason x --on-conflict overwrite", "--on-conflict works with --mode merge only"],
     ["--reason x --mode merge --in-place", "--in-place works with --mode full only"],
     ["--reason x --jobs 0", '--jobs cannot be "0"'],
+    ["--confirm shop --reason --dry-run", "--reason needs a value, but --dry-run follows it"],
+    ["--tenant --dry-run --reason x", "--tenant needs a value, but --dry-run follows it"],
     ["--reason x --mode ful", '--mode cannot be "ful"; did you mean "full"?'],
   ])("with %s", async (flags, message) => {
     const { exitCode, stderr } = await jbackup(["restore", ...flags.split(" ")]);
