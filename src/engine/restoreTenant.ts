@@ -6,7 +6,7 @@ import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { finishKilled, type RestoreTarget, spelled } from "./tenants/care.js";
 import { requireDecided, tenantGraph } from "./tenants/graph.js";
-import { type OriginTimes, tenantOrigins } from "./tenants/origins.js";
+import { type OriginTimes, type TenantOrigin, tenantOrigins } from "./tenants/origins.js";
 import { planEach, requireOneUnblocked } from "./tenants/planRestore.js";
 import { doneInQueue, placeInQueue } from "./tenants/queue.js";
 import { restoreEach, type Settled } from "./tenants/restoreEach.js";
@@ -94,18 +94,15 @@ export async function restoreTenants(
         queued.map(({ place }) => place),
         target.session,
       );
-      const left = queued.filter(({ place }) => !before.has(place));
+      const left: TenantOrigin[] = [];
       const skipped: Settled[] = [];
-      for (const { place } of queued) {
+      for (const { origin, place } of queued) {
         const done = before.get(place);
-        if (done !== undefined) skipped.push(await doneBefore(site, target, done));
+        const settled = done === undefined ? null : await doneBefore(site, wish, origin, target, done);
+        if (settled === null) left.push(origin);
+        else skipped.push(settled);
       }
-      const { plans, blocked } = await planEach(
-        site,
-        wish,
-        left.map(({ origin }) => origin),
-        target,
-      );
+      const { plans, blocked } = await planEach(site, wish, left, target);
       requireOneUnblocked(plans, blocked);
       const agreement = await confirm(plans.map(({ plan }) => plan));
       const settled: Settled[] = [
@@ -123,11 +120,33 @@ export async function restoreTenants(
   });
 }
 
-async function doneBefore(site: Site, target: RestoreTarget, done: Restore): Promise<Settled> {
+/**
+ * What a run before this one has done is not done again: its users may have gone on since. Null where it must be, because the
+ * database does not know of it.
+ */
+async function doneBefore(
+  site: Site,
+  request: TenantRestoreRequest,
+  origin: TenantOrigin,
+  target: RestoreTarget,
+  done: Restore,
+): Promise<Settled | null> {
   const [tenantId = ""] = done.tenantIds;
-  site.report.info(`tenant ${tenantId} was restored already by the run before`);
-  if (done.status !== "completed") await finishKilled(site, target, done);
-  return { state: { tenantId, restoreId: done.id, status: "skipped", error: null }, restore: null };
+  const { plans, blocked } = await planEach(site, request, [origin], target);
+  const isStillThere =
+    blocked.length === 0 &&
+    plans.every(({ plan }) => plan.tables.every(({ inserted, updated }) => inserted + updated === 0));
+  if (isStillThere) {
+    site.report.info(`tenant ${tenantId} was restored already by the run before`);
+    if (done.status !== "completed") await finishKilled(site, target, done);
+    return { state: { tenantId, restoreId: done.id, status: "skipped", error: null }, restore: null };
+  }
+  // its end was not recorded, so nobody has been let in since: this is not the database that it was committed in
+  if (done.status !== "completed") return null;
+  return notRestored(
+    tenantId,
+    `restore ${done.id} brought it back, and its rows have changed since; alone, with --tenant ${tenantId}, it is brought back again`,
+  );
 }
 
 const notRestored = (tenantId: string, error: string): Settled => ({

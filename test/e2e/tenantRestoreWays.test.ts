@@ -95,8 +95,20 @@ describe("several tenants", () => {
     });
     expect(await allRows()).toEqual([before[0], damaged, before[2]]);
     await sql(`update app.users set email = 'nobody' where email = '${taken?.email}' and tenant_id is null`);
-    const again = await shop.site.json([...args, ...confirm]);
+    // meanwhile the first one has lost rows again: it is not done again unasked, and not called done either
+    await damage(A);
+    const damagedAgain = await rowsOf(sql, A);
+    const again = await shop.site.json([...args, ...confirm], [3]);
     expect(again.tenantIds).toEqual([B]);
+    expect(again.metadata.tenants[0]).toMatchObject({
+      tenantId: A,
+      status: "failed",
+      error: expect.stringMatching(
+        `^restore .* brought it back, and its rows have changed since; alone, with --tenant ${A}, it is brought back again$`,
+      ),
+    });
+    expect(await allRows()).toEqual([damagedAgain, before[1], before[2]]);
+    await restore("--tenant", A, "--confirm", A);
     expect(await allRows()).toEqual(before);
   });
 
