@@ -211,9 +211,9 @@ describe("keys", () => {
     await withConfig(lines(join(site.folder, "missing")), () =>
       expectRefusal(
         ["restore", "--reason", "x", "--confirm", "shop"],
-        2,
-        /keys\.identity: cannot read .*missing/,
-        /exists and is readable/,
+        12,
+        /^keys\.identity: there is no file .*missing$/,
+        /recovery kit/,
       ),
     );
   });

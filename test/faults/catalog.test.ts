@@ -331,6 +331,10 @@ test("a home is one site's: another one is refused there, and nothing of it is w
       const { error } = await site.json(command, [14]);
       expect(error.message).toBe(`${site.home} is the home of site test, not of wiki`);
     }
+    const examined = await site.json(["doctor"], [14]);
+    expect(examined.checks).toMatchObject([
+      { status: "fail", message: `${site.home} is the home of site test, not of wiki` },
+    ]);
     expect(filesBelow(site.home)).toEqual(before);
     expect(existsSync(join(site.folder, "wiki"))).toBe(false);
     const elsewhere = join(site.folder, "home-wiki");

@@ -17,12 +17,13 @@ export const run: CommandRun = async (context, _args, options) => {
       return answer(context, findings);
     });
   } catch (error) {
-    // without a configuration nothing else can be looked at, and that is a finding, too
-    if (isOpen || !isJBackupError(error, "config_missing", "config_invalid", "secret_unavailable"))
-      throw error;
+    // without a configuration, or in another site's home, nothing else can be looked at, and that is a finding, too
+    if (isOpen || !isJBackupError(error, ...BEFORE_ANYTHING)) throw error;
     return answer(context, [unconfigured(error)]);
   }
 };
+
+const BEFORE_ANYTHING = ["config_missing", "config_invalid", "secret_unavailable", "target_refused"] as const;
 
 const unconfigured = (error: JBackupError): Finding => ({
   ...finding(

@@ -25,7 +25,7 @@ export const CONFIG_COMMANDS: CommandSpec[] = [
         "for scripts; exit 0 when nothing fails",
       ],
     ],
-    exits: [0, 1, 2, 10, 12, 16],
+    exits: [0, 1, 2, 4, 10, 12, 14, 16],
     load: () => import("../commands/doctor.js"),
   },
 ];
