@@ -170,7 +170,9 @@ test("a job that never ran is told once, and resolved when it runs", async () =>
   ]);
   expect(told()[0]?.message).toMatch(/backup-full should have run at .*T02:00:00.000Z and did not$/);
   await site.json(BACKUP);
-  await site.json(["verify"]);
+  await site.json(["verify"]); // of one backup: what was missed is a verification of all
+  expect(await openTypes()).toEqual(["STALE_BACKUP"]);
+  await site.json(["verify", "--all"]);
   expect(await openTypes()).toEqual([]);
   expect(told().filter(({ event }) => event === "resolved")).toHaveLength(2);
 });

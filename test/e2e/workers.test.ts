@@ -89,6 +89,13 @@ test.concurrent("two workers back up every active tenant exactly once, although 
   expect([...times.values()].every((many) => many === 1)).toBe(true);
   const runs = [...answer.backups].map(({ jobId }: { jobId: string }) => jobId);
   expect(new Set(runs).size).toBeGreaterThanOrEqual(Math.ceil(active / 8));
+  // the order is the run of the whole; the batches, also the one that was killed, are parts of it
+  const catalog = await openCatalog(shop.server.url("catalog"), { clock: systemClock });
+  const whole = await catalog.runs({ job: "backup-tenant", scope: "whole" });
+  await catalog.close();
+  expect(whole.filter(({ metadata }) => metadata.order === answer.order)).toMatchObject([
+    { status: "succeeded", metadata: { gone: [] } },
+  ]);
   // what they made is whole
   await site.json(["verify", "--all"]);
   expect((await second.stop()).code).toBe(143);
