@@ -49,7 +49,11 @@ describe("unpacking", () => {
           { start: 20_000, end: 50_000 },
         ];
         await threads.unpackRanges(source, ranges, task(runs, [large, small]));
-        expect(source.reads.length).toBeGreaterThan(2);
+        // its beginning and its end are all of so small an object: nothing is asked for again
+        expect(source.reads).toEqual([
+          [0, 8212],
+          [8212, sealed.length],
+        ]);
       }
       const expected = Buffer.concat([raw.subarray(100, 9_100), raw.subarray(20_000, 50_000)]);
       expect((await readFile(path(large))).equals(expected)).toBe(true);
