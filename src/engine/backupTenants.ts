@@ -5,7 +5,7 @@ import { folderOf, idProblem } from "../domain/reference.js";
 import { subjectOf } from "../domain/runScope.js";
 import type { TenantFacts } from "../domain/tenantBackup.js";
 import type { Postgres, Session, TenantSnapshot } from "../postgres/postgres.js";
-import { collectGarbageOften } from "../sys/garbage.js";
+import { garbageCollector } from "../sys/garbage.js";
 import { raiseAlert, resolveAlert, resolveAlertsOf } from "./alert.js";
 import { healMissing } from "./heal.js";
 import { withBackupRun } from "./hooks.js";
@@ -109,7 +109,8 @@ export async function exportTenants(
   request: TenantsRequest,
   { postgres, source, parentId }: TenantOrigin,
 ): Promise<TenantsBackup> {
-  if (request.tenants === "all") collectGarbageOften();
+  // before anything of theirs is read, for what V8 has taken once it keeps
+  const collectGarbage = request.tenants === "all" ? garbageCollector() : () => undefined;
   const keys = await sealingKeys(site);
   const storages = await storagesForWriting(site);
   const snapshot = await postgres.tenants.openSnapshot({
@@ -137,7 +138,7 @@ export async function exportTenants(
       server: { version, versionNum, systemId },
       timeline: snapshot.timeline,
     });
-    await readAndStore({ site, postgres, snapshot, tenants, store, source, request });
+    await readAndStore({ site, postgres, snapshot, tenants, store, source, request, collectGarbage });
     if (source.kind === "live" && !(await snapshot.isSchemaSame()))
       site.report.warn(
         "the schema was changed while tenants were read; the backups are of the schema before",
@@ -169,7 +170,11 @@ interface Reading {
   store: TenantStore;
   source: TenantFacts["source"];
   request: TenantsRequest;
+  collectGarbage(): void;
 }
+
+/** As many tenants as leave some megabytes of garbage: so the memory of a run does not depend on how many there are. */
+const COLLECTED_EVERY = 200;
 
 async function readAndStore(reading: Reading): Promise<void> {
   const { site, postgres, snapshot, tenants, store, request } = reading;
@@ -188,6 +193,7 @@ async function readAndStore(reading: Reading): Promise<void> {
   const readable = tenants.filter(({ id }) => !refusedIds.has(id));
   const checkIsolation = await openIsolationCheck(site, postgres, snapshot);
   let done = 0;
+  let collectedAt = 0;
   let bytes = 0;
   const report = (): void =>
     site.report.progress({
@@ -211,6 +217,9 @@ async function readAndStore(reading: Reading): Promise<void> {
         done++;
       }
       report();
+      if (done - collectedAt < COLLECTED_EVERY) continue;
+      reading.collectGarbage();
+      collectedAt = done;
     }
     for (const tenant of large) {
       await store.begin([tenant.id]);

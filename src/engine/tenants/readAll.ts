@@ -87,7 +87,7 @@ function isIndexed({ table, owner }: OwnedTable): boolean {
 
 /** How much is read at once. Where a large table has no index to find tenants by, every batch costs a scan of it. */
 const BATCH = { bytes: 8 * 2 ** 20, tenants: 100 };
-const SCANNED_BATCH = { bytes: 32 * 2 ** 20, tenants: 1000 };
+const SCANNED_BATCH = { bytes: 32 * 2 ** 20, tenants: 300 };
 const LARGE_TABLE_ROWS = 50_000;
 /** More than this is not held in memory. */
 const LARGE_BYTES = 16 * 2 ** 20;
