@@ -323,7 +323,6 @@ describe("a wrong flag", () => {
       /^\/tmp is a folder, and no configuration file$/,
       /--config \/tmp\/jbackup\.yaml$/,
     ],
-    [["--config"], /^--config needs a value$/, /^jbackup --help/],
   ])("%j is refused as usage, with what to do", async (args, message, hint) => {
     await expectRefused(site, args, { exit: 2, message, hint });
   });
