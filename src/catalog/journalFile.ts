@@ -1,8 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { type FileHandle, mkdir, open, stat } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError, reasonOf } from "../domain/errors.js";
+import { makeDirectory } from "../sys/atomicFile.js";
 import type { Clock } from "../sys/clock.js";
 
 export const JOURNAL_SUFFIX = ".jsonl";
@@ -73,7 +74,7 @@ export class JournalFile {
   async #openFile(): Promise<{ path: string; handle: FileHandle } | undefined> {
     if (this.#path === undefined) {
       const name = this.#newName();
-      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      await makeDirectory(this.#directory);
       this.#path = join(this.#directory, name);
       const handle = await open(this.#path, "ax", 0o600);
       await syncDirectory(this.#directory);

@@ -1,8 +1,9 @@
-import { mkdir, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { Kysely, sql } from "kysely";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
+import { makeDirectory } from "../sys/atomicFile.js";
 import type { Clock } from "../sys/clock.js";
 import { type CatalogDatabase, HISTORY_TABLE } from "./database.js";
 import { REBUILD_HINT } from "./rows.js";
@@ -38,7 +39,7 @@ export async function openSqlite(path: string, clock: Clock): Promise<CatalogDat
 
 /** SQLite gives its WAL and shared-memory files the mode of the database file, so that one must be right from the start. */
 async function createPrivately(path: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await makeDirectory(dirname(path));
   try {
     // Only ever a new file: closing any other descriptor of an open database would drop this process's locks on it.
     await (await open(path, "wx", 0o600)).close();

@@ -13,6 +13,11 @@ function fromSystem(error: NodeJS.ErrnoException & { code: string }): JBackupErr
   const path = error.path ?? "a file";
   const reason = error.message.replace(/^[A-Z]+: /, "").replace(/,? \w+( '.*)?$/, "");
   const message = `cannot ${error.syscall ?? "use"} ${path}: ${reason}`;
+  if (error.syscall === "mkdir" && ["ENOENT", "ENOTDIR", "EEXIST"].includes(error.code))
+    return new JBackupError("failed", message, {
+      hint: "see what stands there instead of a folder, or set JBACKUP_HOME to a folder that can be made",
+      cause: error,
+    });
   if (NO_ROOM.includes(error.code))
     return new JBackupError("no_space", message, {
       hint: `make room where ${path} is, then run it again`,

@@ -16,6 +16,8 @@ const TAKE_VALUES = new Set(
     .map(([flags]) => flags.split(" ")[0]),
 );
 
+export const wantsValue = (word: string | undefined): boolean => TAKE_VALUES.has(word);
+
 /** Read before anything else is parsed, because even a usage error must come out as --json wants it. */
 export function globalFlagsIn(argv: string[]): GlobalFlags {
   const seen = new Set<string>();

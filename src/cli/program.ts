@@ -3,7 +3,7 @@ import { secretsTypedIn } from "../domain/address.js";
 import { type ExitCode, JBackupError } from "../domain/errors.js";
 import type { CommandContext, Options } from "./context.js";
 import { asJBackupError } from "./failures.js";
-import { swallowedFlag, wordsIn } from "./globalFlags.js";
+import { swallowedFlag, wantsValue, wordsIn } from "./globalFlags.js";
 import { helpOf } from "./help.js";
 import { COMMANDS, type CommandSpec, GLOBAL_OPTIONS, GROUPS } from "./tree.js";
 import { missingSubcommand, usageError, valueMissing } from "./usage.js";
@@ -78,7 +78,9 @@ async function runProgram(argv: string[], context: CommandContext): Promise<Exit
   try {
     const swallowed = swallowedFlag(argv);
     if (swallowed !== null) throw valueMissing(swallowed);
-    const said = wordsIn(argv).length === 0 && !argv.includes("--") ? [...argv, "help"] : argv;
+    // a flag that wants a value would take the word for it
+    const isBare = wordsIn(argv).length === 0 && !argv.includes("--") && !wantsValue(argv.at(-1));
+    const said = isBare ? [...argv, "help"] : argv;
     await program.parseAsync(said, { from: "user" });
     return exit;
   } catch (error) {

@@ -44,6 +44,10 @@ export async function findConfigFile({
   environment,
   file,
 }: Pick<LoadRequest, "environment" | "file">): Promise<string> {
+  if (file === "")
+    throw new JBackupError("config_missing", "--config names no file", {
+      hint: `give the path of one, or leave it out: ${MINIMAL}`,
+    });
   const asked = file ?? environment.variable("JBACKUP_CONFIG");
   if (asked !== undefined && asked !== "") {
     const path = isAbsolute(asked) ? asked : resolve(environment.workingDirectory, asked);
@@ -69,6 +73,10 @@ export async function readConfigText(request: LoadRequest): Promise<{ file: stri
   const file = await findConfigFile(request);
   const source = request.environment.configInUse ?? file;
   const text = await readFile(source, "utf8").catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === "EISDIR")
+      throw new JBackupError("config_missing", `${file} is a folder, and no configuration file`, {
+        hint: `name a file in it, such as --config ${join(file, "jbackup.yaml")}`,
+      });
     throw new JBackupError("config_missing", `cannot read ${source}: ${reasonOf(error)}`, {
       hint: "check that it is a file which this user may read",
       cause: error,

@@ -1,5 +1,6 @@
 import { JBackupError } from "../domain/errors.js";
 import type { Session } from "../postgres/postgres.js";
+import { makeDirectory } from "../sys/atomicFile.js";
 import { takeFileLock } from "../sys/fileLock.js";
 import { keepReserve } from "../sys/reserve.js";
 import { claimHome } from "./home.js";
@@ -13,8 +14,7 @@ const taken = (job: string, who: string): JBackupError =>
   });
 
 async function haveRoom({ config: { home }, report }: Site): Promise<void> {
-  const { mkdir } = await import("node:fs/promises");
-  await mkdir(home, { recursive: true, mode: 0o700 });
+  await makeDirectory(home);
   if ((await keepReserve(home)).isFull)
     report.warn(`the disk of ${home} is full: jbackup goes on with what it kept in reserve; make room there`);
 }

@@ -1,6 +1,7 @@
-import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
+import { makeDirectory } from "./atomicFile.js";
 import { ownMark, type ProcessMark } from "./processes.js";
 
 export interface HeldLock {
@@ -18,7 +19,7 @@ export async function takeFileLock(
   name: string,
 ): Promise<{ held: HeldLock } | { holder: ProcessMark | null }> {
   const { DatabaseSync: Database } = await import("node:sqlite");
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  await makeDirectory(directory);
   const file = join(directory, `${name}.lock`);
   const holderFile = join(directory, `${name}.holder`);
   closeSync(openSync(file, "a", 0o600));

@@ -202,3 +202,9 @@ describe("Kysely on node:sqlite", () => {
     expect(await db.selectFrom("things").selectAll().execute()).toEqual([]);
   });
 });
+
+it("where no folder can be made, says so instead of trying for ever", async () => {
+  await expect(openCatalog("sqlite:/proc/nowhere/catalog.db", { clock: systemClock })).rejects.toMatchObject({
+    code: "catalog_unavailable",
+  });
+});

@@ -158,3 +158,17 @@ test("trouble while closing does not hide what went wrong first", async () => {
     stderr: "Warning: while closing: already closed\nError: the catalog is away\n",
   });
 });
+
+test("a password that somebody typed into an address is not repeated", async () => {
+  const words = ["list", "postgresql://u:geheim42@h/d"];
+  const { exitCode, stderr } = await jbackup(words, {});
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain('jbackup list takes no arguments, but was given "postgresql://u:***@h/d"');
+  expect((await jbackup([...words, "--json"], {})).stdout).not.toContain("geheim42");
+});
+
+test.each([[["--config"]], [["--json", "--config"]]])("%j lacks a value, and no command", async (words) => {
+  const { exitCode, stdout, stderr } = await jbackup(words, {});
+  expect(exitCode).toBe(2);
+  expect(stdout + stderr).toContain("--config needs a value");
+});

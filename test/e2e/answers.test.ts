@@ -315,6 +315,14 @@ describe("a wrong flag", () => {
     [["restore", "--reason", "  "], /^--reason is missing/, /--dry-run/],
     [["restore", "--into-db", "", "--reason", "x"], /--into-db/, /./],
     [["show", ""], /./, /./],
+    [["list", "--tenant", ""], /^--tenant names nobody$/, /tenants list/],
+    [["restore", "--tenant", ",", "--reason", "x"], /^--tenant names nobody$/, /tenants list/],
+    [["list", "--config", ""], /^--config names no file$/, /^give the path of one/],
+    [
+      ["list", "--config", "/tmp"],
+      /^\/tmp is a folder, and no configuration file$/,
+      /--config \/tmp\/jbackup\.yaml$/,
+    ],
   ])("%j is refused as usage, with what to do", async (args, message, hint) => {
     await expectRefused(site, args, { exit: 2, message, hint });
   });

@@ -32,3 +32,10 @@ test("a process that is gone is not alive, nor is another one with its number", 
   await once(child, "exit");
   expect(isAlive(mark)).toBe(false);
 });
+
+test("where no folder can be made, that is said: nothing waits for it", async () => {
+  await expect(takeFileLock("/proc/nowhere/locks", "job")).rejects.toMatchObject({
+    code: "ENOENT",
+    syscall: "mkdir",
+  });
+});

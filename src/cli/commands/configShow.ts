@@ -36,8 +36,8 @@ export const run: CommandRun = async (context, _args, options) => {
       values,
       [
         { title: "KEY", value: ({ path }) => path, rank: 0 },
-        { title: "VALUE", value: ({ value }) => inline(value), rank: 1 },
-        { title: "ORIGIN", value: ({ origin }) => origin, rank: 2 },
+        { title: "VALUE", value: ({ value }) => inline(value), rank: 0 },
+        { title: "ORIGIN", value: ({ origin }) => origin, rank: 1 },
       ],
       context.output.columns,
     );

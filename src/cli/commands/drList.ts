@@ -1,6 +1,6 @@
 import { type LastRun, listRunbooks } from "../../engine/runbooks.js";
 import { type CommandRun, withSiteToRead } from "../context.js";
-import { tableText } from "../table.js";
+import { tableText, wrapped } from "../table.js";
 import { agoText, durationText } from "../text.js";
 
 export const run: CommandRun = (context) =>
@@ -26,7 +26,8 @@ export const run: CommandRun = (context) =>
     const text = table.flatMap((line, at) => {
       const runbook = runbooks[at - 1];
       if (!runbook) return [context.output.paint.bold(line)];
-      return [line, `  ${runbook.title}: ${runbook.symptoms.join("; ")}`];
+      const seen = `${runbook.title}: ${runbook.symptoms.join("; ")}`;
+      return [line, ...wrapped(seen, context.output.columns - 2).map((part) => `  ${part}`)];
     });
     context.output.answer(runbooks, runbooks.length === 0 ? "There are no runbooks." : text.join("\n"));
     return 0;

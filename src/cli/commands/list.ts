@@ -1,4 +1,5 @@
 import type { Backup } from "../../domain/backup.js";
+import { JBackupError } from "../../domain/errors.js";
 import { type BackupFilter, listBackups } from "../../engine/history.js";
 import type { Site } from "../../engine/site.js";
 import { copiesText, painted } from "../backupText.js";
@@ -63,6 +64,10 @@ export const run: CommandRun = (context, _args, options) => {
   const kind = choiceFlag(options, "kind", KINDS);
   const status = choiceFlag(options, "status", STATUSES);
   const tenantId = textFlag(options, "tenant");
+  if (tenantId === "")
+    throw new JBackupError("usage", "--tenant names nobody", {
+      hint: "give an id: jbackup tenants list shows them; or leave it out",
+    });
   const since = timeFlag(options, "since", now);
   const until = timeFlag(options, "until", now);
   const limit = countFlag(options, "limit", 1, 100_000) ?? 50;

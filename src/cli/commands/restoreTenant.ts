@@ -44,6 +44,8 @@ function requestIn(args: string[], options: Options): TenantRestoreRequest {
           : "leave it out: tenants come back into their tables, row by row",
       );
   const tenants = tenantsIn(options);
+  if (tenants.length === 0)
+    throw usage("--tenant names nobody", "give an id: jbackup tenants list shows them");
   const mode = choiceFlag(options, "mode", ["full", "merge", "pitr"] as const) ?? "full";
   const to = textFlag(options, "to") ?? null;
   if (mode === "pitr" && to === null)

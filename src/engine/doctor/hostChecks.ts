@@ -1,9 +1,10 @@
 import type { Stats } from "node:fs";
-import { chmod, mkdir, stat } from "node:fs/promises";
+import { chmod, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { LazySecret } from "../../domain/config.js";
 import { finding, judgeMode, type ModeFacts } from "../../domain/diagnosis.js";
 import { JBackupError } from "../../domain/errors.js";
+import { makeDirectory } from "../../sys/atomicFile.js";
 import type { Site } from "../site.js";
 import type { Check, Diagnosed } from "./check.js";
 
@@ -114,7 +115,7 @@ async function homeFinding({ config: { home } }: Site): Promise<Diagnosed> {
     ...(here === null
       ? {
           fix: async () => {
-            await mkdir(home, { recursive: true, mode: 0o700 });
+            await makeDirectory(home);
             return `made ${home}`;
           },
         }
