@@ -16,7 +16,9 @@ const taken = (job: string, who: string): JBackupError =>
 async function haveRoom({ config: { home }, report }: Site): Promise<void> {
   await makeDirectory(home);
   if ((await keepReserve(home)).isFull)
-    report.warn(`the disk of ${home} is full: jbackup goes on with what it kept in reserve; make room there`);
+    report.warn(
+      `the disk of ${home} is full: this run goes on with the room that was kept in reserve; make more there`,
+    );
 }
 
 /** One run of a job on this host at a time. Released by the kernel when the process dies, however it dies. */

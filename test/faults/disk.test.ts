@@ -148,7 +148,7 @@ describe.runIf(canMount)("a home whose disk is full", () => {
       const full = await site.run("backup", "full", "--fresh", "--json");
       expect([full.code, full.stderr]).toEqual([
         3,
-        expect.stringContaining("goes on with what it kept in reserve"),
+        expect.stringContaining("goes on with the room that was kept in reserve"),
       ]);
       expect(JSON.parse(full.stdout).copies).toMatchObject([
         { storage: "same", status: "missing" },
