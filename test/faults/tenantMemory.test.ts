@@ -9,8 +9,9 @@ import { openTestSite } from "../support/openedSite.js";
 import { startPostgres, type TestPostgres } from "../support/postgres.js";
 import { makeSite, type TestSite } from "../support/site.js";
 
+// a look at every second batch of a hundred
 const TENANTS = 2_000;
-const LOOKS = 8;
+const LOOKS = 10;
 
 let server: TestPostgres;
 let site: TestSite;
