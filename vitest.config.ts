@@ -44,7 +44,7 @@ export default defineConfig({
           include: ["test/e2e/**/*.test.ts", "test/faults/**/*.test.ts", "test/**/*.real.test.ts"],
           exclude: alone,
           ...servers,
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 1 },
         },
       },
