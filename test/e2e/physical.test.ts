@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
-import { chmod, chown, mkdir, mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -284,23 +284,24 @@ describe("a damaged page", () => {
 });
 
 describe("a role that is no superuser", () => {
-  const as = async (name: string, ...more: string[]): Promise<string> => {
-    const file = join(folder, `${name}.yaml`);
-    const url = server.url("postgres", name);
-    await writeFile(
-      file,
-      `site: ${name}\ndatabase: {url: "${url}"${more.map((one) => `, ${one}`)}}\nstorages:\n  - {name: local, kind: local, path: ${join(folder, name)}}\n`,
-    );
-    return file;
-  };
+  /** A site of its own: a home is one site's. */
+  async function withSiteOf(role: string, work: (own: TestSite) => Promise<void>): Promise<void> {
+    const own = await makeSite({ url: server.url("postgres", role), name: role });
+    try {
+      await work(own);
+    } finally {
+      await own.remove();
+    }
+  }
 
   test("without the right of replication is refused before anything begins", async () => {
     await query(server.url(), "create role plain login");
-    const ran = await site.run("backup", "full", "--config", await as("plain"), "--json");
-    expect(ran.code).toBe(1);
-    expect(JSON.parse(ran.stdout).error).toMatchObject({
-      code: "postgres_denied",
-      message: "the role in database.url has no replication right, which a physical backup needs",
+    await withSiteOf("plain", async (own) => {
+      const { error } = await own.json(["backup", "full"], [1]);
+      expect(error).toMatchObject({
+        code: "postgres_denied",
+        message: "the role in database.url has no replication right, which a physical backup needs",
+      });
     });
     expect(await sizes("select count(*)::text as found from pg_replication_slots")).toBe("0");
   });
@@ -313,15 +314,16 @@ describe("a role that is no superuser", () => {
       "grant execute on function pg_backup_start(text, boolean) to keeper",
       "grant execute on function pg_backup_stop(boolean) to keeper",
     );
-    const files = await site.json(["backup", "full", "--config", await as("keeper")]);
-    expect(files.metadata.reader).toBe("files");
-    const stream = await site.json([
-      "backup",
-      "full",
-      "--config",
-      await as("keeper", "dataDirectory: stream"),
-    ]);
-    expect(stream.metadata).toMatchObject({ reader: "stream", incremental: true });
+    await withSiteOf("keeper", async (own) => {
+      const files = await own.json(["backup", "full"]);
+      expect(files.metadata.reader).toBe("files");
+      const text = await readFile(own.configFile, "utf8");
+      await own.configure(
+        text.replace(/database: \{url: "(.*)"\}/, 'database: {url: "$1", dataDirectory: stream}'),
+      );
+      const stream = await own.json(["backup", "full"]);
+      expect(stream.metadata).toMatchObject({ reader: "stream", incremental: true });
+    });
   });
 });
 

@@ -338,7 +338,7 @@ describe.concurrent("the daemon", () => {
     await daemon.until("a run", () => daemon.log().includes("one-off backup full --logical: done"));
     await site.configure(good.replace("site: changed", "site: other"));
     await daemon.until("the refusal", () =>
-      daemon.log().includes("is of site other, and this daemon runs changed"),
+      daemon.log().includes("is the home of site changed, not of other"),
     );
     await site.configure(good);
     await daemon.until("its return", () => daemon.log().includes("the configuration can be used again"));
