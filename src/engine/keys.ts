@@ -7,11 +7,13 @@ import type { Storage } from "../storage/storage.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
 import { recordAudit } from "./audit.js";
 import { findBackup, readManifest } from "./findBackup.js";
+import { openDataKey } from "./openBackup.js";
 import { kitText } from "./recoveryKit.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { identities, sealingKeys, trustedSigners } from "./siteKeys.js";
 import { storagesForReading } from "./useStorages.js";
+import { walKeys } from "./wal/sealedWal.js";
 
 export interface ListedKeys {
   recipients: { recipient: string; kind: string; canOpenHere: boolean }[];
@@ -83,28 +85,29 @@ export interface KeyRotation {
 export async function rotateKeys(site: Site): Promise<KeyRotation> {
   const rotate = async (run: RunContext): Promise<KeyRotation> => {
     await run.settleKilled();
-    const { recipients } = await sealingKeys(site);
-    const own = await identities(site);
+    const { recipients, signing } = await sealingKeys(site);
     const signers = await trustedSigners(site);
     const { usable } = await storagesForReading(site);
     const wrapped = new Map<string, WrappedKey[]>();
     const failed: KeyRotation["failed"] = [];
+    // one moment for all: where a rotation stopped half-way, the keys of the later one are right
+    const sealed = { at: site.clock.now().toISOString(), signing };
     for (const storage of usable) {
       const places = await sealedFor(storage);
       for (const [done, place] of places.entries()) {
         site.signal.throwIfAborted();
         try {
           const manifest = await manifestAt(site, storage, place, signers);
-          const { backupId, keyCommitment } = manifest.body;
+          const { backupId } = manifest.body;
           const fresh =
             wrapped.get(backupId) ??
             (await site.format.wrapDataKey(
-              await site.format.unwrapDataKey(manifest.keys, own, { backupId, commitment: keyCommitment }),
+              await dataKeyOf(site, place, manifest, usable),
               recipients,
               backupId,
             ));
           wrapped.set(backupId, fresh);
-          const body = site.storage.bytesBody([site.format.rewrapManifest(manifest, fresh)]);
+          const body = site.storage.bytesBody([site.format.rewrapManifest(manifest, fresh, sealed)]);
           await storage.put(place.key, body, { replace: true, signal: site.signal });
           site.step("manifest-rewrapped");
         } catch (error) {
@@ -147,6 +150,17 @@ async function manifestAt(
     return (await readManifest(site, [storage], { folder, id, tenantId }, signers)).manifest;
   const bytes = await site.storage.readAll(storage, key, { maxBytes: site.format.MANIFEST_MAX_BYTES });
   return site.format.readManifest(bytes, { signers, expect: { site: site.config.site, backupId: id } });
+}
+
+/** From any storage whose keys open it: a rotation seals anew also what was spoilt in one of them. */
+function dataKeyOf(
+  site: Site,
+  { folder, id }: SealedPlace,
+  manifest: Manifest,
+  storages: Storage[],
+): Promise<Buffer> {
+  if (folder !== null) return openDataKey(site, { manifest, folder, storages, holders: [] });
+  return walKeys(site, storages, String(manifest.body.metadata.systemId))(id);
 }
 
 /** Everything in a storage that holds wrapped keys: the manifests of backups, and the keys of the WAL. */
