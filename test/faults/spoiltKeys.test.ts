@@ -185,3 +185,31 @@ test("keys of before a rotation that are put back are told, and replaced by toda
   expect(textIn("one")).toBe(textIn("two"));
   expect(textIn("one")).not.toBe(older);
 });
+
+describe("a rotation that a storage is passed over by", () => {
+  test.each<[string, (marker: string) => void]>([
+    ["whose marker is junk", (marker) => writeFileSync(marker, "junk")],
+    [
+      "that is another site's",
+      (marker) => writeFileSync(marker, readFileSync(marker, "utf8").replace('"test"', '"other"')),
+    ],
+  ])("%s: exit 3, said until it was rotated as well", async (_what, damage) => {
+    const marker = join(site.folder, "two", "jbackup-site.json");
+    const [good, sealed] = [readFileSync(marker, "utf8"), textIn("two")];
+    damage(marker);
+    const unrotated = async () =>
+      (await site.json(["alerts"])).filter(({ fingerprint }: { fingerprint: string }) =>
+        fingerprint.startsWith("keys_rotation:"),
+      );
+    const rotated = await site.json(["keys", "rotate"], [3]);
+    expect(rotated).toMatchObject({ rewrapped: 1, failed: [{ backupId: null, storage: "two" }] });
+    const ran = await site.run("keys", "rotate");
+    expect([ran.code, ran.stdout]).toEqual([3, expect.stringContaining("  every backup in two: ")]);
+    expect(await unrotated()).toMatchObject([{ type: "SECURITY", storage: "two", status: "active" }]);
+    expect(textIn("two")).toBe(sealed);
+    writeFileSync(marker, good);
+    expect(await site.json(["keys", "rotate"])).toEqual({ rewrapped: 1, failed: [] });
+    expect(await unrotated()).toEqual([]);
+    expect(textIn("two")).toBe(textIn("one"));
+  });
+});
