@@ -137,8 +137,8 @@ export interface Catalog {
   alerts(filter?: AlertFilter): Promise<Alert[]>;
   runs(filter?: RunFilter): Promise<Run[]>;
   drills(runbook?: string, limit?: number): Promise<Drill[]>;
-  /** Those that hold: not removed, and not past their end at that time. */
-  pins(heldAt: string): Promise<Pin[]>;
+  /** Those that hold: not removed, and not past their end at that time. Null: all, also those that hold no more. */
+  pins(heldAt: string | null): Promise<Pin[]>;
   deliveries(filter?: DeliveryFilter): Promise<Delivery[]>;
   /** Soonest first. */
   jobRequests(filter?: JobRequestFilter): Promise<JobRequest[]>;

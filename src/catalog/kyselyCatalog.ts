@@ -157,7 +157,7 @@ export class KyselyCatalog implements Catalog {
     return rows.map((row) => fromRow(drillLayout, row));
   }
 
-  async pins(heldAt: string): Promise<Pin[]> {
+  async pins(heldAt: string | null): Promise<Pin[]> {
     const rows = await this.#guard((db) => pinQuery(db, heldAt).execute());
     return rows.map((row) => fromRow(pinLayout, row));
   }

@@ -133,14 +133,13 @@ export function verificationQuery(db: Kysely<Tables>, filter: VerificationFilter
   return limit === undefined ? query : query.limit(limit);
 }
 
-export const pinQuery = (db: Kysely<Tables>, heldAt: string): Query<"pins"> =>
-  db
-    .selectFrom("pins")
-    .selectAll()
+export function pinQuery(db: Kysely<Tables>, heldAt: string | null): Query<"pins"> {
+  const all = db.selectFrom("pins").selectAll().orderBy("created_at", "desc").orderBy("id", "desc");
+  if (heldAt === null) return all;
+  return all
     .where("removed_at", "is", null)
-    .where((is) => is.or([is("until", "is", null), is("until", ">", isoTime(heldAt))]))
-    .orderBy("created_at", "desc")
-    .orderBy("id", "desc");
+    .where((is) => is.or([is("until", "is", null), is("until", ">", isoTime(heldAt))]));
+}
 
 export function deliveryQuery(db: Kysely<Tables>, filter: DeliveryFilter): Query<"deliveries"> {
   const { alertId, channel, status, limit } = filter;

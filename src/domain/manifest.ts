@@ -60,6 +60,14 @@ export interface RawManifest {
   body: unknown;
   keys: unknown;
   signature: unknown;
+  keysSignature?: unknown;
+}
+
+/** Signed by whoever sealed the keys, at that time: of two sets of keys that are signed, the later one is right. */
+export interface KeysSignature {
+  signer: string;
+  value: string;
+  at: string;
 }
 
 /** Checked: the signature is by a trusted signer and the body has the expected shape. */
@@ -69,6 +77,12 @@ export interface Manifest {
   signature: { signer: string; value: string };
   /** SHA-256 of the canonical body, in hex. */
   digest: string;
+  /** Early versions did not sign the keys. Changed: their signature is none, or not of a trusted signer over them. */
+  keysAre: "signed" | "unsigned" | "changed";
+  /** When the keys were sealed; null unless they are signed. */
+  keysSince: string | null;
+  /** Names the keys: alike in two copies that hold the same keys for the same body. */
+  keysDigest: string;
 }
 
 /** A run of bytes inside one object's opened content. */

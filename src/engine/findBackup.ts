@@ -22,7 +22,7 @@ export interface FoundBackup {
 /** What `latest` is the latest of. */
 type LatestKind = "full" | "config";
 
-interface Place {
+export interface Place {
   folder: string;
   id: string;
   tenantId: string | null;
@@ -194,7 +194,10 @@ async function readAt(site: Site, usable: Storage[], place: Place, signers: stri
   return { manifest, folder: place.folder, storages, holders };
 }
 
-/** The first copy of the manifest that can be believed. One that cannot is an alert: it may be an attack. */
+/**
+ * The first copy of the manifest that can be believed. One that cannot is an alert: it may be an attack. One whose keys alone
+ * were changed is taken where there is no other: what it says of the backup is signed all the same.
+ */
 export async function readManifest(
   site: Site,
   storages: Storage[],
@@ -202,6 +205,7 @@ export async function readManifest(
   signers: string[],
 ): Promise<{ manifest: Manifest; bytes: Buffer }> {
   const problems: { storage: string; error: Error }[] = [];
+  let lesser: { manifest: Manifest; bytes: Buffer } | undefined;
   for (const storage of storages) {
     try {
       const bytes = await site.storage.readAll(storage, manifestKey(place.folder), {
@@ -217,7 +221,9 @@ export async function readManifest(
           ...(place.digest === undefined ? {} : { digest: place.digest }),
         },
       });
-      return { manifest, bytes };
+      if (manifest.keysAre !== "changed") return { manifest, bytes };
+      lesser ??= { manifest, bytes };
+      await alertTampering(site, storage.name, place, keysChanged(place.id));
     } catch (error) {
       if (!(error instanceof JBackupError)) throw error;
       problems.push({ storage: storage.name, error });
@@ -226,12 +232,20 @@ export async function readManifest(
         await alertLostManifest(site, storage.name, place.id);
     }
   }
+  if (lesser !== undefined) return lesser;
   const telling = problems.find(({ error }) => !isJBackupError(error, "object_missing"))?.error;
   if (telling) throw telling;
   throw new JBackupError("not_found", `no storage holds the manifest of backup ${place.id}`, {
     hint: "jbackup catalog rebuild brings the catalog in line with the storages",
   });
 }
+
+export const keysChanged = (id: string): JBackupError =>
+  new JBackupError(
+    "manifest_forged",
+    `the manifest of backup ${id} has keys that were changed after they were signed`,
+    { hint: "Another copy may be sound: `jbackup verify --all --heal` replaces manifests with such keys." },
+  );
 
 async function alertTampering(site: Site, storage: string, place: Place, error: Error): Promise<void> {
   site.report.warn(

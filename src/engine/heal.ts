@@ -3,7 +3,7 @@ import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Manifest, StoredObject } from "../domain/manifest.js";
 import type { Storage } from "../storage/storage.js";
 import { resolveAlert } from "./alert.js";
-import { readManifest } from "./findBackup.js";
+import { manifestToCopy } from "./provedKeys.js";
 import { fetchVerified, manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
@@ -104,7 +104,7 @@ async function healCopy(
       createdAt: site.clock.now().toISOString(),
     });
     const place = { folder: copy.path, id: backup.id, tenantId: backup.tenantId };
-    const { manifest, bytes } = await readManifest(site, others, place, signers);
+    const { manifest, bytes } = await manifestToCopy(site, others, place, signers);
     const { body } = manifest;
     const own = { folder: copy.path, objects: body.objects };
     const older = await olderParts(site, backup, manifest, others, target, signers);
@@ -163,7 +163,7 @@ async function olderParts(
   for (const { backupId, folder, objects } of body.needs ?? []) {
     await requireUndamaged(site, backupId, target.name);
     const place = { folder, id: backupId, tenantId: backup.tenantId };
-    const { manifest, bytes } = await readManifest(site, others, place, signers);
+    const { manifest, bytes } = await manifestToCopy(site, others, place, signers);
     const wanted = backup.kind === "tenant" ? objects : manifest.body.objects;
     parts.push({ id: backupId, folder, objects: wanted, manifest: bytes });
   }

@@ -1,11 +1,12 @@
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
-import type { Contents, Entry, StoredObject } from "../domain/manifest.js";
+import type { Contents, Entry, Manifest, StoredObject } from "../domain/manifest.js";
 import type { ObjectSource, OpenedEntry } from "../format/format.js";
 import { raiseAlert } from "./alert.js";
-import { type FoundBackup, findNeeded } from "./findBackup.js";
+import { type FoundBackup, findNeeded, readManifest } from "./findBackup.js";
+import { alertSpoiltKeys } from "./provedKeys.js";
 import { fetchVerified } from "./replicate.js";
 import type { Site } from "./site.js";
-import { identities } from "./siteKeys.js";
+import { identities, trustedSigners } from "./siteKeys.js";
 
 export interface OpenedBackup {
   contents: Contents;
@@ -19,11 +20,43 @@ export interface OpenedBackup {
 /** Objects fetched before they are needed. */
 const AHEAD = 2;
 
-export async function openDataKey(site: Site, { manifest: { body, keys } }: FoundBackup): Promise<Buffer> {
-  return site.format.unwrapDataKey(keys, await identities(site), {
-    backupId: body.backupId,
-    commitment: body.keyCommitment,
-  });
+/** From whichever storage has keys that open it: those in one of them may have been spoilt, or one taken out. */
+export async function openDataKey(site: Site, found: FoundBackup): Promise<Buffer> {
+  const own = await identities(site);
+  const open = ({ body, keys }: Manifest): Promise<Buffer> =>
+    site.format.unwrapDataKey(keys, own, { backupId: body.backupId, commitment: body.keyCommitment });
+  try {
+    return await open(found.manifest);
+  } catch (error) {
+    if (own.length === 0 || !isKeyTrouble(error)) throw error;
+    const dataKey = await openElsewhere(site, found, open);
+    if (dataKey === null) throw error;
+    return dataKey;
+  }
+}
+
+const isKeyTrouble = (error: unknown): boolean => isJBackupError(error, "no_key", "manifest_invalid");
+
+async function openElsewhere(
+  site: Site,
+  { manifest: { body, digest }, folder, storages }: FoundBackup,
+  open: (manifest: Manifest) => Promise<Buffer>,
+): Promise<Buffer | null> {
+  const signers = await trustedSigners(site);
+  const place = { folder, id: body.backupId, tenantId: body.tenantId, digest };
+  const bad: string[] = [];
+  for (const storage of storages)
+    try {
+      const { manifest } = await readManifest(site, [storage], place, signers);
+      const dataKey = await open(manifest);
+      for (const name of bad) await alertSpoiltKeys(site, body, name, storage.name);
+      return dataKey;
+    } catch (error) {
+      site.signal.throwIfAborted();
+      if (!(error instanceof JBackupError)) throw error;
+      if (isKeyTrouble(error)) bad.push(storage.name);
+    }
+  return null; // the first trouble is the telling one
 }
 
 /** An unchanged tenant's backup has no objects of its own: an older one holds the same content. */

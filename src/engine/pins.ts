@@ -1,14 +1,20 @@
-import type { Pin } from "../domain/backup.js";
+import type { Alert, Pin } from "../domain/backup.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
+import { type JudgedPins, judgePins, type PinTrouble, type StoredPin } from "../domain/pins.js";
+import type { Secret } from "../domain/secret.js";
 import type { Storage } from "../storage/storage.js";
+import { raiseAlert, resolveAlert } from "./alert.js";
 import { actorOf, recordAudit } from "./audit.js";
 import { findBackup } from "./findBackup.js";
+import { pinBytes, readPin } from "./pinFile.js";
 import type { Site } from "./site.js";
+import { sealingKeys, trustedSigners } from "./siteKeys.js";
 import { storagesForReading } from "./useStorages.js";
 
 /** A pin lies in the storages as well: a lost catalog must not let go of what somebody held on to. */
 const FOLDER = "pins/";
 const keyOf = (backupId: string): string => `${FOLDER}${backupId}.json`;
+const idIn = (key: string): string | undefined => /^pins\/([^/]+)\.json$/.exec(key)?.[1];
 const PIN_MAX_BYTES = 65_536;
 
 export async function pinBackup(
@@ -37,23 +43,27 @@ export async function pinBackup(
 
 export async function unpinBackup(site: Site, reference: string): Promise<Pin> {
   const { manifest } = await findBackup(site, reference);
-  const { backupId, label } = manifest.body;
+  const { backupId, label, createdAt } = manifest.body;
   const { usable } = await storagesForReading(site);
-  const held = (await pinsIn(site, usable)).get(backupId) ?? (await inCatalog(site)).get(backupId);
-  if (held === undefined)
+  const { held, words } = await judged(site, usable);
+  const reason = held.get(backupId);
+  if (reason === undefined)
     throw new JBackupError("not_found", `backup ${label} is not pinned`, {
       hint: `jbackup show ${label} tells whether it is`,
     });
-  const pin: Pin = { ...held, removedAt: site.clock.now().toISOString(), removedBy: actorOf(site) };
+  // where its pin cannot be read nobody knows any more who made it, nor when
+  const unknown = { id: backupId, backupId, reason, until: null, createdAt, createdBy: "unknown" };
+  const word = words.get(backupId) ?? unknown;
+  const pin: Pin = { ...word, removedAt: site.clock.now().toISOString(), removedBy: actorOf(site) };
   await putEverywhere(site, pin);
   await site.catalog.savePin(pin);
-  await recordAudit(site, "backup.unpin", backupId, { reason: held.reason });
+  await recordAudit(site, "backup.unpin", backupId, { reason });
   return pin;
 }
 
 async function putEverywhere(site: Site, pin: Pin): Promise<void> {
   const { usable } = await storagesForReading(site);
-  const body = site.storage.bytesBody([Buffer.from(`${JSON.stringify(pin)}\n`)]);
+  const body = site.storage.bytesBody([pinBytes(site, pin, await signingOf(site))]);
   const refusals: unknown[] = [];
   for (const storage of usable)
     try {
@@ -67,66 +77,104 @@ async function putEverywhere(site: Site, pin: Pin): Promise<void> {
   if (refusals.length === usable.length) throw refusals[0];
 }
 
+/** Where a host may not sign, its own catalog is what vouches for the pin. */
+async function signingOf(site: Site): Promise<Secret | null> {
+  const { keys } = site.config;
+  return keys.generatedIn === null && keys.signing === null ? null : (await sealingKeys(site)).signing;
+}
+
 /** A catalog that was lost knows of no pin until it is told again. */
 export async function bringPinsBack(site: Site, storages: Storage[]): Promise<void> {
-  const known = await inCatalog(site);
-  for (const [id, pin] of await pinsIn(site, storages)) {
+  const known = new Map((await inCatalog(site)).map((pin) => [pin.backupId, pin]));
+  const { words } = await judged(site, storages);
+  for (const [id, pin] of words) {
     const there = known.get(id);
-    if (there === undefined || saidAt(pin) > saidAt(there)) await site.catalog.savePin(pin);
+    if (there?.createdAt !== pin.createdAt || there.removedAt !== pin.removedAt)
+      await site.catalog.savePin(pin);
   }
 }
 
-/** Why each pinned backup is held, from catalog and storages together: either is enough, unless a later word took it off. */
+/** Why each pinned backup is held, from catalog and storages together. What cannot be believed is said, and does not stop anybody. */
 export async function pinsOf(site: Site, storages: Storage[]): Promise<Map<string, string>> {
-  const latest = new Map(await inCatalog(site));
-  for (const [id, pin] of await pinsIn(site, storages)) {
-    const known = latest.get(id);
-    if (known === undefined || saidAt(pin) > saidAt(known)) latest.set(id, pin);
-  }
-  const now = site.clock.now().toISOString();
-  return new Map(
-    [...latest]
-      .filter(([, { removedAt, until }]) => removedAt === null && (until === null || until > now))
-      .map(([id, { reason }]) => [id, reason]),
-  );
+  const { held, troubles } = await judged(site, storages);
+  for (const trouble of troubles) await alertPin(site, trouble);
+  await resolvePins(site, storages, troubles);
+  return held;
 }
 
-const saidAt = ({ removedAt, createdAt }: Pin): string => removedAt ?? createdAt;
+async function judged(site: Site, storages: Storage[]): Promise<JudgedPins> {
+  return judgePins(await inCatalog(site), await pinsIn(site, storages), site.clock.now());
+}
 
-async function inCatalog(site: Site): Promise<Map<string, Pin>> {
+async function inCatalog(site: Site): Promise<Pin[]> {
   try {
-    const pins = await site.catalog.pins(site.clock.now().toISOString());
-    return new Map(pins.map((pin) => [pin.backupId, pin]));
+    return await site.catalog.pins(null);
   } catch (error) {
-    if (isJBackupError(error, "catalog_unavailable")) return new Map(); // the storages know them too
+    if (isJBackupError(error, "catalog_unavailable")) return []; // the storages know them too
     throw error;
   }
 }
 
-async function pinsIn(site: Site, storages: Storage[]): Promise<Map<string, Pin>> {
-  const pins = new Map<string, Pin>();
+async function pinsIn(site: Site, storages: Storage[]): Promise<StoredPin[]> {
+  const pins: StoredPin[] = [];
+  let signers: string[] | undefined;
   for (const storage of storages)
     for await (const { key } of storage.list(FOLDER)) {
-      const pin = parsePin(
-        (await site.storage.readAll(storage, key, { maxBytes: PIN_MAX_BYTES })).toString("utf8"),
-        storage.name,
-        key,
-      );
-      const known = pins.get(pin.backupId);
-      if (known === undefined || saidAt(pin) > saidAt(known)) pins.set(pin.backupId, pin);
+      const backupId = idIn(key);
+      if (backupId === undefined) continue; // none of ours
+      signers ??= await trustedSigners(site);
+      const read = await readOne(site, storage, key, signers);
+      const isItsOwn = read.pin?.backupId === backupId;
+      pins.push({ ...read, pin: isItsOwn ? read.pin : null, storage: storage.name, backupId });
     }
   return pins;
 }
 
-/** One that cannot be read stops the cleanup: it would be taken for none. */
-function parsePin(text: string, storage: string, key: string): Pin {
+async function readOne(
+  site: Site,
+  storage: Storage,
+  key: string,
+  signers: string[],
+): Promise<Pick<StoredPin, "pin" | "trust">> {
   try {
-    const pin = JSON.parse(text) as Pin;
-    if (typeof pin.backupId === "string" && typeof pin.createdAt === "string") return pin;
-  } catch {
-    // told below
+    return readPin(site, await site.storage.readAll(storage, key, { maxBytes: PIN_MAX_BYTES }), signers);
+  } catch (error) {
+    site.signal.throwIfAborted();
+    if (!(error instanceof JBackupError)) throw error;
+    return { pin: null, trust: "unsigned" }; // then it holds, as it may be one
   }
-  throw new JBackupError("object_corrupt", `the pin ${key} in storage ${storage} cannot be read`, {
-    hint: "pin the backup again with jbackup pin, which replaces it",
+}
+
+const fingerprintOf = ({ storage, backupId }: PinTrouble): string => `pin:${storage}:${backupId}`;
+
+async function alertPin(site: Site, trouble: PinTrouble): Promise<void> {
+  const { storage, backupId, problem, isTampering } = trouble;
+  const message = `the pin of backup ${backupId} in storage ${storage} ${problem}`;
+  site.report.warn(`${message}; the backup is held`);
+  await raiseAlert(site, {
+    type: isTampering ? "SECURITY" : "INTEGRITY_FAILURE",
+    severity: isTampering ? "critical" : "error",
+    fingerprint: fingerprintOf(trouble),
+    message,
+    hint: `find out who can write to storage ${storage}, then write it anew: jbackup pin or jbackup unpin ${backupId}`,
+    backupId,
+    storage,
   });
+}
+
+async function resolvePins(site: Site, storages: Storage[], troubles: PinTrouble[]): Promise<void> {
+  const still = new Set(troubles.map(fingerprintOf));
+  for (const { fingerprint, storage } of await openPinAlerts(site))
+    if (!still.has(fingerprint) && storages.some(({ name }) => name === storage))
+      await resolveAlert(site, fingerprint, "the pin there was read again and is right");
+}
+
+async function openPinAlerts(site: Site): Promise<Alert[]> {
+  try {
+    const open = await site.catalog.alerts({ status: ["active", "acknowledged"] });
+    return open.filter(({ fingerprint }) => fingerprint.startsWith("pin:"));
+  } catch (error) {
+    if (isJBackupError(error, "catalog_unavailable")) return []; // raised again when it is back
+    throw error;
+  }
 }

@@ -1,32 +1,43 @@
 import { createHash } from "node:crypto";
 import { type ErrorCode, JBackupError } from "../domain/errors.js";
-import type { Manifest, ManifestBody, RawManifest, WrappedKey } from "../domain/manifest.js";
+import type { KeysSignature, Manifest, ManifestBody, RawManifest, WrappedKey } from "../domain/manifest.js";
 import { folderOf } from "../domain/reference.js";
 import type { Secret } from "../domain/secret.js";
 import { canonicalJson } from "./canonical.js";
+import { type KeysPart, keysDigestOf, keysStateOf, signKeys } from "./keysSignature.js";
 import { bodyProblem, isSignature, keysProblem } from "./manifestShape.js";
 import { isRecord, isShallow } from "./shape.js";
-import { isSignedBy, isTrusted, type Signature, signDetached } from "./sign.js";
+import { isSignedBy, isTrusted, signDetached } from "./sign.js";
 
 const DOMAIN = "manifest";
 /** A manifest is read whole before anything in it is believed. */
 export const MANIFEST_MAX_BYTES = 64 * 2 ** 20;
 
-/** The bytes of manifest.json. The signature is over the body alone: keys can be wrapped anew without the signing key. */
+/** The bytes of manifest.json. Body and keys are signed each by itself: keys that are sealed anew leave the body's signature as it is. */
 export function signManifest(body: ManifestBody, keys: WrappedKey[], signing: Secret): Buffer {
   const problem = bodyProblem(body) ?? keysProblem(keys);
   if (problem !== undefined)
     throw new JBackupError("bug", `the manifest of backup ${body.backupId} cannot be signed: ${problem}`);
-  return manifestBytes(body, keys, signDetached(canonicalBytes(body), signing, DOMAIN));
+  const part = { backupId: body.backupId, digest: digestOf(body), keys };
+  return manifestBytes(
+    { body, keys, signature: signDetached(canonicalBytes(body), signing, DOMAIN) },
+    signKeys(part, body.finishedAt, signing),
+  );
 }
 
 /** Names the body: the checksum of the backup, and the link that the next manifest holds. */
 export const digestOf = (body: ManifestBody): string =>
   createHash("sha256").update(canonicalBytes(body)).digest("hex");
 
-/** The same backup, opened by other keys. Body and signature stay as they are. */
-export const rewrapManifest = (manifest: Manifest, keys: WrappedKey[]): Buffer =>
-  manifestBytes(manifest.body, keys, manifest.signature);
+/** The same backup, opened by other keys. Body and its signature stay as they are. */
+export function rewrapManifest(
+  { body, digest, signature }: Manifest,
+  keys: WrappedKey[],
+  { at, signing }: { at: string; signing: Secret },
+): Buffer {
+  const part = { backupId: body.backupId, digest, keys };
+  return manifestBytes({ body, keys, signature }, signKeys(part, at, signing));
+}
 
 export interface Expectation {
   site?: string;
@@ -66,7 +77,18 @@ export function readManifest(
   if (problem !== undefined) throw fail("manifest_invalid", `is not well formed: ${problem}`);
 
   const body = raw.body as unknown as ManifestBody;
-  const manifest = { body, keys: raw.keys as WrappedKey[], signature, digest: digestOf(body) };
+  const digest = digestOf(body);
+  const keys = raw.keys as WrappedKey[];
+  const part: KeysPart = { backupId: body.backupId, digest, keys };
+  const keysDigest = keysDigestOf(part);
+  const manifest = {
+    body,
+    keys,
+    signature,
+    digest,
+    keysDigest,
+    ...keysStateOf(part, raw.keysSignature, signers),
+  };
   refuseOther(manifest, expect, fail);
   return manifest;
 }
@@ -82,7 +104,8 @@ function parse(bytes: Uint8Array, fail: Fail): RawManifest {
     throw fail("manifest_invalid", "is not JSON: it is damaged or cut off");
   }
   if (!isRecord(raw)) throw fail("manifest_invalid", "is not a JSON object");
-  return { body: raw.body, keys: raw.keys, signature: raw.signature };
+  const { body, keys, signature, keysSignature } = raw;
+  return { body, keys, signature, keysSignature };
 }
 
 /** Rightly signed, but not for this place or this day. */
@@ -113,8 +136,10 @@ function refuseOther({ body, digest }: Manifest, expect: Expectation, fail: Fail
 
 const canonicalBytes = (body: unknown): Buffer => Buffer.from(canonicalJson(body), "utf8");
 
-const manifestBytes = (body: ManifestBody, keys: WrappedKey[], signature: Signature): Buffer =>
-  Buffer.from(`${JSON.stringify({ body, keys, signature }, null, 1)}\n`, "utf8");
+const manifestBytes = (
+  { body, keys, signature }: Pick<Manifest, "body" | "keys" | "signature">,
+  keysSignature: KeysSignature,
+): Buffer => Buffer.from(`${JSON.stringify({ body, keys, signature, keysSignature }, null, 1)}\n`, "utf8");
 
 const HINTS: Partial<Record<ErrorCode, string>> = {
   manifest_invalid: "Another copy may be sound: `jbackup verify --all --heal` replaces damaged manifests.",

@@ -1,4 +1,4 @@
-import type { ManifestBody, StoredObject, WrappedKey } from "../domain/manifest.js";
+import type { KeysSignature, ManifestBody, StoredObject, WrappedKey } from "../domain/manifest.js";
 import { isObjectName } from "./names.js";
 import { isBase64, isCount, isLsn, isRecord, isSha256, isShallow, isText, isTime } from "./shape.js";
 import { decodeKey } from "./text.js";
@@ -115,6 +115,9 @@ function isWrappedKey(key: unknown): key is WrappedKey {
 
 export const isSignature = (value: unknown): value is { signer: string; value: string } =>
   isRecord(value) && isKeyText("signer", value.signer) && isBase64(value.value, 64);
+
+export const isKeysSignature = (value: unknown): value is KeysSignature =>
+  isSignature(value) && isTime((value as unknown as KeysSignature).at);
 
 function isKeyText(kind: "recipient" | "signer", text: unknown): text is string {
   if (typeof text !== "string" || text !== text.trim().toLowerCase()) return false;

@@ -160,6 +160,8 @@ export function catalogContract(name: string, fresh: () => Promise<CatalogPlace>
       await catalog.savePin(pin("held-4", { removedAt: "2026-11-21T00:00:00.000Z", removedBy: "ops" }));
       const held = (await catalog.pins("2026-12-01T00:00:00Z")).map(({ id }) => id);
       expect(held.filter((id) => id.startsWith("held-"))).toEqual(["held-2", "held-1"]);
+      const all = (await catalog.pins(null)).map(({ id }) => id).filter((id) => id.startsWith("held-"));
+      expect(all).toEqual(["held-4", "held-3", "held-2", "held-1"]);
     });
 
     it("gives a job request to exactly one of several who want it", async () => {

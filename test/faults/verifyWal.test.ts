@@ -141,6 +141,46 @@ test("a lost or forged key of the WAL is found and mended", async () => {
   expect(readFileSync(key).equals(good)).toBe(true);
 });
 
+/** Its sealed key with another letter; as early versions wrote it, where they did not sign keys. */
+function spoilt(good: Buffer, isSigned: boolean): string {
+  const raw = JSON.parse(good.toString("utf8"));
+  raw.keys[0].sealed = (raw.keys[0].sealed.startsWith("A") ? "B" : "A") + raw.keys[0].sealed.slice(1);
+  if (!isSigned) delete raw.keysSignature;
+  return JSON.stringify(raw);
+}
+
+test("a key of the WAL that is spoilt in one storage is not spread, is healed, and does not keep a recovery from the other", async () => {
+  const [key] = filesBelow(join(site.folder, "one", "wal")).filter((path) => path.includes("/keys/"));
+  const [here, there] = [key as string, (key as string).replace("/one/", "/two/")];
+  const good = readFileSync(there);
+  writeFileSync(here, spoilt(good, false));
+  rmSync(there);
+  const alone = await site.json(["verify", "--all", "--level", "stored", "--heal"], [4]);
+  expect(alone.problems.map(({ storage, problem }: Found) => `${storage} ${problem}`)).toEqual([
+    "two is missing",
+    "one does not open",
+  ]);
+  writeFileSync(there, good);
+  writeFileSync(here, spoilt(good, true));
+  await query(server.url("shop"), "insert into orders values (20001, 'late')", "select pg_switch_wal()");
+  await site.json(["backup", "wal"]);
+  const ran = await site.run(
+    ...["restore", "--mode", "pitr", "--to", "latest", "--into-db", "copy", "--reason", "test"],
+  );
+  expect(ran.code, ran.stderr).toBe(0);
+  expect(await rowsOf("copy")).toEqual(await rowsOf("shop"));
+  await query(server.url(), "drop database copy");
+  const security = async () =>
+    (await site.json(["alerts"])).filter(({ type }: { type: string }) => type === "SECURITY");
+  expect(await security()).toMatchObject([{ severity: "critical", storage: "one" }]);
+  const healed = await site.json(["verify", "--all", "--level", "stored", "--heal"]);
+  expect(healed.healed).toMatchObject([
+    { storage: "one", problem: "has keys that were changed after they were signed" },
+  ]);
+  expect(readFileSync(here).equals(good)).toBe(true);
+  expect(await security()).toEqual([]);
+});
+
 test("a backup whose manifest is gone everywhere is a critical alert", async () => {
   const made = await site.json(["backup", "full", "--logical"]);
   for (const storage of ["one", "two"])

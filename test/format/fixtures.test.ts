@@ -56,6 +56,13 @@ it("the fixture holds one backup per codec", () => {
   expect(backups).toHaveLength(3);
 });
 
+it("manifests from before their keys were signed are valid", () => {
+  for (const folder of backups) {
+    const read = readManifest(readFileSync(join(folder, "manifest.json")), { signers: [signer] });
+    expect([read.keysAre, read.keysSince]).toEqual(["unsigned", null]);
+  }
+});
+
 it("manifests from before they told of the audit are valid, and say nothing of it", () => {
   for (const folder of backups) {
     const { body } = readManifest(readFileSync(join(folder, "manifest.json")), { signers: [signer] });

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { ManifestBody } from "../../src/domain/manifest.js";
+import type { ManifestBody, WrappedKey } from "../../src/domain/manifest.js";
 import { canonicalJson } from "../../src/format/canonical.js";
 import {
   commitmentOf,
@@ -279,11 +279,59 @@ describe("a rightly signed manifest in the wrong place", () => {
   });
 });
 
+describe("the keys of a manifest", () => {
+  const stateOf = (bytes: Uint8Array, signers = [site.signer]) =>
+    (({ keysAre, keysSince }) => ({ keysAre, keysSince }))(readManifest(bytes, { signers }));
+  const changed = { keysAre: "changed", keysSince: null };
+
+  it("are signed with it, as of the moment it was finished", () => {
+    expect(stateOf(signed)).toEqual({ keysAre: "signed", keysSince: body.finishedAt });
+  });
+
+  const edits: [string, (raw: { keys: WrappedKey[]; keysSignature: { at: string } }) => void][] = [
+    [
+      "one letter of a sealed key is another",
+      ({ keys: [key] }) => {
+        if (key !== undefined) key.sealed = (key.sealed.startsWith("A") ? "B" : "A") + key.sealed.slice(1);
+      },
+    ],
+    ["a key was put beside them", ({ keys }) => keys.push(...keys)],
+    [
+      "the time is another",
+      ({ keysSignature }) => Object.assign(keysSignature, { at: "2027-01-01T00:00:00Z" }),
+    ],
+    ["the signature is none", (raw) => Object.assign(raw, { keysSignature: null })],
+  ];
+  it.each(edits)("are seen to be changed when %s; the body is believed all the same", (_what, edit) => {
+    const manifest = read(edited((raw) => edit(raw as never)));
+    expect(manifest).toMatchObject({ ...changed, body, digest: digestOf(body) });
+  });
+
+  it("of early versions are not signed, and the manifest is valid", () => {
+    const manifest = read(edited((raw) => Reflect.deleteProperty(raw, "keysSignature")));
+    expect(manifest).toMatchObject({ keysAre: "unsigned", keysSince: null, keys });
+    expect(manifest.keysDigest).toBe(read(signed).keysDigest);
+  });
+
+  it("cannot be those of another backup, nor signed by somebody else", () => {
+    const other = signManifest({ ...body, note: "another" }, keys, site.signing);
+    const { keysSignature } = JSON.parse(other.toString("utf8"));
+    expect(stateOf(edited((raw) => Object.assign(raw, { keysSignature })))).toEqual(changed);
+    const sealed = { at: body.finishedAt, signing: attacker.signing };
+    const theirs = rewrapManifest(read(signed), keys, sealed);
+    expect(stateOf(theirs)).toEqual(changed);
+    expect(stateOf(theirs, [site.signer, attacker.signer]).keysAre).toBe("signed");
+  });
+});
+
 describe("key rotation", () => {
   it("wraps the key anew under the old signature", async () => {
     const next = generateIdentity();
     const fresh = await wrapDataKey(DATA_KEY, [{ kind: "x25519", publicKey: next.recipient }], BACKUP_ID);
-    const manifest = read(rewrapManifest(read(signed), fresh));
+    const manifest = read(
+      rewrapManifest(read(signed), fresh, { at: "2026-12-01T00:00:00.000Z", signing: site.signing }),
+    );
+    expect(manifest).toMatchObject({ keysAre: "signed", keysSince: "2026-12-01T00:00:00.000Z" });
     expect(manifest.digest).toBe(digestOf(body));
     const backup = { backupId: BACKUP_ID, commitment: manifest.body.keyCommitment };
     const open = (identity: typeof next.identity) =>

@@ -6,7 +6,7 @@ export const run: CommandRun = (context) =>
   withSite(context, async (site) => {
     const rotated = await rotateKeys(site);
     const failed = rotated.failed.map(
-      ({ backupId, storage, error }) => `  ${backupId} in ${storage}: ${error}`,
+      ({ backupId, storage, error }) => `  ${backupId ?? "every backup"} in ${storage}: ${error}`,
     );
     context.output.answer(
       rotated,

@@ -4,6 +4,7 @@ import { raiseAlert, resolveAlert } from "../alert.js";
 import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import { lostFingerprint } from "../useStorages.js";
+import { tamperedWal } from "../wal/sealedWal.js";
 import { type Findings, leftOf, ofCopy } from "./findings.js";
 import type { SurveyedBackup } from "./survey.js";
 
@@ -72,16 +73,21 @@ export async function alertRest(site: Site, findings: Findings): Promise<void> {
   for (const { name } of findings.survey.storages) {
     const wal = left.filter(({ storage, path }) => storage === name && path !== "");
     const [first] = wal;
-    const fingerprint = `bad_wal:${name}`;
+    const isTampered = wal.some(({ kind }) => kind === "tampered");
+    const fingerprint = isTampered ? tamperedWal(name) : `bad_wal:${name}`;
     if (first === undefined)
-      await resolveAlert(site, fingerprint, "the WAL there was read again and is right");
+      for (const one of [`bad_wal:${name}`, tamperedWal(name)])
+        await resolveAlert(site, one, "the WAL there was read again and is right");
     else
       await raiseAlert(site, {
-        type: "INTEGRITY_FAILURE",
-        severity: "error",
+        ...(isTampered
+          ? { type: "SECURITY", severity: "critical" }
+          : { type: "INTEGRITY_FAILURE", severity: "error" }),
         fingerprint,
         message: `WAL in storage ${name}: ${first.path} ${first.problem}${wal.length > 1 ? ` (and ${wal.length - 1} more)` : ""}`,
-        hint: "run jbackup verify --all --heal",
+        hint: isTampered
+          ? `find out who can write to storage ${name}, then run jbackup verify --all --heal`
+          : "run jbackup verify --all --heal",
         storage: name,
       });
     if (!left.some(({ storage, path }) => storage === name && path === ""))

@@ -1,11 +1,12 @@
 import { createHash } from "node:crypto";
 import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Storage } from "../../storage/storage.js";
+import { opensHere, requireUnspoilt } from "../provedKeys.js";
 import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import type { Problem } from "./problem.js";
 import type { Survey } from "./survey.js";
-import { wholeManifest } from "./surveyed.js";
+import { type SurveyedBackup, wholeManifest } from "./surveyed.js";
 
 /** Objects of WAL that are missing somewhere have no digest of their own: they are copied from a storage that has them. */
 const MOST_BYTES = 1100 * 2 ** 20;
@@ -66,7 +67,7 @@ async function rightBytes(
   const { path, backupId, storage, sha256 } = problem;
   const backup = survey.backups.find(({ id }) => id === backupId);
   if (backup !== undefined && path === manifestKey(backup.folder))
-    return (await wholeManifest(site, survey, backup)).bytes;
+    return provedManifest(site, survey, backup, problem);
   // WAL without a digest: where copies differ and nobody can tell which one is right, nothing is overwritten
   if (sha256 === null && problem.kind !== "missing") return null;
   const isBadIn = (name: string): boolean =>
@@ -83,6 +84,21 @@ async function rightBytes(
     }
   }
   return null;
+}
+
+/** One with wrong keys would take the last chance to open the backup from every storage. */
+async function provedManifest(
+  site: Site,
+  survey: Survey,
+  backup: SurveyedBackup,
+  problem: Problem,
+): Promise<Buffer | null> {
+  if (backup.keys === null) return null;
+  const { manifest, bytes } = await wholeManifest(site, survey, backup);
+  await requireUnspoilt(site, manifest);
+  // what is overwritten may hold the only right keys
+  if (manifest.keysAre === "signed" || problem.kind === "missing") return bytes;
+  return (await opensHere(site, manifest)) === "yes" ? bytes : null;
 }
 
 const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");

@@ -125,7 +125,7 @@ function keysOf(site: Site, survey: Survey): KeyOf {
   const open = async (backup: SurveyedBackup): Promise<Uint8Array> => {
     const { folder, holders } = backup;
     const { manifest } = await wholeManifest(site, survey, backup);
-    return openDataKey(site, { manifest, folder, storages: [], holders });
+    return openDataKey(site, { manifest, folder, storages: survey.readable, holders });
   };
   return (backup) => {
     const known = keys.get(backup.id);

@@ -2,9 +2,11 @@ import { JBackupError, reasonOf } from "../../domain/errors.js";
 import type { Manifest } from "../../domain/manifest.js";
 import { parseManifestKey } from "../../domain/reference.js";
 import type { ObjectFacts, Storage } from "../../storage/storage.js";
+import { opensHere } from "../provedKeys.js";
 import { manifestKey } from "../replicate.js";
 import type { Site } from "../site.js";
 import { requireStorage } from "../useStorages.js";
+import { judgeKeys } from "./judgeKeys.js";
 import { type Problem, problemOf } from "./problem.js";
 import { believedRecords, type Kept, keeping, type SurveyedBackup, type SurveyedRecord } from "./surveyed.js";
 
@@ -199,18 +201,25 @@ async function readEverywhere(
     record,
     good.map(({ name }) => name),
   );
+  const same = good.filter(({ manifest }) => manifest.digest === right?.manifest.digest);
+  const keys = await judgeKeys(same, ({ manifest }) => opensHere(site, manifest));
   const problems = read.flatMap((one): Problem[] => {
     const where = { backupId: place.id, storage: one.name, path, sha256: null, bytes: null };
     if ("error" in one) {
       const problem = problemOf(one.error, where);
       return problem.kind === "missing" && !holders.includes(one.name) ? [] : [problem];
     }
-    if (one.manifest.digest === right?.manifest.digest) return [];
-    return [{ ...where, kind: "tampered", problem: "is another manifest than the one of this backup" }];
+    const tampered = (problem: string): Problem => ({ ...where, kind: "tampered", problem });
+    if (one.manifest.digest !== right?.manifest.digest)
+      return [tampered("is another manifest than the one of this backup")];
+    return [...keys.wrong].flatMap(([copy, problem]) => (copy === one ? [tampered(problem)] : []));
   });
-  if (right === undefined) return { backup: null, problems };
+  const manifest = (keys.right ?? right)?.manifest;
+  if (manifest === undefined) return { backup: null, problems };
   const { id, folder } = place;
-  return { backup: { id, folder, manifest: right.manifest, record, holders }, problems };
+  const { keysAre, keysDigest } = manifest;
+  const rightKeys = keys.right === null ? null : { keysAre, keysDigest };
+  return { backup: { id, folder, manifest, keys: rightKeys, record, holders }, problems };
 }
 
 /** By the catalog, every storage whose copy was not removed on purpose; without a record, those that have the manifest. */

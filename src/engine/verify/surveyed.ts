@@ -13,10 +13,14 @@ export interface SurveyedBackup {
   body: SurveyedBody;
   /** Of the manifest that is right. */
   digest: string;
+  /** The keys that are right; null where copies differ and nothing here tells which ones are. */
+  keys: RightKeys | null;
   record: SurveyedRecord | null;
   /** The storages that should hold it. */
   holders: string[];
 }
+
+export type RightKeys = Pick<Manifest, "keysAre" | "keysDigest">;
 
 export type SurveyedBody = Pick<
   ManifestBody,
@@ -37,7 +41,9 @@ export interface SurveyedRecord extends Pick<Backup, "id" | "tenantId" | "checks
 }
 
 /** A backup with its whole manifest, just read. */
-export type Kept = Pick<SurveyedBackup, "id" | "folder" | "record" | "holders"> & { manifest: Manifest };
+export type Kept = Pick<SurveyedBackup, "id" | "folder" | "keys" | "record" | "holders"> & {
+  manifest: Manifest;
+};
 
 type Once = <Text extends string | null>(text: Text) => Text;
 
@@ -78,11 +84,12 @@ export function keeping(): (backup: Kept) => SurveyedBackup {
     lists.set(key, known);
     return known;
   };
-  return ({ id, folder, manifest: { body, digest }, record, holders }) => ({
+  return ({ id, folder, manifest: { body, digest }, keys, record, holders }) => ({
     id,
     folder,
     body: surveyedBody(body, once),
     digest,
+    keys,
     record,
     holders: listOnce(holders),
   });
@@ -119,11 +126,14 @@ export async function believedRecords(site: Site, only: string | null): Promise<
   }
 }
 
+const hasKeys = (manifest: Manifest, { keysAre, keysDigest }: RightKeys): boolean =>
+  manifest.keysAre === keysAre && manifest.keysDigest === keysDigest;
+
 /** The whole manifest once more: the very one that was surveyed, from the first storage that has it. */
 export async function wholeManifest(
   site: Site,
   { readable, signers }: { readable: Storage[]; signers: string[] },
-  { id, folder, digest, body }: SurveyedBackup,
+  { id, folder, digest, keys, body }: SurveyedBackup,
 ): Promise<{ manifest: Manifest; bytes: Buffer }> {
   const { MANIFEST_MAX_BYTES: maxBytes, readManifest } = site.format;
   const expect = { site: site.config.site, backupId: id, tenantId: body.tenantId, folder, digest };
@@ -131,7 +141,8 @@ export async function wholeManifest(
   for (const storage of readable)
     try {
       const bytes = await site.storage.readAll(storage, manifestKey(folder), { maxBytes });
-      return { bytes, manifest: readManifest(bytes, { signers, expect }) };
+      const manifest = readManifest(bytes, { signers, expect });
+      if (keys === null || hasKeys(manifest, keys)) return { bytes, manifest };
     } catch (error) {
       site.signal.throwIfAborted();
       if (!isJBackupError(error)) throw error;

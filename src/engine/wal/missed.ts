@@ -2,7 +2,9 @@ import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import { epochKey, parseWalFile, walKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
 import { resolveAlert } from "../alert.js";
+import { requireUnspoilt } from "../provedKeys.js";
 import type { Site } from "../site.js";
+import { trustedSigners } from "../siteKeys.js";
 import { alertLostStorage, lostFingerprint, nearestFirst } from "../useStorages.js";
 import { claimOf, otherContent } from "./lanes.js";
 import { readMissed, updateMissed } from "./missedList.js";
@@ -126,6 +128,7 @@ async function copyFile(
     try {
       const { epochId, mark } = await claimOf(site, source, key, file);
       const manifest = await read(site, source, epochKey(systemId, epochId));
+      await requireKey(site, manifest, epochId);
       const sealed = await read(site, source, key);
       // a rotation of the keys may have replaced the one there
       await put(site, target, epochKey(systemId, epochId), manifest, async () => undefined);
@@ -153,6 +156,13 @@ async function isAbsent(site: Site, source: Storage, key: string): Promise<boole
     if (!isJBackupError(error)) throw error;
     return false; // what cannot be asked is not known
   }
+}
+
+/** A key that is spoilt in one storage is not given to the next. */
+async function requireKey(site: Site, bytes: Buffer, epochId: string): Promise<void> {
+  const expect = { site: site.config.site, backupId: epochId };
+  const signers = await trustedSigners(site);
+  await requireUnspoilt(site, site.format.readManifest(bytes, { signers, expect }));
 }
 
 const OBJECT_MAX_BYTES = 1100 * 2 ** 20;

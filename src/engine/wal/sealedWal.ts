@@ -1,6 +1,8 @@
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { epochKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
+import { raiseAlert } from "../alert.js";
+import { keysChanged } from "../findBackup.js";
 import type { Site } from "../site.js";
 import { identities, trustedSigners } from "../siteKeys.js";
 
@@ -41,28 +43,51 @@ export async function openStoredWal(
   return Buffer.concat(chunks);
 }
 
+/** From whichever storage has a key that opens: what is in one of them may have been spoilt. */
 async function openEpoch(site: Site, storages: Storage[], systemId: string, id: string): Promise<Buffer> {
   const signers = await trustedSigners(site);
-  let problem: unknown = new JBackupError("object_missing", `no storage holds the WAL key ${id}`);
+  const own = await identities(site);
+  let problem: JBackupError | undefined;
+  const bad = new Map<string, JBackupError>();
   for (const storage of storages) {
     try {
       const bytes = await site.storage.readAll(storage, epochKey(systemId, id), {
         maxBytes: site.format.MANIFEST_MAX_BYTES,
       });
-      const { body, keys } = site.format.readManifest(bytes, {
+      const { body, keys, keysAre } = site.format.readManifest(bytes, {
         signers,
         expect: { site: site.config.site, backupId: id },
       });
       if (body.kind !== "wal" || body.metadata.systemId !== systemId)
         throw new JBackupError("manifest_foreign", `the WAL key ${id} belongs to another cluster`);
-      return await site.format.unwrapDataKey(keys, await identities(site), {
-        backupId: id,
-        commitment: body.keyCommitment,
-      });
+      if (keysAre === "changed") bad.set(storage.name, keysChanged(id));
+      const backup = { backupId: id, commitment: body.keyCommitment };
+      const key = await site.format.unwrapDataKey(keys, own, backup);
+      for (const [name, error] of bad) await alertBadKey(site, name, id, error);
+      return key;
     } catch (error) {
-      if (!isJBackupError(error) || isJBackupError(error, "no_key", "secret_unavailable")) throw error;
-      problem = isJBackupError(error, "object_missing") ? problem : error;
+      site.signal.throwIfAborted();
+      if (!isJBackupError(error)) throw error;
+      if (error.code === "no_key" || error.code.startsWith("manifest_")) bad.set(storage.name, error);
+      if (!isJBackupError(error, "object_missing")) problem ??= error;
     }
   }
-  throw problem;
+  throw problem ?? new JBackupError("object_missing", `no storage holds the WAL key ${id}`);
+}
+
+/** One alert for whatever somebody did to the WAL of a storage; a verification that finds it right resolves it. */
+export const tamperedWal = (storage: string): string => `wal_tampered:${storage}`;
+
+/** Another storage's key of that day is right: this one is not what was written there. */
+async function alertBadKey(site: Site, storage: string, id: string, error: JBackupError): Promise<void> {
+  const message = `the WAL key ${id} in storage ${storage} cannot be used, and another storage's can: ${error.message}`;
+  site.report.warn(message);
+  await raiseAlert(site, {
+    type: "SECURITY",
+    severity: "critical",
+    fingerprint: tamperedWal(storage),
+    message,
+    hint: `find out who can write to storage ${storage}, then run jbackup verify --all --heal`,
+    storage,
+  });
 }
