@@ -120,6 +120,12 @@ export function measure(
   };
 }
 
+/** Restores that found everything as it was to become: nothing was brought back by them. */
+export const changedNothing = ({ steps }: Pick<RecoveryReport, "steps">): string[] =>
+  steps
+    .filter(({ evidence }) => evidence.some(({ facts }) => facts?.changedRows === 0))
+    .map(({ name }) => name);
+
 const verdict = (report: RecoveryReport, which: "rto" | "rpo"): string => {
   const measured = which === "rto" ? report.rtoMs : report.rpoMs;
   const wanted = which === "rto" ? report.objectives.rtoMs : report.objectives.rpoMs;

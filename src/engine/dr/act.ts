@@ -197,16 +197,37 @@ async function jbackup(words: string[], context: ActContext): Promise<Evidence> 
 
 export const restoreReason = (run: string, step: string): string => `runbook run ${run}, step ${step}`;
 
+const AS_IT_WAS = "what is there now is what was there at that moment";
+
 async function restore(words: string[], context: ActContext): Promise<Evidence> {
   const reason = restoreReason(context.run, context.step);
   const isRehearsal = words.includes("--dry-run");
-  const evidence = await jbackup(
-    ["restore", ...words, ...(isRehearsal ? [] : ["--reason", reason])],
-    context,
-  );
-  if (isRehearsal) return evidence;
-  const recoveredTo = await recoveredMoment(words, evidence.facts ?? {}, context);
-  return { ...evidence, facts: { ...evidence.facts, recoveredTo } };
+  const all = ["restore", ...words, ...(isRehearsal ? [] : ["--reason", reason])];
+  const answer = await answerOf(all, context);
+  const changedRows = words.includes("--tenant") ? rowsChanged(answer) : null;
+  if (isRehearsal && changedRows === 0 && !context.ground.isDrill)
+    throw new JBackupError("verification_failed", `no row would be changed: ${AS_IT_WAS}`, {
+      hint: "end this run with jbackup dr run --abort, and begin again with a moment before the damage",
+    });
+  const what = `jbackup ${all.join(" ")}`;
+  const facts = factsOf(answer);
+  if (isRehearsal) return { what, text: "done", facts };
+  const recoveredTo = await recoveredMoment(words, facts, context);
+  return {
+    what,
+    text: changedRows === 0 ? `done, and no row was changed: ${AS_IT_WAS}` : "done",
+    facts: { ...facts, recoveredTo, ...(changedRows === null ? {} : { changedRows }) },
+  };
+}
+
+/** Rows that a tenant's restore writes or deletes, by the plan or by the answer. */
+export function rowsChanged(answer: unknown): number {
+  if (!isObject(answer)) return 0;
+  const plans = Array.isArray(answer.plans) ? answer.plans : [answer];
+  return plans
+    .flatMap((plan) => (isObject(plan) && Array.isArray(plan.tables) ? plan.tables : []))
+    .flatMap((table) => (isObject(table) ? [table.inserted, table.updated, table.deleted] : []))
+    .reduce((sum: number, many) => sum + (typeof many === "number" ? many : 0), 0);
 }
 
 /** The last moment that the restored data is known to hold; null when nobody can tell. */
