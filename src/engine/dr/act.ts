@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { ERROR_CODES, type ErrorCode, JBackupError } from "../../domain/errors.js";
+import { latestMoment } from "../../domain/recoveryReport.js";
 import type { Action } from "../../domain/runbook.js";
 import type { Evidence } from "../../domain/runbookRun.js";
 import type { EndedProgram } from "../../sys/aside.js";
@@ -212,7 +213,7 @@ async function restore(words: string[], context: ActContext): Promise<Evidence> 
   const what = `jbackup ${all.join(" ")}`;
   const facts = factsOf(answer);
   if (isRehearsal) return { what, text: "done", facts };
-  const recoveredTo = await recoveredMoment(words, facts, context);
+  const recoveredTo = await recoveredMoment(words, answer, context);
   return {
     what,
     text: changedRows === 0 ? `done, and no row was changed: ${AS_IT_WAS}` : "done",
@@ -233,27 +234,30 @@ export function rowsChanged(answer: unknown): number {
 /** The last moment that the restored data is known to hold; null when nobody can tell. */
 async function recoveredMoment(
   words: string[],
-  facts: Record<string, unknown>,
+  answer: unknown,
   context: ActContext,
 ): Promise<string | null> {
-  const metadata = isObject(facts.metadata) ? facts.metadata : {};
-  const moments = [metadata.lastCommitAt, facts.targetTime].filter((at) => typeof at === "string");
+  const told = isObject(answer) ? answer : {};
+  const metadata = isObject(told.metadata) ? told.metadata : {};
+  const moments: unknown[] = [metadata.lastCommitAt, told.targetTime];
   if (words[words.indexOf("--to") + 1] === "latest" && words.includes("--to")) {
     // on a quiet site the last commit is old, and yet everything that came after it would be here
     const { stdout } = await context.ground.jbackup(["wal", "status"], context.watcher);
     const window = (JSON.parse(stdout) as { window?: { to: { at: string } } | null }).window;
     if (window) moments.push(window.to.at);
   }
-  return moments.sort().at(-1) ?? null;
+  return latestMoment(moments);
 }
 
 /** A restore whose run died may have ended all the same: the catalog knows. */
-export async function finishedRestore(context: ActContext): Promise<Evidence | null> {
+export async function finishedRestore(words: string[], context: ActContext): Promise<Evidence | null> {
   const answer = await answerOf(["restores", "--status", "completed"], context);
   const reason = restoreReason(context.run, context.step);
   const found = (Array.isArray(answer) ? answer : []).find(
     (one: unknown) => isObject(one) && one.reason === reason,
   );
   if (found === undefined) return null;
-  return { what: "found done", text: `the restore ${found.id} had ended before`, facts: factsOf(found) };
+  const recoveredTo = await recoveredMoment(words, found, context);
+  const text = `the restore ${found.id} had ended before`;
+  return { what: "found done", text, facts: { ...factsOf(found), recoveredTo } };
 }

@@ -93,3 +93,18 @@ test("a restore that changed no row says so, in its evidence and in the result",
   expect(textOf(end)).toMatch(/^own went to its end, and brought nothing back: restore changed no row\./);
   expect(answerOf(end)).toMatchObject({ changedNothing: ["restore"] });
 });
+
+test("how far a restore came is a time, whatever else its answer says of the target", async () => {
+  const latest = ["--tenant", "a", "--to", "latest"];
+  const answer = {
+    tables: [table(1)],
+    targetTime: "the end of the WAL",
+    metadata: { lastCommitAt: "2026-11-26 01:59:00+00" },
+    window: { to: { at: "2026-11-26T02:00:00.000Z" } },
+  };
+  const { facts } = await act({ kind: "restore", words: latest }, contextOf(answer));
+  expect(facts).toMatchObject({ recoveredTo: "2026-11-26T02:00:00.000Z", changedRows: 1 });
+  const byName = { ...answer, targetTime: "before-migration" };
+  const there = await act({ kind: "restore", words: ["--to", "before-migration"] }, contextOf(byName));
+  expect(there.facts).toMatchObject({ recoveredTo: "2026-11-26T01:59:00.000Z" });
+});
