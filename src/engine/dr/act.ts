@@ -4,7 +4,7 @@ import { latestMoment } from "../../domain/recoveryReport.js";
 import type { Action } from "../../domain/runbook.js";
 import type { Evidence } from "../../domain/runbookRun.js";
 import type { EndedProgram } from "../../sys/aside.js";
-import { raiseAlert } from "../alert.js";
+import { tellNotice } from "../alerts/outbox.js";
 import type { Site } from "../site.js";
 import { type Ground, isReachable, type Watcher } from "./ground.js";
 import type { Operator } from "./operator.js";
@@ -137,14 +137,9 @@ async function http(action: Action & { kind: "http" }, signal: AbortSignal): Pro
 
 async function notify(text: string, { site, ground, run }: ActContext): Promise<Evidence> {
   if (ground.isDrill) return { what: "would have told", text };
-  await raiseAlert(site, {
-    type: "RESTORE_FAILURE",
-    severity: "warning",
-    fingerprint: `dr:notice:${run}`,
-    message: text,
-    hint: `jbackup dr report ${run}`,
-  });
-  return { what: "told", text };
+  const notice = { message: text, hint: `jbackup dr report ${run}`, fingerprint: `dr:notice:${run}` };
+  const told = await tellNotice(site, notice);
+  return { what: told.length === 0 ? "noted: no channel is configured" : `told ${told.join(", ")}`, text };
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
