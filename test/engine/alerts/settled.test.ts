@@ -1,9 +1,12 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { bodyOf } from "../../../src/domain/alertMessage.js";
+import type { Backup, CopyStatus } from "../../../src/domain/backup.js";
 import { tellNotice } from "../../../src/engine/alerts/outbox.js";
 import { type ActContext, act } from "../../../src/engine/dr/act.js";
 import { realGround } from "../../../src/engine/dr/ground.js";
+import { alertRebuiltCopies, settleRebuiltCopies } from "../../../src/engine/rebuiltCopies.js";
 import type { Site } from "../../../src/engine/site.js";
+import { backupNumber } from "../../contract/catalogRecords.js";
 import { openTestSite } from "../../support/openedSite.js";
 import { makeSite, type TestSite } from "../../support/site.js";
 
@@ -22,6 +25,11 @@ afterEach(async () => {
   await made.remove();
 });
 
+const open = async (): Promise<string[]> =>
+  (await site.catalog.alerts({ status: ["active"] })).map(
+    ({ type, fingerprint }) => `${type} ${fingerprint}`,
+  );
+
 test("what a runbook tells goes to every channel, and leaves no alert behind", async () => {
   const context = { site, ground: realGround(site), step: "tell", run: "r" } as unknown as ActContext;
   const told = await act({ kind: "notify", text: "storage two was filled again" }, context);
@@ -38,5 +46,31 @@ test("what a runbook tells goes to every channel, and leaves no alert behind", a
 test("where no channel is configured a notice is only noted", async () => {
   const alone = { ...site, config: { ...site.config, alerts: { ...site.config.alerts, channels: [] } } };
   expect(await tellNotice(alone as Site, { message: "m", hint: "h", fingerprint: "f" })).toEqual([]);
+});
+
+const withCopies = (number: number, statuses: CopyStatus[]): Backup => {
+  const one = backupNumber(number);
+  return { ...one, copies: one.copies.map((copy, at) => ({ ...copy, status: statuses[at] ?? "stored" })) };
+};
+
+test("copies that a rebuilt catalog missed are no trouble any more when the last of them is there", async () => {
+  await site.catalog.saveBackups([withCopies(1, ["missing"]), withCopies(2, ["stored", "missing"])]);
+  await alertRebuiltCopies(site, 2);
+  const [alert] = await site.catalog.alerts({ status: ["active"] });
+  expect(alert?.hint).toBe(
+    "jbackup list shows which copies are missing; jbackup verify --all --heal brings them in",
+  );
+  await site.catalog.saveBackups([withCopies(1, ["stored"])]);
+  await settleRebuiltCopies(site);
+  expect(await open()).toEqual(["COPY_MISSING rebuild:copies"]);
+  await site.catalog.saveBackups([withCopies(2, ["stored", "removed"])]);
+  await settleRebuiltCopies(site);
+  expect(await open()).toEqual([]);
+});
+
+test("a rebuild that misses nothing settles what an earlier one missed", async () => {
+  await alertRebuiltCopies(site, 2);
+  await alertRebuiltCopies(site, 0);
+  expect(await open()).toEqual([]);
 });
 
