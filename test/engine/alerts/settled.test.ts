@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { bodyOf } from "../../../src/domain/alertMessage.js";
 import type { Backup, CopyStatus } from "../../../src/domain/backup.js";
 import { tellNotice } from "../../../src/engine/alerts/outbox.js";
+import { watchBackup } from "../../../src/engine/alerts/watch.js";
 import { type ActContext, act } from "../../../src/engine/dr/act.js";
 import { realGround } from "../../../src/engine/dr/ground.js";
 import { alertRebuiltCopies, settleRebuiltCopies } from "../../../src/engine/rebuiltCopies.js";
@@ -74,3 +75,15 @@ test("a rebuild that misses nothing settles what an earlier one missed", async (
   expect(await open()).toEqual([]);
 });
 
+test.each([
+  ["wal", null, []],
+  ["full", "logical", ["SIZE_DEVIATION size:full logical:"]],
+] as const)("a %s backup of another size than usual", async (kind, method, alerts) => {
+  const ofSize = (number: number, rawBytes: number): Backup =>
+    backupNumber(number, { kind, method, rawBytes, durationMs: 1 });
+  const now = ofSize(20, 5);
+  const before = Array.from({ length: 10 }, (_, at) => ofSize(at, 1_000_000));
+  await site.catalog.saveBackups([...before, now]);
+  await watchBackup(site, now);
+  expect(await open()).toEqual(alerts);
+});
