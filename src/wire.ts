@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { Catalog } from "./catalog/catalog.js";
 import type { JobQueue } from "./catalog/catalogs.js";
 import { Redactor } from "./cli/redact.js";
-import { type Config, drillUrl, type Environment, loadConfig } from "./config/config.js";
+import { type Config, drillUrl, type Environment, loadConfig, urlOn } from "./config/config.js";
 import type { ChannelConfig, StorageConfig } from "./domain/config.js";
 import { JBackupError } from "./domain/errors.js";
 import { Secret } from "./domain/secret.js";
@@ -121,6 +121,7 @@ export async function openSite(request: SiteRequest): Promise<Site> {
       (await import("./config/runbooks.js")).findRunbooks([RUNBOOKS, ...config.runbooks]),
     parseRunbook: async (file) => (await import("./config/runbooks.js")).parseRunbook(file),
     drillUrl: async (folder) => new Secret(drillUrl((await config.database.url()).reveal(), folder)),
+    urlOn: async (place) => new Secret(urlOn((await config.database.url()).reveal(), place)),
     step: stopAt(environment),
     close: () => {
       closed ??= closeAll();

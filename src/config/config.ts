@@ -3,7 +3,7 @@ import type { ChannelConfig, Compression, LazySecret, StorageConfig } from "../d
 import type { RetentionPolicy, Settings } from "./settings.js";
 
 export { type DescribedValue, describeConfig } from "./describe.js";
-export { drillUrl } from "./drill.js";
+export { drillUrl, urlOn } from "./drill.js";
 export { type Environment, readEnvironment } from "./environment.js";
 export { type LoadRequest, loadConfig } from "./load.js";
 export type { LoadedRunbook, RunbookFile } from "./runbooks.js";

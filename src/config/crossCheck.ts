@@ -135,6 +135,17 @@ function keyProblems(keys: unknown): KeyProblem[] {
   if (!isPlain(keys)) return [];
   const isThere = (key: string): boolean => key in keys && keys[key] !== null;
   const isMissing = (key: string): boolean => !isThere(key) && !isMisspelt(keys, key, KEYS);
+  // a host that only restores needs its identity, and whose signatures to believe
+  if (isThere("identity") && isMissing("signing"))
+    return isMissing("signers")
+      ? [
+          {
+            path: ["keys"],
+            message:
+              "neither signers nor signing: no backup would be believed; add signers, which stand in the recovery kit",
+          },
+        ]
+      : [];
   if (isThere("recipients") && isMissing("signing"))
     return [
       {
@@ -142,7 +153,7 @@ function keyProblems(keys: unknown): KeyProblem[] {
         message: "recipients without a signing key: backups must be signed; add signing (jbackup keys new)",
       },
     ];
-  if (isMissing("recipients") && (isThere("signing") || isThere("identity")))
+  if (isMissing("recipients") && isThere("signing"))
     return [{ path: ["keys"], message: "recipients are missing; jbackup keys new prints a complete set" }];
   return [];
 }

@@ -11,6 +11,14 @@ export function drillUrl(url: string, folder: string): string {
   return `postgresql://${known ? `${known}@` : ""}/${database ?? ""}?host=${encodeURIComponent(join(folder, "run"))}&port=${PORT}`;
 }
 
+/** The same user, password and database on another server. */
+export function urlOn(url: string, { host, port }: { host: string; port: string }): string {
+  const [, login = "", database = "", query = ""] =
+    /^[a-z]+:\/\/([^@/?]*@)?[^/?]*\/?([^?#]*)(?:\?([^#]*))?/i.exec(url) ?? [];
+  const who = query.split("&").filter((pair) => /^(user|password)=/.test(pair));
+  return `postgresql://${login}/${database}?${[...who, `host=${encodeURIComponent(host)}`, `port=${port}`].join("&")}`;
+}
+
 /**
  * The site as a drill sees it. The production database is not in it, nor are its catalog, locks, hooks and channels: whatever runs with
  * this configuration cannot reach them. Backups are read from the real storages with the real keys, for that is what is practised.

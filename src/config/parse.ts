@@ -28,7 +28,8 @@ const isPassphrase = (value: object): value is { passphrase: SecretSource } => "
 
 function keysOf(settings: Settings, home: string, context: SecretContext): KeysConfig {
   const keys = settings.keys;
-  if (!keys?.recipients)
+  const areNamed = keys?.recipients !== undefined || keys?.identity !== undefined;
+  if (keys === undefined || !areNamed)
     return {
       recipients: [],
       signing: null,
@@ -38,7 +39,7 @@ function keysOf(settings: Settings, home: string, context: SecretContext): KeysC
     };
   const sources = keys.identity === undefined ? [] : [keys.identity].flat();
   return {
-    recipients: keys.recipients.map((recipient, index) =>
+    recipients: (keys.recipients ?? []).map((recipient, index) =>
       typeof recipient === "string"
         ? { kind: "x25519", publicKey: recipient }
         : {

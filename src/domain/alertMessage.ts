@@ -6,7 +6,7 @@ export interface AlertMessage {
   site: string;
   host: string;
   alertId: string;
-  type: AlertType;
+  type: AlertType | "NOTICE";
   severity: AlertSeverity;
   fingerprint: string;
   message: string;
@@ -28,6 +28,7 @@ const EVENTS: Record<DeliveryEvent, string> = {
   reminder: "still: ",
   resolved: "resolved: ",
   test: "test: ",
+  notice: "",
 };
 
 /** One line: for subjects, chats and telephones. */
@@ -45,7 +46,7 @@ export const bodyOf = (message: AlertMessage): string =>
     ...(message.backupId === null ? [] : [`backup    ${message.backupId}`]),
     `since     ${message.since}, seen ${message.occurrences} time${message.occurrences === 1 ? "" : "s"}`,
     "",
-    message.event === "resolved" || message.event === "test"
+    ["resolved", "test", "notice"].includes(message.event)
       ? "Nothing is left to do."
       : `jbackup alerts ack ${message.alertId} --note TEXT says that somebody takes care of it.`,
   ].join("\n");

@@ -188,7 +188,8 @@ export interface Pin {
   removedBy: string | null;
 }
 
-export type DeliveryEvent = "raised" | "reminder" | "resolved" | "test";
+/** A notice is news and no trouble: it belongs to no alert. */
+export type DeliveryEvent = "raised" | "reminder" | "resolved" | "test" | "notice";
 
 /** One message on its way to one channel. Waiting ones are the outbox. */
 export interface Delivery {

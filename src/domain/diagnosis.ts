@@ -227,14 +227,16 @@ export function judgeKeys(facts: KeyFacts): Finding[] {
               exit: 12 as const,
             };
   return [
-    many >= 2
-      ? of("recipients", "ok", `backups are sealed for ${many} keys`)
-      : of(
-          "recipients",
-          "warn",
-          "backups are sealed for one key only: when it is lost, everything is",
-          "make a recovery key (jbackup keys new --out DIRECTORY), add its public half to keys.recipients, then run jbackup keys rotate",
-        ),
+    many === 0
+      ? of("recipients", "ok", "this host names no keys to seal for: it restores, and backs nothing up")
+      : many >= 2
+        ? of("recipients", "ok", `backups are sealed for ${many} keys`)
+        : of(
+            "recipients",
+            "warn",
+            "backups are sealed for one key only: when it is lost, everything is",
+            "make a recovery key (jbackup keys new --out DIRECTORY), add its public half to keys.recipients, then run jbackup keys rotate",
+          ),
     opening,
     ...judgeKeyTest(facts),
     facts.kitAgeMs === null

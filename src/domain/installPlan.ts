@@ -169,7 +169,9 @@ function parts(facts: PlanFacts): Part[] {
       title: "jbackup and its keys",
       lines: [
         `Install Node (the old host had ${host.node}) and jbackup ${host.jbackup}.`,
-        `Put ${configFile}, the identity and the signing key in their places: from the recovery kit, or from ${configFile.startsWith("/") ? `files${configFile}` : "files/"} beside this plan.`,
+        `Put ${configFile} in its place, from ${configFile.startsWith("/") ? `files${configFile}` : "files/"} beside this plan, and the identity, from the recovery kit (part 4 of it is a configuration for this host, too).`,
+        "The signing key is not in the kit. Bringing back needs none: leave recipients and signing out of keys, and name signers. To back up from here bring the old one, or make a new set and name it in keys:",
+        command("jbackup keys new --out NEW_FOLDER"),
         command("jbackup doctor"),
       ],
     },

@@ -1,6 +1,7 @@
 import { type Block, type Document, htmlText, markdownText, spanText } from "./document.js";
 import type { Runbook } from "./runbook.js";
 import { type Evidence, type RunState, stepState } from "./runbookRun.js";
+import { parseInstant } from "./time.js";
 
 export { spanText } from "./document.js";
 
@@ -100,6 +101,18 @@ export function reportOf(runbook: Runbook, state: RunState, objectives: Objectiv
   };
 }
 
+const BEGINS_AS_TIME = /^\d{4}-\d\d-\d\d[T ]\d\d:/;
+
+/** The latest of those that are a time. Positions in the WAL, names of restore points and what is written for people are none. */
+export function latestMoment(texts: readonly unknown[]): string | null {
+  const times = texts.flatMap((text) => {
+    if (typeof text !== "string" || !BEGINS_AS_TIME.test(text)) return [];
+    const parsed = parseInstant(text, new Date(0));
+    return parsed.ok ? [parsed.at.getTime()] : [];
+  });
+  return times.length === 0 ? null : new Date(Math.max(...times)).toISOString();
+}
+
 /** When the business was back, and how much of its work was lost. */
 export function measure(
   runbook: Runbook,
@@ -109,16 +122,20 @@ export function measure(
   const { backAfter } = runbook;
   const backAt = (backAfter === null ? null : stepState(state, backAfter).finishedAt) ?? endedAt;
   const incidentMs = Date.parse(state.incidentAt);
-  const recovered = [...state.steps.values()]
-    .flatMap(({ evidence }) => evidence.map(({ facts }) => facts?.recoveredTo))
-    .filter((at): at is string => typeof at === "string")
-    .sort()
-    .at(-1);
+  const recovered = latestMoment(
+    [...state.steps.values()].flatMap(({ evidence }) => evidence.map(({ facts }) => facts?.recoveredTo)),
+  );
   return {
     rtoMs: Math.max(0, Date.parse(backAt) - incidentMs),
-    rpoMs: recovered === undefined ? null : Math.max(0, incidentMs - Date.parse(recovered)),
+    rpoMs: recovered === null ? null : Math.max(0, incidentMs - Date.parse(recovered)),
   };
 }
+
+/** Restores that found everything as it was to become: nothing was brought back by them. */
+export const changedNothing = ({ steps }: Pick<RecoveryReport, "steps">): string[] =>
+  steps
+    .filter(({ evidence }) => evidence.some(({ facts }) => facts?.changedRows === 0))
+    .map(({ name }) => name);
 
 const verdict = (report: RecoveryReport, which: "rto" | "rpo"): string => {
   const measured = which === "rto" ? report.rtoMs : report.rpoMs;

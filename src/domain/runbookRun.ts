@@ -1,4 +1,4 @@
-import type { Runbook, Step } from "./runbook.js";
+import { filledAction, type Runbook, type Step } from "./runbook.js";
 
 /** What a journal says about a run, event by event: everything that is known of it. */
 export type RunEvent = { at: string } & (
@@ -106,6 +106,14 @@ export const NOTHING: RunState = {
 };
 
 export const stepState = (state: RunState, name: string): StepState => state.steps.get(name) ?? EMPTY_STEP;
+
+/** Where this run has started a server; of several the last one counts. */
+export function startedIn({ steps }: Runbook, state: RunState): string | null {
+  return steps.reduce<string | null>((last, { name, action }) => {
+    if (action.kind !== "start" || stepState(state, name).status !== "done") return last;
+    return filledAction(action, state.values).directory;
+  }, null);
+}
 
 const withStep = (state: RunState, name: string, change: Partial<StepState>): RunState => ({
   ...state,

@@ -4,6 +4,7 @@ import type { Manifest, StoredObject } from "../domain/manifest.js";
 import type { Storage } from "../storage/storage.js";
 import { resolveAlert } from "./alert.js";
 import { manifestToCopy } from "./provedKeys.js";
+import { settleRebuiltCopies } from "./rebuiltCopies.js";
 import { fetchVerified, manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
@@ -47,6 +48,7 @@ export async function healMissing(site: Site, away: string[], kind: HealedKind =
   for (const name of lacked)
     if (!stillMissing.has(name) && !(await lacksOtherKinds(site, name, kind)))
       await resolveAlert(site, lostFingerprint(name), `storage ${name} has every copy again`);
+  await settleRebuiltCopies(site);
 }
 
 interface Sources {

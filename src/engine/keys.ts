@@ -14,7 +14,7 @@ import { openDataKey } from "./openBackup.js";
 import { kitText } from "./recoveryKit.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
-import { identities, sealingKeys, trustedSigners } from "./siteKeys.js";
+import { identities, recipientName, recipientsOf, sealingKeys, trustedSigners } from "./siteKeys.js";
 import { storagesForReading } from "./useStorages.js";
 import { walKeys } from "./wal/sealedWal.js";
 
@@ -26,8 +26,8 @@ export interface ListedKeys {
 
 /** Who can open the backups made from now on, and whether this host is one of them. */
 export async function listKeys(site: Site): Promise<ListedKeys> {
-  const [{ recipients }, own, signers] = await Promise.all([
-    sealingKeys(site),
+  const [recipients, own, signers] = await Promise.all([
+    recipientsOf(site),
     identities(site),
     trustedSigners(site),
   ]);
@@ -36,7 +36,7 @@ export async function listKeys(site: Site): Promise<ListedKeys> {
   );
   return {
     recipients: recipients.map((recipient) => {
-      const text = recipient.kind === "x25519" ? recipient.publicKey : "passphrase";
+      const text = recipientName(recipient);
       return { recipient: text, kind: recipient.kind, canOpenHere: openable.includes(text) };
     }),
     signers,

@@ -5,11 +5,11 @@ import type { Manifest } from "../domain/manifest.js";
 import { recordOf } from "../domain/record.js";
 import { parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
-import { raiseAlert } from "./alert.js";
 import { recordAudit } from "./audit.js";
 import { lostAudit, REBUILD_ACTION } from "./auditWitnesses.js";
 import { readManifest } from "./findBackup.js";
 import { bringPinsBack } from "./pins.js";
+import { alertRebuiltCopies } from "./rebuiltCopies.js";
 import { manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
@@ -152,13 +152,6 @@ async function addUnknown(site: Site, sightings: Sighting[], read: Storage[]): P
   }
   await site.catalog.saveBackups(rows);
   const lost = sightings.filter((sighting) => sighting.storages.length < read.length);
-  if (lost.length > 0)
-    await raiseAlert(site, {
-      type: "COPY_MISSING",
-      severity: "warning",
-      fingerprint: "rebuild:copies",
-      message: `${lost.length} backups do not have their manifest in every storage that was read`,
-      hint: "jbackup list shows which copies are missing; the next backup brings them in",
-    });
+  await alertRebuiltCopies(site, lost.length);
   return added;
 }

@@ -3,7 +3,7 @@ import type { LoadedRunbook } from "../config/config.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import { measure, type RecoveryReport } from "../domain/recoveryReport.js";
 import { filledAction, type Runbook, type Step } from "../domain/runbook.js";
-import { movesFrom, undoOrder } from "../domain/runbookRun.js";
+import { movesFrom, startedIn, undoOrder } from "../domain/runbookRun.js";
 import { writeFileAtomic } from "../sys/atomicFile.js";
 import { sweepBegunFolders } from "../sys/claimedFolder.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
@@ -197,7 +197,8 @@ async function carryOut(
   scratch: string | null,
   operator: Operator,
 ): Promise<RunbookEnd> {
-  const ground = scratch === null ? realGround(site) : drillGround(site, scratch);
+  const ground =
+    scratch === null ? realGround(site, startedIn(runbook, journal.state)) : drillGround(site, scratch);
   const earlier = await earlierDurations(site, runbook.name, journal.state.run);
   const objectiveMs = site.config.objectives.rtoMs;
   const line = startLiveLine(site, { runbook, state: () => journal.state, earlier, objectiveMs });
@@ -283,7 +284,8 @@ async function takeBack(
   scratch: string | null,
   operator: Operator,
 ): Promise<RunbookEnd> {
-  const ground = scratch === null ? realGround(site) : drillGround(site, scratch);
+  const ground =
+    scratch === null ? realGround(site, startedIn(runbook, journal.state)) : drillGround(site, scratch);
   const { rtoMs } = site.config.objectives;
   const line = startLiveLine(site, {
     runbook,

@@ -87,6 +87,8 @@ export interface Site {
   parseRunbook(file: RunbookFile): Promise<LoadedRunbook>;
   /** The site's address as a drill knows it: on the server in the drill's folder. */
   drillUrl(folder: string): Promise<Secret>;
+  /** The site's user and database on another server. */
+  urlOn(place: { host: string; port: string }): Promise<Secret>;
   /** A named point of a use case. Tests stop the process here; otherwise nothing happens. */
   step(name: string): void;
   /** Once, however often it is called. */
@@ -105,6 +107,7 @@ export type Clusters = Pick<
   | "startServer"
   | "stopServer"
   | "isRunning"
+  | "serverOn"
   | "findBinDirectories"
   | "unprivilegedOwner"
   | "openPostgres"

@@ -53,11 +53,25 @@ export async function createKeys(
 export async function sealingKeys(site: Site): Promise<SealingKeys> {
   const { keys } = site.config;
   if (keys.generatedIn !== null) return generatedKeys(site, keys.generatedIn);
+  if (keys.recipients.length === 0)
+    throw new JBackupError(
+      "config_invalid",
+      "keys.recipients and keys.signing are missing: this host restores, and cannot seal",
+      { hint: "to back up from here name both in jbackup.yaml: jbackup keys new makes a complete set" },
+    );
   if (keys.signing === null)
     throw new JBackupError("config_invalid", "keys.signing is missing: backups must be signed", {
       hint: "jbackup keys new makes a complete set",
     });
-  const recipients = await Promise.all(
+  const signing = trimmed(await keys.signing());
+  return { recipients: await recipientsOf(site), signing, signer: site.format.signerOf(signing) };
+}
+
+/** For whom backups are sealed: nobody on a host that only restores. */
+export async function recipientsOf(site: Site): Promise<Recipient[]> {
+  const { keys } = site.config;
+  if (keys.generatedIn !== null) return (await generatedKeys(site, keys.generatedIn)).recipients;
+  return Promise.all(
     keys.recipients.map(
       async (recipient): Promise<Recipient> =>
         recipient.kind === "x25519"
@@ -65,9 +79,11 @@ export async function sealingKeys(site: Site): Promise<SealingKeys> {
           : { kind: "passphrase", passphrase: await recipient.passphrase() },
     ),
   );
-  const signing = trimmed(await keys.signing());
-  return { recipients, signing, signer: site.format.signerOf(signing) };
 }
+
+/** What a recipient is called: its public half, or that it is a passphrase. */
+export const recipientName = (recipient: Recipient): string =>
+  recipient.kind === "x25519" ? recipient.publicKey : "passphrase";
 
 const trimmed = (secret: Secret): Secret => new Secret(secret.reveal().trim());
 

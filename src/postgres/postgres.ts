@@ -38,6 +38,7 @@ export {
   isRunning,
   type RestoredCluster,
   type RestoredSettings,
+  serverOn,
   startRestored,
   startServer,
   stopServer,

@@ -1,5 +1,5 @@
 import { chown, constants, type FileHandle, mkdir, open, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
 import { isAlive, markOf } from "../sys/processes.js";
@@ -154,15 +154,28 @@ async function stateOf(session: () => Promise<Session>): Promise<ServerState> {
 }
 
 /** Whether a server runs on these files. */
-export async function isRunning(dataDirectory: string): Promise<boolean> {
+export const isRunning = async (dataDirectory: string): Promise<boolean> =>
+  (await serverOn(dataDirectory)) !== null;
+
+export interface Listening {
+  /** A socket's folder, or an address where it has no socket. */
+  host: string;
+  port: string;
+}
+
+/** Where the server that runs on these files listens, by what it wrote there itself; null when none runs. */
+export async function serverOn(dataDirectory: string): Promise<Listening | null> {
   let text: string;
   try {
     text = await readFile(join(dataDirectory, "postmaster.pid"), "utf8");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
   }
-  return isAlive(markOf(Number(text.split("\n")[0])));
+  const [pid, , , port = "", folder = "", address = ""] = text.split("\n").map((line) => line.trim());
+  if (!isAlive(markOf(Number(pid)))) return null;
+  const byNetwork = address === "" || address === "*" ? "localhost" : address;
+  return { host: folder === "" ? byNetwork : resolve(dataDirectory, folder), port };
 }
 
 export interface OwnServer {

@@ -274,6 +274,8 @@ describe("a configuration file", () => {
     ],
     ["database: {url: x}\nschedule: {full: daily}", /schedule\.full: expected five cron fields/],
     ["database: {url: x}\nkeys: {recipients: [jbk1pubx]}", /recipients without a signing key/],
+    ["database: {url: x}\nkeys: {signing: {file: s}}", /recipients are missing/],
+    ["database: {url: x}\nkeys: {identity: {file: i}}", /neither signers nor signing: no backup would be/],
     ["database: {url: x}\ncompression: {codec: lz4}", /compression\.codec: expected zstd, gzip or none/],
     [
       "database: {url: x}\nstorages: [{name: a, kind: local, path: /p}, {name: a, kind: local, path: /q}]",

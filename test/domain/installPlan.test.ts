@@ -77,6 +77,8 @@ test("a bare host learns what to install, in which order", () => {
     at = next;
   }
   expect(text).not.toContain("postgresql-14 ");
+  expect(text).toContain("The signing key is not in the kit.");
+  expect(text).toContain("    jbackup keys new --out NEW_FOLDER\n");
   expect(text).toContain("- database shop: UTF8, collation de_DE.UTF-8, with postgis 3.4.2, homemade 0.1");
 });
 

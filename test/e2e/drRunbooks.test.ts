@@ -2,7 +2,8 @@ import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
-import { expectWholeReport, leftovers, openFolder, ownTemporary } from "../support/runbooks.js";
+import { expectRefused } from "../support/refusal.js";
+import { expectWholeReport, leftovers, openFolder, ownTemporary, statuses } from "../support/runbooks.js";
 import { useShop } from "../support/shopSite.js";
 import { rowsOf, SHOP_TENANTS, tenantId } from "../support/tenantShop.js";
 
@@ -62,6 +63,18 @@ test("tenant-lost: the tenant's rows come back, in a drill only in the drill's o
   expect(await content()).toEqual(damaged);
   expect(leftovers(shop.site)).toEqual([]);
 
+  await expectRefused(shop.site, ["dr", "run", "tenant-lost", "--set", `tenant=${A}`, "--confirm", A], {
+    exit: 2,
+    message: /^the runbook tenant-lost needs to \(the last moment at which all was well/,
+    hint: /^give --set to=VALUE$/,
+  });
+  const late = ["tenant-lost", "--set", `tenant=${A}`, "to=latest", "--confirm", A];
+  const inVain = await shop.site.json(["dr", "run", ...late], [4]);
+  expect(inVain).toMatchObject({ status: "failed", error: { code: "verification_failed" } });
+  expect(statuses(inVain)).toMatchObject({ plan: "failed", restore: "pending", tell: "pending" });
+  await dr("--abort");
+  expect(await content()).toEqual(damaged);
+
   const ran = await dr("tenant-lost", "--set", `tenant=${A}`, `to=${at}`, "--confirm", A);
   const report = expectWholeReport(ran);
   expect(report.steps.find(({ name }: { name: string }) => name === "agree").evidence[0].text).toBe(
@@ -75,11 +88,16 @@ test("database-corrupted: the whole database goes back to the moment before", as
   const at = await momentNow();
   await shop.sql("drop table app.repair_photos; update app.items set price = 1");
   const ran = await dr("database-corrupted", "--set", `to=${at}`, "--confirm", "shop");
-  expectWholeReport(ran);
+  const report = expectWholeReport(ran);
   expect(await content()).toEqual(before);
+  const told = report.steps.find(({ name }: { name: string }) => name === "tell").evidence[0];
+  expect(told).toEqual({
+    what: "noted: no channel is configured",
+    text: `the database shop was taken back to ${at}: what was entered later has to be entered again, or fetched from the archive`,
+  });
   const alerts = await shop.site.json(["alerts"]);
-  expect(alerts.map(({ message }: { message: string }) => message)).toContain(
-    `the database shop was taken back to ${at}: what was entered later has to be entered again, or fetched from the archive`,
+  expect(alerts.filter(({ fingerprint }: { fingerprint: string }) => fingerprint.startsWith("dr:"))).toEqual(
+    [],
   );
 });
 

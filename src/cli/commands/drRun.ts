@@ -1,5 +1,5 @@
 import { type ExitCode, JBackupError } from "../../domain/errors.js";
-import { spanText } from "../../domain/recoveryReport.js";
+import { changedNothing, spanText } from "../../domain/recoveryReport.js";
 import { listRunbooks } from "../../engine/runbooks.js";
 import { abortRunbook, type RunbookEnd, resumeRunbook, runRunbook } from "../../engine/runRunbook.js";
 import type { Site } from "../../engine/site.js";
@@ -60,7 +60,7 @@ async function chosen(site: Site, context: CommandContext, options: Options): Pr
 
 const STATUS: Record<string, string> = { stopped: "failed", "passed-over": "failed" };
 
-function answerOf({ report, path, error }: RunbookEnd): Record<string, unknown> {
+export function answerOf({ report, path, error }: RunbookEnd): Record<string, unknown> {
   const { id, runbook, drill, status, rtoMs, rpoMs, steps } = report;
   return {
     id,
@@ -69,6 +69,7 @@ function answerOf({ report, path, error }: RunbookEnd): Record<string, unknown> 
     status: STATUS[status] ?? status,
     rtoMs,
     rpoMs,
+    changedNothing: changedNothing(report),
     steps: steps.map(({ name, status: one, durationMs }) => ({
       name,
       status: STATUS[one] ?? one,
@@ -84,18 +85,21 @@ function answerOf({ report, path, error }: RunbookEnd): Record<string, unknown> 
 const count = (end: RunbookEnd, status: string): number =>
   end.report.steps.filter((step) => step.status === status).length;
 
-function textOf(end: RunbookEnd): string {
+export function textOf(end: RunbookEnd): string {
   const { report, path, error } = end;
   const what = `${report.drill ? "Drill of " : ""}${report.runbook}`;
   const goOn = report.drill
     ? `jbackup dr run ${report.runbook} --drill practises it again`
     : `jbackup dr run ${report.runbook} --resume goes on, --abort takes it back`;
+  const unchanged = changedNothing(report);
   const head =
-    report.status === "succeeded"
-      ? `${what} succeeded: back after ${spanText(report.rtoMs)}, work lost: ${report.rpoMs === null ? "not measured" : spanText(report.rpoMs)}.`
-      : report.status === "aborted"
-        ? `${what} was aborted; what could be taken back is.`
-        : `${what} stopped: ${error?.message ?? "cut off"}`;
+    report.status === "succeeded" && unchanged.length > 0 && !report.drill
+      ? `${what} went to its end, and brought nothing back: ${unchanged.join(" and ")} changed no row. If something is missing still, begin again with an earlier moment.`
+      : report.status === "succeeded"
+        ? `${what} succeeded: back after ${spanText(report.rtoMs)}, work lost: ${report.rpoMs === null ? "not measured" : spanText(report.rpoMs)}.`
+        : report.status === "aborted"
+          ? `${what} was aborted; what could be taken back is.`
+          : `${what} stopped: ${error?.message ?? "cut off"}`;
   return [
     head,
     ...report.missed.map((one) => `Objective missed: ${one.toUpperCase()}.`),

@@ -17,22 +17,63 @@ export function ownDeliveries(site: Site): Map<string, Delivery> {
 export async function tellChannels(site: Site, alert: Alert, event: DeliveryEvent): Promise<void> {
   for (const channel of await listeners(site, alert, event)) {
     const at = site.clock.now().toISOString();
-    const delivery: Delivery = {
-      id: site.newId(),
-      alertId: alert.id,
-      channel: channel.name,
-      event,
-      status: "waiting",
-      payload: { ...messageOf(site, alert, event, at) },
-      attempts: 0,
-      nextAttemptAt: at,
-      createdAt: at,
-      sentAt: null,
-      error: null,
-    };
-    ownDeliveries(site).set(delivery.id, delivery);
-    await site.catalog.saveDelivery(delivery);
+    await putIntoOutbox(site, channel.name, alert.id, messageOf(site, alert, event, at));
   }
+}
+
+export interface Notice {
+  message: string;
+  hint: string;
+  /** Whom receivers take for the same news when it comes twice. */
+  fingerprint: string;
+}
+
+/** News that a runbook wants told, to everybody: no trouble, so no alert that somebody would have to close. Answers who will be told. */
+export async function tellNotice(site: Site, { message, hint, fingerprint }: Notice): Promise<string[]> {
+  const at = site.clock.now().toISOString();
+  const names = site.config.alerts.channels.map(({ name }) => name);
+  for (const name of names)
+    await putIntoOutbox(site, name, null, {
+      event: "notice",
+      site: site.config.site,
+      host: site.environment.host,
+      alertId: "",
+      type: "NOTICE",
+      severity: "info",
+      fingerprint,
+      message,
+      hint,
+      backupId: null,
+      storage: null,
+      since: at,
+      occurrences: 1,
+      at,
+    });
+  return names;
+}
+
+async function putIntoOutbox(
+  site: Site,
+  channel: string,
+  alertId: string | null,
+  message: AlertMessage,
+): Promise<void> {
+  const { event, at } = message;
+  const delivery: Delivery = {
+    id: site.newId(),
+    alertId,
+    channel,
+    event,
+    status: "waiting",
+    payload: { ...message },
+    attempts: 0,
+    nextAttemptAt: at,
+    createdAt: at,
+    sentAt: null,
+    error: null,
+  };
+  ownDeliveries(site).set(delivery.id, delivery);
+  await site.catalog.saveDelivery(delivery);
 }
 
 /** By severity; the end of a trouble goes to those who heard of it; a channel's own failure never goes through that channel. */

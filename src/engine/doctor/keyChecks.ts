@@ -3,7 +3,7 @@ import { isJBackupError } from "../../domain/errors.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import { openDataKey } from "../openBackup.js";
 import type { Site } from "../site.js";
-import { identities, sealingKeys } from "../siteKeys.js";
+import { identities, recipientName, recipientsOf } from "../siteKeys.js";
 import { ageOf, type Check } from "./check.js";
 
 const AUDIT_LOOK = 10_000;
@@ -15,7 +15,8 @@ export const keys: Check = {
     const isGenerated = site.config.keys.generatedIn !== null;
     const own = await identities(site);
     // a site that has no keys yet gets them from its first backup, not from a look at it
-    const recipients = isGenerated && own.length === 0 ? ["to be made"] : await recipientsOf(site);
+    const recipients =
+      isGenerated && own.length === 0 ? ["to be made"] : (await recipientsOf(site)).map(recipientName);
     const { label, opens } = await tryNewest(site, own.length > 0);
     const audit = await site.catalog.audit(AUDIT_LOOK);
     const last = (action: string): number | null =>
@@ -30,11 +31,6 @@ export const keys: Check = {
     });
   },
 };
-
-async function recipientsOf(site: Site): Promise<string[]> {
-  const { recipients } = await sealingKeys(site);
-  return recipients.map((recipient) => (recipient.kind === "x25519" ? recipient.publicKey : "passphrase"));
-}
 
 async function newestBackup(site: Site): Promise<FoundBackup> {
   try {

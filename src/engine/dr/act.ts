@@ -1,9 +1,10 @@
 import { readdir } from "node:fs/promises";
 import { ERROR_CODES, type ErrorCode, JBackupError } from "../../domain/errors.js";
+import { latestMoment } from "../../domain/recoveryReport.js";
 import type { Action } from "../../domain/runbook.js";
 import type { Evidence } from "../../domain/runbookRun.js";
 import type { EndedProgram } from "../../sys/aside.js";
-import { raiseAlert } from "../alert.js";
+import { tellNotice } from "../alerts/outbox.js";
 import type { Site } from "../site.js";
 import { type Ground, isReachable, type Watcher } from "./ground.js";
 import type { Operator } from "./operator.js";
@@ -136,14 +137,9 @@ async function http(action: Action & { kind: "http" }, signal: AbortSignal): Pro
 
 async function notify(text: string, { site, ground, run }: ActContext): Promise<Evidence> {
   if (ground.isDrill) return { what: "would have told", text };
-  await raiseAlert(site, {
-    type: "RESTORE_FAILURE",
-    severity: "warning",
-    fingerprint: `dr:notice:${run}`,
-    message: text,
-    hint: `jbackup dr report ${run}`,
-  });
-  return { what: "told", text };
+  const notice = { message: text, hint: `jbackup dr report ${run}`, fingerprint: `dr:notice:${run}` };
+  const told = await tellNotice(site, notice);
+  return { what: told.length === 0 ? "noted: no channel is configured" : `told ${told.join(", ")}`, text };
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -197,42 +193,66 @@ async function jbackup(words: string[], context: ActContext): Promise<Evidence> 
 
 export const restoreReason = (run: string, step: string): string => `runbook run ${run}, step ${step}`;
 
+const AS_IT_WAS = "what is there now is what was there at that moment";
+
 async function restore(words: string[], context: ActContext): Promise<Evidence> {
   const reason = restoreReason(context.run, context.step);
   const isRehearsal = words.includes("--dry-run");
-  const evidence = await jbackup(
-    ["restore", ...words, ...(isRehearsal ? [] : ["--reason", reason])],
-    context,
-  );
-  if (isRehearsal) return evidence;
-  const recoveredTo = await recoveredMoment(words, evidence.facts ?? {}, context);
-  return { ...evidence, facts: { ...evidence.facts, recoveredTo } };
+  const all = ["restore", ...words, ...(isRehearsal ? [] : ["--reason", reason])];
+  const answer = await answerOf(all, context);
+  const changedRows = words.includes("--tenant") ? rowsChanged(answer) : null;
+  if (isRehearsal && changedRows === 0 && !context.ground.isDrill)
+    throw new JBackupError("verification_failed", `no row would be changed: ${AS_IT_WAS}`, {
+      hint: "end this run with jbackup dr run --abort, and begin again with a moment before the damage",
+    });
+  const what = `jbackup ${all.join(" ")}`;
+  const facts = factsOf(answer);
+  if (isRehearsal) return { what, text: "done", facts };
+  const recoveredTo = await recoveredMoment(words, answer, context);
+  return {
+    what,
+    text: changedRows === 0 ? `done, and no row was changed: ${AS_IT_WAS}` : "done",
+    facts: { ...facts, recoveredTo, ...(changedRows === null ? {} : { changedRows }) },
+  };
+}
+
+/** Rows that a tenant's restore writes or deletes, by the plan or by the answer. */
+export function rowsChanged(answer: unknown): number {
+  if (!isObject(answer)) return 0;
+  const plans = Array.isArray(answer.plans) ? answer.plans : [answer];
+  return plans
+    .flatMap((plan) => (isObject(plan) && Array.isArray(plan.tables) ? plan.tables : []))
+    .flatMap((table) => (isObject(table) ? [table.inserted, table.updated, table.deleted] : []))
+    .reduce((sum: number, many) => sum + (typeof many === "number" ? many : 0), 0);
 }
 
 /** The last moment that the restored data is known to hold; null when nobody can tell. */
 async function recoveredMoment(
   words: string[],
-  facts: Record<string, unknown>,
+  answer: unknown,
   context: ActContext,
 ): Promise<string | null> {
-  const metadata = isObject(facts.metadata) ? facts.metadata : {};
-  const moments = [metadata.lastCommitAt, facts.targetTime].filter((at) => typeof at === "string");
+  const told = isObject(answer) ? answer : {};
+  const metadata = isObject(told.metadata) ? told.metadata : {};
+  const moments: unknown[] = [metadata.lastCommitAt, told.targetTime];
   if (words[words.indexOf("--to") + 1] === "latest" && words.includes("--to")) {
     // on a quiet site the last commit is old, and yet everything that came after it would be here
     const { stdout } = await context.ground.jbackup(["wal", "status"], context.watcher);
     const window = (JSON.parse(stdout) as { window?: { to: { at: string } } | null }).window;
     if (window) moments.push(window.to.at);
   }
-  return moments.sort().at(-1) ?? null;
+  return latestMoment(moments);
 }
 
 /** A restore whose run died may have ended all the same: the catalog knows. */
-export async function finishedRestore(context: ActContext): Promise<Evidence | null> {
+export async function finishedRestore(words: string[], context: ActContext): Promise<Evidence | null> {
   const answer = await answerOf(["restores", "--status", "completed"], context);
   const reason = restoreReason(context.run, context.step);
   const found = (Array.isArray(answer) ? answer : []).find(
     (one: unknown) => isObject(one) && one.reason === reason,
   );
   if (found === undefined) return null;
-  return { what: "found done", text: `the restore ${found.id} had ended before`, facts: factsOf(found) };
+  const recoveredTo = await recoveredMoment(words, found, context);
+  const text = `the restore ${found.id} had ended before`;
+  return { what: "found done", text, facts: { ...factsOf(found), recoveredTo } };
 }

@@ -1,8 +1,9 @@
-import { readFile } from "node:fs/promises";
+import { readFile, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { drillDanger } from "../../domain/drillGuard.js";
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import type { Action } from "../../domain/runbook.js";
+import type { Secret } from "../../domain/secret.js";
 import type { Session } from "../../postgres/postgres.js";
 import type { EndedProgram } from "../../sys/aside.js";
 import { startForGood } from "../recovery/checkCluster.js";
@@ -47,7 +48,9 @@ function programsOf(site: Site, drill: string | null): Pick<Ground, "jbackup"> {
   };
 }
 
-export function realGround(site: Site): Ground {
+/** `started`: where an earlier step of this run has started a server. */
+export function realGround(site: Site, started: string | null = null): Ground {
+  let own = started;
   return {
     isDrill: false,
     admit: () => undefined,
@@ -61,12 +64,66 @@ export function realGround(site: Site): Ground {
         ...watcher,
       });
     },
-    session: async () => (await site.postgres()).connect(),
+    session: async () => (own === null ? (await site.postgres()).connect() : sessionOn(site, own)),
     start: async (directory) => {
-      if (await isUp(site, directory)) return;
-      await startForGood(site, { directory, ...(await serverOf(site, directory)) });
+      if (!(await isUp(site, directory)))
+        await startForGood(site, { directory, ...(await serverOf(site, directory)) });
+      own = directory;
     },
   };
+}
+
+/** What a run has started is what it looks at: the configuration still names the server that was lost. */
+async function sessionOn(site: Site, directory: string): Promise<Session> {
+  const { serverOn } = await site.clusters();
+  const place = await serverOn(directory);
+  if (place === null)
+    throw new JBackupError("postgres_unreachable", `no server runs on ${directory} any more`, {
+      hint: `look at ${join(directory, "jbackup-start.log")}, then pg_ctl -D ${directory} start`,
+    });
+  const session = await sessionAt(site, await site.urlOn(place));
+  try {
+    await requireFilesOf(session, directory);
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+  return session;
+}
+
+/** Another server may have taken the socket's place. A role that may not ask where the files are cannot compare. */
+async function requireFilesOf(session: Session, directory: string): Promise<void> {
+  const [row] = await session.rows<{ found: string | null }>(
+    `select case when pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'member')
+                 then pg_catalog.current_setting('data_directory') end as found`,
+  );
+  const found = row?.found ?? null;
+  if (found === null || (await realPath(found)) === (await realPath(directory))) return;
+  throw new JBackupError(
+    "verification_failed",
+    `the server that answers on the socket of ${directory} works on ${found}`,
+    { hint: "stop that server, or give the restored one another port in its postgresql.conf" },
+  );
+}
+
+const realPath = (path: string): Promise<string> =>
+  realpath(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+    return path; // a server goes on for a while when its files are gone
+  });
+
+async function sessionAt(site: Site, url: Secret): Promise<Session> {
+  const { openPostgres } = await site.clusters();
+  const postgres = await openPostgres({
+    url,
+    user: site.environment.systemUser,
+    binDirectory: site.config.database.binDirectory,
+    dataDirectory: "auto",
+    nowMs: () => site.clock.now().getTime(),
+    environment: { path: site.environment.path, home: site.environment.home },
+    signal: site.signal,
+  });
+  return postgres.connect();
 }
 
 /** Those that nothing was opened with yet: a script may find and print them. A file that is not there has nothing to tell. */
@@ -90,19 +147,7 @@ export function drillGround(site: Site, scratch: string): Ground {
     shell: () => {
       throw new JBackupError("bug", "a drill was about to run a shell script");
     },
-    session: async () => {
-      const { openPostgres } = await site.clusters();
-      const postgres = await openPostgres({
-        url: await site.drillUrl(scratch),
-        user: site.environment.systemUser,
-        binDirectory: site.config.database.binDirectory,
-        dataDirectory: "auto",
-        nowMs: () => site.clock.now().getTime(),
-        environment: { path: site.environment.path, home: site.environment.home },
-        signal: site.signal,
-      });
-      return postgres.connect();
-    },
+    session: async () => sessionAt(site, await site.drillUrl(scratch)),
     start: (directory) => startPrivately(site, directory, scratch),
   };
 }

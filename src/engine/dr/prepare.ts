@@ -136,6 +136,8 @@ export function missingVariables({
 
 const usage = (message: string, hint: string): JBackupError => new JBackupError("usage", message, { hint });
 
+const SCRATCH = /\$\{scratch\}/;
+
 /** What every variable is in this run. */
 export function valuesFor(site: Site, wish: ValueWish): Record<string, string> {
   const { runbook, isDrill, incidentAt, run, folder, scratch, database } = wish;
@@ -151,7 +153,9 @@ export function valuesFor(site: Site, wish: ValueWish): Record<string, string> {
   };
   const missing = missingVariables(wish);
   const values = Object.entries(runbook.variables).map(([name, variable]) => {
-    const value = (isDrill ? variable.drill : null) ?? set[name] ?? variable.default;
+    const own = isDrill ? variable.drill : null;
+    // a place is the drill's own whatever was given; everything else is practised as it was given
+    const value = (own !== null && SCRATCH.test(own) ? own : null) ?? set[name] ?? own ?? variable.default;
     return [name, fillIn(value ?? "", known)];
   });
   if (missing.length > 0)

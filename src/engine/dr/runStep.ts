@@ -145,7 +145,8 @@ async function waitForLeftover(step: Step, { site, journal }: StepContext): Prom
 async function provedDone(step: Step, action: Action, context: StepContext): Promise<Evidence[] | null> {
   const { journal, operator } = context;
   if (action.kind === "restore" && !action.words.includes("--dry-run")) {
-    const found = await finishedRestore(actContext(step, context));
+    const { words } = filledAction(action, journal.state.values);
+    const found = await finishedRestore(words, actContext(step, context));
     return found === null ? null : [found];
   }
   if (step.isRepeatable) return null;

@@ -1,6 +1,7 @@
 import type { Backup, Copy } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import { raiseAlert } from "../alert.js";
+import { settleRebuiltCopies } from "../rebuiltCopies.js";
 import type { Site } from "../site.js";
 import { alertBackup, alertPlanted, alertRest } from "./alertFindings.js";
 import { type Findings, isOf, leftOf } from "./findings.js";
@@ -24,6 +25,7 @@ export async function recordFindings(site: Site, findings: Findings): Promise<vo
   await recordWithoutManifest(site, findings);
   await alertPlanted(site, findings);
   await alertRest(site, findings);
+  await settleRebuiltCopies(site);
 }
 
 /** Backups of which no storage has a manifest that can be believed: nothing of them can be restored. */
