@@ -1,4 +1,5 @@
 import { JBackupError } from "../domain/errors.js";
+import { parseTimeline, type TimelineWish } from "../domain/recoveryTarget.js";
 import { nearest } from "../domain/similar.js";
 import { parseInstant } from "../domain/time.js";
 import type { Options } from "./context.js";
@@ -41,6 +42,12 @@ export function countFlag(options: Options, name: string, from: number, to: numb
   const count = Number(value);
   if (Number.isInteger(count) && count >= from && count <= to) return count;
   throw usage(`${flagText(name)} cannot be "${value}"`, `give a whole number from ${from} to ${to}`);
+}
+
+/** The timeline of the WAL that is to be followed. */
+export function timelineIn(options: Options): TimelineWish | undefined {
+  const value = textFlag(options, "timeline");
+  return value === undefined ? undefined : parseTimeline(value);
 }
 
 /** ISO text of the instant that a flag means. */

@@ -1,7 +1,12 @@
 import { JBackupError } from "./errors.js";
 
-/** Where a point-in-time recovery is to stop. */
-export type RecoveryTarget =
+/** The timeline to follow: one by its number, or the newest. */
+export type TimelineWish = number | "latest";
+
+/** Where a point-in-time recovery is to stop. Without a timeline it is the one that was in force then. */
+export type RecoveryTarget = Stop & { timeline?: TimelineWish };
+
+type Stop =
   | { kind: "latest" }
   /** `at` decides what is compared; `text` keeps the microseconds for PostgreSQL. */
   | { kind: "time"; at: Date; text: string }
@@ -16,8 +21,25 @@ const LOOKS_LIKE_TIME =
   /^(now|today|yesterday|tomorrow|noon|midnight|last\b.*|.*\bago|[-+]?\d+\s*(s|m|h|d|w|min|mins|minutes?|hours?|days?)|\d{1,2}:\d\d(:\d\d)?.*|\d{1,2}[./]\d{1,2}[./]\d{2,4}.*)$/i;
 const RESTORE_POINT_BYTES = 63;
 
+/** `--timeline`: latest, a number as PostgreSQL's settings take it, or eight digits as file names have it. */
+export function parseTimeline(given: string): TimelineWish {
+  const text = given.trim();
+  if (text === "latest") return text;
+  const isHex = /^(0x[0-9a-f]{1,8}|[0-9a-f]{8})$/i.test(text);
+  const timeline = isHex ? Number.parseInt(text, 16) : /^\d{1,10}$/.test(text) ? Number(text) : 0;
+  if (timeline >= 1 && timeline <= 0xffff_ffff) return timeline;
+  throw new JBackupError("usage", `--timeline cannot be "${given}"`, {
+    hint: "give its number (2, or 0x1A, or 0000001A as in the names of the WAL), or latest; jbackup wal status shows which there are",
+  });
+}
+
 /** `--to`: a time with its zone, an LSN, a named restore point, or latest. */
-export function parseTarget(given: string): RecoveryTarget {
+export function parseTarget(given: string, timeline?: TimelineWish): RecoveryTarget {
+  const stop = parseStop(given);
+  return timeline === undefined ? stop : { ...stop, timeline };
+}
+
+function parseStop(given: string): Stop {
   const text = given.trim();
   if (text === "")
     throw new JBackupError("usage", "the target in --to is empty", {
@@ -40,7 +62,7 @@ export function parseTarget(given: string): RecoveryTarget {
   return nameTarget(text);
 }
 
-function nameTarget(text: string): RecoveryTarget {
+function nameTarget(text: string): Stop {
   if (Buffer.byteLength(text) > RESTORE_POINT_BYTES || /\p{Cc}/u.test(text))
     throw new JBackupError(
       "usage",
@@ -52,7 +74,7 @@ function nameTarget(text: string): RecoveryTarget {
   return { kind: "name", name: text };
 }
 
-function timeTarget(text: string): RecoveryTarget {
+function timeTarget(text: string): Stop {
   const [, date, minutes = "00:00", seconds = "00", fraction = "", zone] = TIME.exec(text) ?? [];
   if (date === undefined)
     throw new JBackupError("usage", `the time in --to cannot be read: ${text}`, {
@@ -101,8 +123,8 @@ export function targetText(target: RecoveryTarget): string {
 }
 
 /** The settings that make PostgreSQL stop there, and wait to be looked at. */
-export function targetSettings(target: RecoveryTarget): Record<string, string> {
-  const settings = { recovery_target_timeline: "latest", recovery_target_inclusive: "on" };
+export function targetSettings(target: RecoveryTarget, timeline: TimelineWish): Record<string, string> {
+  const settings = { recovery_target_timeline: String(timeline), recovery_target_inclusive: "on" };
   const stop = { ...settings, recovery_target_action: "pause" };
   switch (target.kind) {
     case "latest":

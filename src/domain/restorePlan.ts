@@ -1,10 +1,13 @@
 import type { RestoreMode } from "./backup.js";
+import type { TimelineWish } from "./recoveryTarget.js";
 
 export interface RestoreRequest {
   reference: string;
   mode: Exclude<RestoreMode, "pitr">;
   /** A moment after the backup, for physical ones; null: the backup as it is. */
   to: string | null;
+  /** Of the WAL to that moment; without it the one that was in force then. */
+  timeline?: TimelineWish | undefined;
   /** A database of another name; null: the one that the configuration protects. */
   intoDatabase: string | null;
   inPlace: boolean;
@@ -26,6 +29,8 @@ export interface RestorePlan {
   createdAt: string;
   mode: RestoreMode;
   way: RestoreWay;
+  /** Of the WAL that is replayed; null without any. */
+  timeline: number | null;
   target: string;
   /** The name that must be typed, when something would be overwritten. */
   overwrites: string | null;
@@ -48,6 +53,7 @@ export interface RestoreFacts {
   };
   /** For files: the moment at which a scratch server is brought up on them. */
   moment: string | null;
+  timeline: number | null;
   target: string;
   targetExists: boolean;
   storages: string[];
@@ -114,6 +120,7 @@ export function planRestore(request: RestoreRequest, facts: RestoreFacts): Resto
     // a full restore of a moment is what people know as point in time
     mode: request.mode === "full" && request.to !== null ? "pitr" : request.mode,
     way,
+    timeline: facts.timeline,
     target: facts.target,
     overwrites: overwritesNothing(way, request) ? null : facts.target,
     steps: stepsOf(way, request, facts),

@@ -152,6 +152,8 @@ export interface WalPath {
   /** In the order in which a server asks for them: histories, then segments. */
   files: string[];
   timelines: number[];
+  /** The last of them is what the server finds as the latest one. */
+  isLatest: boolean;
   endLsn: Lsn;
   /** When the last of it was stored; null when nothing is stored beyond the backup itself. */
   until: Date | null;
@@ -159,37 +161,60 @@ export interface WalPath {
   hole: WalHole | null;
 }
 
-/** The timelines that a recovery follows from the base on: the newest one whose histories are there without a gap. */
-function timelinesFrom(
-  base: WalBase,
-  histories: WalInventory["histories"],
-): { timeline: number; from: Lsn }[] {
+/** A timeline on the way of a recovery, and from where on it is followed. */
+export interface WalLeg {
+  timeline: number;
+  from: Lsn;
+}
+
+/** The timelines that lead from a base to one of them; null where that one left before the base's end: it is another future. */
+export function legsTo(base: WalBase, histories: WalInventory["histories"], wanted: number): WalLeg[] | null {
+  const own = { timeline: base.timeline, from: base.startLsn };
+  if (wanted === base.timeline) return [own];
+  const switches = histories.get(wanted) ?? [];
+  const at = switches.findIndex(({ timeline }) => timeline === base.timeline);
+  const left = switches[at];
+  if (left === undefined || left.at < base.endLsn) return null;
+  const later = switches
+    .slice(at)
+    .map(({ at: from }, nth) => ({ timeline: switches[at + nth + 1]?.timeline ?? wanted, from }));
+  return [own, ...later];
+}
+
+/** What PostgreSQL itself takes for the latest: it looks for one history after another until there is none. */
+function latestFrom(base: WalBase, histories: WalInventory["histories"]): number {
   let newest = base.timeline;
   while (histories.has(newest + 1)) newest++;
-  for (let tried = newest; tried > base.timeline; tried--) {
-    const switches = histories.get(tried) ?? [];
-    const at = switches.findIndex(({ timeline }) => timeline === base.timeline);
-    const left = switches[at];
-    // a timeline that left before the base's end is another future
-    if (left === undefined || left.at < base.endLsn) continue;
-    const followed = [{ timeline: base.timeline, from: base.startLsn }];
-    for (let nth = at; nth < switches.length; nth++)
-      followed.push({
-        timeline: switches[nth + 1]?.timeline ?? tried,
-        from: (switches[nth] as TimelineSwitch).at,
-      });
-    return followed;
+  return newest;
+}
+
+/** Those that a recovery follows from the base on: up to the newest one whose histories are there without a gap. */
+function legsToNewest(base: WalBase, histories: WalInventory["histories"]): WalLeg[] {
+  for (let tried = latestFrom(base, histories); tried > base.timeline; tried--) {
+    const legs = legsTo(base, histories, tried);
+    if (legs !== null) return legs;
   }
   return [{ timeline: base.timeline, from: base.startLsn }];
 }
 
-export function pathFrom(inventory: WalInventory, base: WalBase): WalPath {
+/** The timeline on which a recovery from a base ends when nothing else is asked for. */
+export const newestFrom = ({ histories }: WalInventory, base: WalBase): number =>
+  legsToNewest(base, histories).at(-1)?.timeline ?? base.timeline;
+
+/** Along the given timelines, or along those that lead to the newest one. */
+export function pathFrom(
+  inventory: WalInventory,
+  base: WalBase,
+  followed: WalLeg[] = legsToNewest(base, inventory.histories),
+): WalPath {
   const { segmentBytes } = inventory;
   const timelines = segmentsOf(inventory);
-  const followed = timelinesFrom(base, inventory.histories);
   const newest = followed.at(-1)?.timeline ?? base.timeline;
+  const isLatest = newest === latestFrom(base, inventory.histories);
   const files: string[] = [];
-  for (let timeline = base.timeline + 1; timeline <= newest; timeline++) files.push(historyName(timeline));
+  // to find the latest one the server asks for each; a timeline that is named is asked for alone
+  for (let timeline = isLatest ? base.timeline + 1 : Math.max(2, newest); timeline <= newest; timeline++)
+    files.push(historyName(timeline));
 
   let number = segmentAt(base.startLsn, segmentBytes);
   const lastOwn = segmentAt(base.endLsn - 1n, segmentBytes);
@@ -211,6 +236,7 @@ export function pathFrom(inventory: WalInventory, base: WalBase): WalPath {
   return {
     files,
     timelines: followed.map(({ timeline }) => timeline),
+    isLatest,
     endLsn,
     until,
     hole: behind === null ? null : { timeline: newest, from: endLsn, to: behind },
@@ -239,7 +265,7 @@ export function windowOf<Place extends { lsn: string }>(
 /** The server asks for the newest timeline's file first. */
 function bestSegment(
   timelines: Timelines,
-  followed: { timeline: number; from: Lsn }[],
+  followed: WalLeg[],
   number: bigint,
   segmentBytes: number,
 ): (SegmentState & { timeline: number }) | null {
@@ -253,12 +279,7 @@ function bestSegment(
   return null;
 }
 
-function nextStored(
-  timelines: Timelines,
-  followed: { timeline: number; from: Lsn }[],
-  endLsn: Lsn,
-  segmentBytes: number,
-): Lsn | null {
+function nextStored(timelines: Timelines, followed: WalLeg[], endLsn: Lsn, segmentBytes: number): Lsn | null {
   let next: Lsn | null = null;
   for (const { timeline } of followed)
     for (const number of timelines.get(timeline)?.keys() ?? []) {
@@ -270,7 +291,7 @@ function nextStored(
 }
 
 /** WAL that an abandoned timeline wrote after it was left is no part of the path. */
-function isFollowed(followed: { timeline: number; from: Lsn }[], timeline: number, at: Lsn): boolean {
+function isFollowed(followed: WalLeg[], timeline: number, at: Lsn): boolean {
   const nth = followed.findIndex((one) => one.timeline === timeline);
   const next = followed[nth + 1];
   return next === undefined || at < next.from;

@@ -2,9 +2,10 @@ import { isHeld } from "../domain/backup.js";
 import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { ManifestBody } from "../domain/manifest.js";
 import { type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
-import { parseLsn } from "../domain/wal.js";
+import { historyName, parseHistory, parseLsn } from "../domain/wal.js";
 import { type FoundBackup, findBackup, idsInStorages } from "./findBackup.js";
 import type { Site } from "./site.js";
+import { openWalReader } from "./wal/walReader.js";
 
 export const isPhysical = ({ kind, method }: Pick<ManifestBody, "kind" | "method">): boolean =>
   kind === "full" && method === "physical";
@@ -69,6 +70,17 @@ function endsBefore(body: ManifestBody, target: RecoveryTarget): boolean {
   return true;
 }
 
+/** Whether the timeline that is asked for comes after this backup. */
+async function leadsToTimeline(site: Site, body: ManifestBody, wanted: number): Promise<boolean> {
+  if (body.timeline === wanted) return true;
+  if ((body.timeline ?? 1) > wanted) return false;
+  const reader = await openWalReader(site, body.server?.systemId ?? "", { without: "lost" });
+  const history = await reader.get(historyName(wanted));
+  const switches = history === null ? [] : parseHistory(history.toString("utf8"));
+  const left = switches.find(({ timeline }) => timeline === body.timeline);
+  return left !== undefined && left.at >= parseLsn(body.endLsn ?? "0/0");
+}
+
 /** The newest backup from which the target can be reached. */
 export async function chooseBase(
   site: Site,
@@ -80,9 +92,16 @@ export async function chooseBase(
   const candidates =
     reference === "latest" ? physicalBackups(site, passedOver) : [await findPhysical(site, reference)];
   for await (const found of candidates) {
-    if (endsBefore(found.manifest.body, target)) return found;
-    oldest = found;
+    const { body } = found.manifest;
+    const isOnTheWay =
+      typeof target.timeline !== "number" || (await leadsToTimeline(site, body, target.timeline));
+    if (isOnTheWay && endsBefore(body, target)) return found;
+    if (isOnTheWay) oldest = found;
   }
+  if (oldest === null && typeof target.timeline === "number")
+    throw new JBackupError("target_refused", `no backup leads to timeline ${target.timeline}`, {
+      hint: "jbackup wal status shows the timelines that are stored and what can be reached on each",
+    });
   if (oldest === null) throw passedOver.at(-1) ?? noPhysical("there is no physical backup to recover from");
   const { body } = oldest.manifest;
   const nearest = target.kind === "lsn" ? `LSN ${body.endLsn}` : endTimeOf(body);

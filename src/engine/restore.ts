@@ -88,7 +88,7 @@ async function prepare(
 const backupFor = (site: Site, request: RestoreRequest): Promise<FoundBackup> =>
   request.to === null
     ? findBackup(site, request.reference)
-    : chooseBase(site, request.reference, parseTarget(request.to));
+    : chooseBase(site, request.reference, parseTarget(request.to, request.timeline));
 
 const LONGEST_NAME = 63;
 

@@ -1,7 +1,7 @@
 import { rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Restore } from "../domain/backup.js";
-import { parseTarget, type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
+import { parseTarget, type RecoveryTarget, type TimelineWish } from "../domain/recoveryTarget.js";
 import type { RestorePlan } from "../domain/restorePlan.js";
 import type { RestoredCluster, RestoredSettings } from "../postgres/postgres.js";
 import { ownMark } from "../sys/processes.js";
@@ -12,7 +12,7 @@ import { type LaidOut, layOut } from "./files/layOut.js";
 import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
 import { type Mark, unmarkTarget } from "./files/target.js";
 import { checkCluster, startForGood } from "./recovery/checkCluster.js";
-import { type PlannedWal, planWal } from "./recovery/planWal.js";
+import { momentText, type PlannedWal, planWal } from "./recovery/planWal.js";
 import { recover } from "./recovery/recover.js";
 import {
   binDirectoryFor,
@@ -30,6 +30,8 @@ export interface ClusterRequest extends DirectoryWish {
   reference: string;
   /** Null: the cluster as it was at the end of the backup. */
   to: string | null;
+  /** Of the WAL to that moment; without it the one that was in force then. */
+  timeline?: TimelineWish | undefined;
   /** Leave the server running on it. */
   start: boolean;
   reason: string;
@@ -77,7 +79,7 @@ export async function restoreCluster(
 
 /** Everything is known, and refused if it must be, before anything is touched. */
 async function prepare(site: Site, request: ClusterRequest): Promise<Prepared> {
-  const target = request.to === null ? null : parseTarget(request.to);
+  const target = request.to === null ? null : parseTarget(request.to, request.timeline);
   const found =
     target === null
       ? await findPhysical(site, request.reference)
@@ -108,6 +110,7 @@ function planOf(
     createdAt: body?.createdAt ?? "",
     mode: target === null ? "full" : "pitr",
     way: isDelta ? "delta" : "directory",
+    timeline: wal?.timeline ?? null,
     target: request.directory,
     overwrites: overwrites ? request.directory : null,
     steps: [
@@ -118,14 +121,14 @@ function planOf(
       ...(target === null || wal === null
         ? []
         : [
-            `replay ${wal.files.length} files of WAL up to ${targetText(target)}, on a server that nobody else reaches`,
+            `replay ${wal.files.length} files of WAL up to ${momentText(target, wal)}, on a server that nobody else reaches`,
             "make sure that it was reached, and promote",
           ]),
       request.start ? "start the server" : "leave it stopped: start it with pg_ctl when you are ready",
     ],
     rawBytes: facts.bytes,
     storages: sources[0]?.found.storages.map(({ name }) => name) ?? [],
-    warnings: body?.warnings ?? [],
+    warnings: [...(body?.warnings ?? []), ...(wal?.warnings ?? [])],
   };
 }
 
@@ -169,7 +172,10 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
     throw error;
   });
   site.step("files-restored");
-  const metadata: Record<string, unknown> = { ...laid, timeline: chain.facts.timeline };
+  const metadata: Record<string, unknown> = {
+    ...laid,
+    timeline: prepared.wal?.timeline ?? chain.facts.timeline,
+  };
   if (binDirectory !== null && ownPlace !== null) {
     const server = { dataDirectory: directory, privateDirectory: ownPlace, binDirectory, environment, owner };
     try {
@@ -179,7 +185,7 @@ async function carryOut(site: Site, prepared: Prepared, restoreId: string): Prom
     }
   }
   await unmarkTarget(directory);
-  const warnings = [...keptText(laid), ...adoptText(request)];
+  const warnings = [...(prepared.wal?.warnings ?? []), ...keptText(laid), ...adoptText(request)];
   if (binDirectory !== null && request.start) {
     await startForGood(site, { directory, binDirectory, owner });
   }

@@ -1,4 +1,5 @@
 import type { Restore } from "../domain/backup.js";
+import type { TimelineWish } from "../domain/recoveryTarget.js";
 import type { TenantPlan } from "../postgres/postgres.js";
 import { lockOnServer } from "./lock.js";
 import { JOB } from "./restore/record.js";
@@ -15,6 +16,8 @@ import { sumUp } from "./tenants/sumUp.js";
 export interface TenantRestoreRequest {
   reference: string;
   to: string | null;
+  /** Of the WAL to that moment; without it the one that was in force then. */
+  timeline?: TimelineWish | undefined;
   tenants: string[];
   mode: "full" | "merge";
   createMissing: boolean;
@@ -36,6 +39,8 @@ export interface TenantRestoreRequest {
 export interface TenantRestorePlan extends TenantPlan {
   backupId: string;
   label: string;
+  /** Of the WAL that leads to the moment; null without any. */
+  timeline: number | null;
   target: string;
   /** The id that must be typed, when rows would be overwritten. */
   overwrites: string | null;
@@ -162,6 +167,7 @@ const unreadable = (tenantId: string, error: string, { name }: RestoreTarget): T
   warnings: [],
   backupId: "",
   label: "no backup",
+  timeline: null,
   target: name,
   overwrites: null,
 });

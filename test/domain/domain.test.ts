@@ -154,6 +154,7 @@ describe("a restore plan", () => {
     backup: { id: "i", label: "l", createdAt: "t", database: "shop", tables: 2, rows: 10, rawBytes: 1 },
     target: "shop",
     moment: null,
+    timeline: null,
     targetExists: true,
     storages: ["local"],
     warnings: [],

@@ -50,8 +50,9 @@ describe("--to", () => {
   });
 
   test("only the end of the WAL needs no stop", () => {
-    expect(targetSettings({ kind: "latest" })).not.toHaveProperty("recovery_target_action");
-    expect(targetSettings({ kind: "lsn", lsn: "0/1" })).toMatchObject({
+    expect(targetSettings({ kind: "latest" }, "latest")).not.toHaveProperty("recovery_target_action");
+    expect(targetSettings({ kind: "lsn", lsn: "0/1" }, 3)).toMatchObject({
+      recovery_target_timeline: "3",
       recovery_target_lsn: "0/1",
       recovery_target_action: "pause",
     });

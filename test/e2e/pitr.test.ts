@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { chmod, chown, mkdtemp, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -233,6 +233,64 @@ describe("across a change of timeline", () => {
     expect(status.bases.map(({ hole }: { hole: string | null }) => hole)).toEqual(
       status.bases.map(() => null),
     );
+  });
+});
+
+describe("a timeline that was left", () => {
+  test("keeps its moments: they are found after a recovery to before them, and the plan names it", async () => {
+    await write(20);
+    const rescued = (written.at(-11) as Written).after;
+    const wanted = (written.at(-1) as Written).after;
+    await site.json(["backup", "wal"]);
+    const directory = join(folder, "rescued");
+    await site.json(pitr(rescued, directory));
+    const config = await readFile(site.configFile, "utf8");
+    const { uid, gid } = await stat(directory);
+    const control = (...args: string[]): Buffer =>
+      execFileSync(join(server.binDirectory, "pg_ctl"), ["-D", directory, "-w", ...args], {
+        env: { PATH: environment.path },
+        ...(process.getuid?.() === 0 ? { uid, gid } : {}),
+        cwd: "/",
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+    await chmod(folder, 0o777);
+    control("-l", join(directory, "log"), "-o", `-p 47114 -k ${folder}`, "start");
+    const other = `postgresql://postgres@/shop?host=${encodeURIComponent(folder)}&port=47114`;
+    try {
+      await query(other, "insert into ticks (id) values (-1)");
+      await site.configure(config.replace(server.url("shop"), other));
+      const passed = await site.json(["backup", "wal"]);
+      expect(passed.metadata.timeline).toBe(3);
+      await query(other, "select pg_drop_replication_slot(slot_name) from pg_replication_slots");
+    } finally {
+      await site.configure(config);
+      control("-m", "fast", "stop");
+      await rm(directory, { recursive: true });
+    }
+    const plan = await site.json(pitr(wanted, join(folder, "planned"), "--dry-run"));
+    expect(plan.timeline).toBe(2);
+    expect(plan.warnings.join()).toContain("timeline 3 leads to");
+    expect(plan.steps.join()).toContain("on timeline 2");
+    await expectExact(wanted);
+
+    const third = join(folder, "third");
+    expect((await site.json(pitr("latest", third, "--timeline", "0x3", "--dry-run"))).timeline).toBe(3);
+    const nowhere = await refusal(pitr(wanted, third, "--timeline", "9"));
+    expect(nowhere).toMatchObject({ code: 14, error: { message: "no backup leads to timeline 9" } });
+
+    const { ways } = await site.json(["wal", "status"]);
+    expect(ways.map(({ timeline, left }: Record<string, unknown>) => [timeline, left])).toEqual([
+      [1, null],
+      [2, { timeline: 1, lsn: expect.any(String) }],
+      [3, { timeline: 2, lsn: expect.any(String) }],
+    ]);
+    expect((await site.run("wal", "status")).stdout).toContain(
+      "along    timeline 3, which left timeline 2 at",
+    );
+    for (const storage of ["one", "two"]) {
+      const [systemId = ""] = await readdir(join(site.folder, storage, "wal"));
+      await rm(join(site.folder, storage, "wal", systemId, "00000003"), { recursive: true });
+    }
   });
 });
 

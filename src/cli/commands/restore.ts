@@ -8,7 +8,7 @@ import { isConfigBackup } from "../../engine/restoreConfig.js";
 import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandRun, type Options, withSite } from "../context.js";
-import { choiceFlag, countFlag, isSet, listFlag, textFlag } from "../flags.js";
+import { choiceFlag, countFlag, isSet, listFlag, textFlag, timelineIn } from "../flags.js";
 import { tableText } from "../table.js";
 import { bytesText, countText, durationText } from "../text.js";
 
@@ -47,6 +47,7 @@ function databaseRequest(args: string[], options: Options, mode: Mode): RestoreR
     reference: args[0] ?? "latest",
     mode: mode === "merge" ? "merge" : "full",
     to: targetIn(options, mode),
+    timeline: timelineIn(options),
     intoDatabase: textFlag(options, "intoDb") ?? null,
     inPlace,
     onConflict: onConflict ?? "skip",
@@ -59,6 +60,8 @@ function databaseRequest(args: string[], options: Options, mode: Mode): RestoreR
 /** A moment is reached from files and WAL; --mode pitr alone means the end of the WAL. */
 function targetIn(options: Options, mode: Mode): string | null {
   const to = textFlag(options, "to");
+  if (to === undefined && options.timeline !== undefined)
+    throw usage("--timeline needs --to", "say which moment on it is meant, such as --to latest");
   if (mode === "pitr") {
     if (to !== undefined) return to;
     throw usage(
@@ -89,6 +92,7 @@ function clusterRequest(args: string[], options: Options, mode: Mode): ClusterRe
     reference: args[0] ?? "latest",
     directory: resolve(textFlag(options, "intoDir") ?? ""),
     to: targetIn(options, mode),
+    timeline: timelineIn(options),
     delta: isSet(options, "delta"),
     start: isSet(options, "start"),
     tablespaces: Object.fromEntries(listFlag(options, "tablespace").map(spaceIn)),
@@ -128,9 +132,12 @@ function actionOf(args: string[], options: Options): Action {
   };
 }
 
+const onTimeline = ({ timeline }: RestorePlan): string =>
+  timeline === null ? "" : ` along timeline ${timeline}`;
+
 const planText = (plan: RestorePlan): string =>
   [
-    `Restore of ${plan.label} (${bytesText(plan.rawBytes)}) into ${plan.target}, from ${plan.storages.join(" or ")}:`,
+    `Restore of ${plan.label}${onTimeline(plan)} (${bytesText(plan.rawBytes)}) into ${plan.target}, from ${plan.storages.join(" or ")}:`,
     ...plan.steps.map((step, at) => `  ${at + 1}. ${step}`),
     ...plan.warnings.map((warning) => `  Note: ${warning}`),
     plan.overwrites === null ? "  Nothing is overwritten." : `  This overwrites ${plan.overwrites}.`,

@@ -12,7 +12,7 @@ import type { TenantProof } from "../../engine/showRestore.js";
 import type { Site } from "../../engine/site.js";
 import { confirmName } from "../confirm.js";
 import { type CommandContext, type CommandRun, type Options, withSite } from "../context.js";
-import { choiceFlag, isSet, listFlag, textFlag } from "../flags.js";
+import { choiceFlag, isSet, listFlag, textFlag, timelineIn } from "../flags.js";
 import { tableText } from "../table.js";
 import { countedText, countText, durationText } from "../text.js";
 
@@ -53,6 +53,8 @@ function requestIn(args: string[], options: Options): TenantRestoreRequest {
       "--mode pitr needs --to",
       "give a time with its zone, an LSN, a restore point's name, or latest",
     );
+  if (to === null && options.timeline !== undefined)
+    throw usage("--timeline needs --to", "say which moment on it is meant, such as --to latest");
   const reason = textFlag(options, "reason")?.trim() ?? "";
   if (reason === "" && !isSet(options, "dryRun"))
     throw usage(
@@ -76,6 +78,7 @@ function requestIn(args: string[], options: Options): TenantRestoreRequest {
   return {
     reference: args[0] ?? "latest",
     to,
+    timeline: timelineIn(options),
     tenants,
     mode: isMerge ? "merge" : "full",
     createMissing: options.createMissing !== false,
@@ -93,9 +96,12 @@ function requestIn(args: string[], options: Options): TenantRestoreRequest {
   };
 }
 
+const onTimeline = ({ timeline }: TenantRestorePlan): string =>
+  timeline === null ? "" : ` on timeline ${timeline}`;
+
 const planText = (plan: TenantRestorePlan, columns: number): string =>
   [
-    `Tenant ${plan.tenantId} in ${plan.target}, from ${plan.label} (plan ${plan.planHash}):`,
+    `Tenant ${plan.tenantId} in ${plan.target}, from ${plan.label}${onTimeline(plan)} (plan ${plan.planHash}):`,
     tableText(
       plan.tables,
       [

@@ -20,12 +20,16 @@ function textOf(status: WalStatus): string {
     ...status.timelines.map(
       ({ timeline, from, to, until }) => `  timeline ${timeline}: ${from} to ${to}, stored by ${until}`,
     ),
+    ...(status.ways.length < 2 ? [] : status.ways.map(wayLine)),
     ...status.holes.map(({ timeline, from, to }) => `  missing  timeline ${timeline}: ${from} to ${to}`),
     ...(server === null ? [`  server   cannot be asked: ${status.serverError}`] : serverLines(server)),
     ...status.unread.map((storage) => `  unread   storage ${storage}`),
     ...status.warnings.map((warning) => `Note: ${warning}`),
   ].join("\n");
 }
+
+const wayLine = ({ timeline, left, window }: WalStatus["ways"][number]): string =>
+  `  along    timeline ${timeline}${left === null ? "" : `, which left timeline ${left.timeline} at ${left.lsn}`}: every moment from ${window.from.at} to ${window.to.at}`;
 
 const serverLines = ({ slot, archiver, pgWal }: NonNullable<WalStatus["server"]>): string[] => [
   ...(slot === null

@@ -11,6 +11,10 @@ export const RESTORE_COMMANDS: CommandSpec[] = [
         "full: all of it; merge: add what is missing to the live database; pitr: a moment in time",
       ],
       ["--to <target>", "a time with its zone, an LSN, a restore point's name, or latest"],
+      [
+        "--timeline <timeline>",
+        "with --to: follow this timeline (2, 0x1A, or latest) instead of the one that was in force then",
+      ],
       ["--into-dir <directory>", "the whole cluster, as files in this directory"],
       ["--delta", "with --into-dir: keep what is right there, write only what differs"],
       ["--start", "with --into-dir: leave the server running on it"],

@@ -1,7 +1,12 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { JBackupError } from "../../domain/errors.js";
 import type { PhysicalFacts } from "../../domain/physical.js";
-import { type RecoveryTarget, targetSettings, targetText } from "../../domain/recoveryTarget.js";
+import {
+  type RecoveryTarget,
+  type TimelineWish,
+  targetSettings,
+  targetText,
+} from "../../domain/recoveryTarget.js";
 import type { RestoredCluster, RestoredSettings } from "../../postgres/postgres.js";
 import { leastSettings } from "../files/settingsFiles.js";
 import type { Site } from "../site.js";
@@ -13,6 +18,8 @@ export interface WalSource {
   get(name: string): Promise<readonly Uint8Array[] | null>;
   /** The files from the base to the target, in the order in which they are replayed. */
   files: string[];
+  /** The timeline that the server is told to follow. */
+  follow: TimelineWish;
 }
 
 export interface Recovery {
@@ -66,7 +73,7 @@ export async function recover(site: Site, recovery: Recovery): Promise<Recovered
       options: {
         ...leastSettings(facts),
         ...recovery.options,
-        ...targetSettings(target),
+        ...targetSettings(target, wal.follow),
         restore_command: feed.command,
       },
       superuser: facts.superuser,
@@ -174,6 +181,9 @@ async function explained(error: unknown, feed: WalFeed, { target }: Recovery): P
   return new JBackupError(
     "verification_failed",
     `the WAL that is stored ends before ${targetText(target)}: the cluster was not opened`,
-    { cause: error, hint: "jbackup wal status shows how far it reaches; --to latest goes to its end" },
+    {
+      cause: error,
+      hint: "jbackup wal status shows how far each timeline reaches; --timeline follows another one, --to latest goes to the end",
+    },
   );
 }

@@ -44,6 +44,7 @@ export async function planFromDump(
       rawBytes: body.rawBytes,
     },
     moment: null,
+    timeline: null,
     target: target.name,
     targetExists: target.exists,
     storages: found.storages.map(({ name }) => name),

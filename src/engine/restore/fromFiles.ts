@@ -1,11 +1,11 @@
 import { JBackupError } from "../../domain/errors.js";
-import { parseTarget, targetText } from "../../domain/recoveryTarget.js";
+import { parseTarget } from "../../domain/recoveryTarget.js";
 import { planRestore as plan, type RestorePlan, type RestoreRequest } from "../../domain/restorePlan.js";
 import type { LogicalDump } from "../../postgres/postgres.js";
 import { dumpFacts } from "../backup/dumpFacts.js";
 import { openChain } from "../files/chain.js";
 import type { FoundBackup } from "../findBackup.js";
-import { planWal } from "../recovery/planWal.js";
+import { momentText, planWal } from "../recovery/planWal.js";
 import { binDirectoryFor } from "../recovery/serverFor.js";
 import { type ScratchWish, withScratchCluster } from "../scratch.js";
 import type { Site } from "../site.js";
@@ -22,14 +22,12 @@ export async function planFromFiles(
   const { body } = found.manifest;
   const chain = await openChain(site, found);
   await requireTables(request, target, chain.census?.tables ?? []);
-  const moment = request.to === null ? null : parseTarget(request.to);
+  const moment = request.to === null ? null : parseTarget(request.to, request.timeline);
+  const wal = moment === null ? null : await planWal(site, chain.facts, moment);
   const wish: ScratchWish = {
     chain,
     binDirectory: await binDirectoryFor(site, chain.facts),
-    recovery:
-      moment === null
-        ? null
-        : { target: moment, wal: await planWal(site, chain.facts, moment), ending: "promoted" },
+    recovery: moment === null || wal === null ? null : { target: moment, wal, ending: "promoted" },
   };
   const planned = plan(request, {
     backup: {
@@ -41,11 +39,12 @@ export async function planFromFiles(
       rows: null,
       rawBytes: chain.facts.bytes,
     },
-    moment: moment === null ? "the end of the backup" : targetText(moment),
+    moment: moment === null ? "the end of the backup" : momentText(moment, wal),
+    timeline: wal?.timeline ?? null,
     target: target.name,
     targetExists: target.exists,
     storages: found.storages.map(({ name }) => name),
-    warnings: body.warnings,
+    warnings: [...body.warnings, ...(wal?.warnings ?? [])],
   });
   return {
     plan: planned,
@@ -55,7 +54,9 @@ export async function planFromFiles(
         const server = await scratch.open(target.postgres.database);
         const dump = await openDump(server.openDump, target.postgres.database, planned);
         try {
-          return await restoreFrom(site, request, planned, target, dump);
+          const outcome = await restoreFrom(site, request, planned, target, dump);
+          outcome.warnings.push(...(wal?.warnings ?? []));
+          return outcome;
         } finally {
           await dump.close();
         }

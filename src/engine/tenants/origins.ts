@@ -1,4 +1,5 @@
 import { JBackupError, reasonOf } from "../../domain/errors.js";
+import type { TimelineWish } from "../../domain/recoveryTarget.js";
 import type { TenantFacts } from "../../domain/tenantBackup.js";
 import { exportTenants } from "../backupTenants.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
@@ -16,6 +17,10 @@ export interface TenantOrigin {
   facts: TenantFacts;
   /** An unchanged tenant's backup is read from an older one, which was read elsewhere: this is its own. */
   source: TenantFacts["source"];
+  /** Of the WAL that led to the moment; null without any. */
+  timeline: number | null;
+  /** About that moment. */
+  warnings: string[];
 }
 
 export interface FoundOrigins {
@@ -28,6 +33,8 @@ export interface OriginWish {
   reference: string;
   /** A moment of the past; null: the backup as it is. */
   to: string | null;
+  /** Of the WAL to that moment; without it the one that was in force then. */
+  timeline?: TimelineWish | undefined;
   tenants: string[];
 }
 
@@ -44,7 +51,7 @@ export interface OriginTimes {
 export async function tenantOrigins(
   site: Site,
   run: RunContext,
-  { reference, to, tenants }: OriginWish,
+  { reference, to, timeline, tenants }: OriginWish,
   times: OriginTimes,
 ): Promise<FoundOrigins> {
   if (to === null && reference === "latest")
@@ -54,7 +61,7 @@ export async function tenantOrigins(
     if (found.manifest.body.kind === "tenant")
       return { origins: [await openTenant(site, found, onlyOne(tenants))], failed: [] };
   }
-  return fromPast(site, run, { reference, to, tenants }, times);
+  return fromPast(site, run, { reference, to, timeline, tenants }, times);
 }
 
 const onlyOne = (tenants: string[]): string => {
@@ -103,16 +110,17 @@ async function openTenant(site: Site, found: FoundBackup, tenantId: string): Pro
       hint: "nothing was changed; find out who made this backup, and choose another one",
     });
   const source = (body.metadata.source as TenantFacts["source"] | undefined) ?? facts.source;
-  return { found, opened, facts, source };
+  return { found, opened, facts, source, timeline: null, warnings: [] };
 }
 
 async function fromPast(
   site: Site,
   run: RunContext,
-  { reference, to, tenants }: OriginWish,
+  { tenants, ...moment }: OriginWish,
   times: OriginTimes,
 ): Promise<FoundOrigins> {
-  const past = await preparePast(site, reference, to);
+  const past = await preparePast(site, moment);
+  for (const warning of past.warnings) site.report.warn(warning);
   const known = await exportedBefore(site, past, tenants);
   const missing = tenants.filter((id) => !known.has(id));
   const failed: FoundOrigins["failed"] = [];
@@ -146,5 +154,7 @@ async function fromPast(
     tenants.filter((id) => known.has(id)),
     async (id) => openTenant(site, await findBackup(site, known.get(id) ?? ""), id),
   );
-  return { origins: found.origins, failed: [...failed, ...found.failed] };
+  const { timeline, warnings } = past;
+  const origins = found.origins.map((origin) => ({ ...origin, timeline, warnings }));
+  return { origins, failed: [...failed, ...found.failed] };
 }

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { JBackupError } from "../../domain/errors.js";
-import { parseTarget, targetText } from "../../domain/recoveryTarget.js";
+import { parseTarget, type RecoveryTarget } from "../../domain/recoveryTarget.js";
 import type { DumpFacts, Postgres, TableRows } from "../../postgres/postgres.js";
 import { openHiddenFile } from "../../sys/hiddenFile.js";
 import { DUMP_NAME } from "../backup/dumpFacts.js";
@@ -8,7 +8,7 @@ import { chooseBase, isPhysical } from "../bases.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import { openBackup } from "../openBackup.js";
-import { planWal } from "../recovery/planWal.js";
+import { momentText, planWal } from "../recovery/planWal.js";
 import { binDirectoryFor } from "../recovery/serverFor.js";
 import { globalsOf } from "../restore/fromDump.js";
 import { dropSide, restoringSite } from "../restore/load.js";
@@ -16,6 +16,7 @@ import { requireEqual } from "../restore/outcome.js";
 import { requireSpace, temporaryDirectory } from "../restore/space.js";
 import { withScratchCluster } from "../scratch.js";
 import type { Site } from "../site.js";
+import type { OriginWish } from "./origins.js";
 
 /** The database as it was, to be read from; nobody else reaches it. */
 export interface Past {
@@ -30,6 +31,9 @@ export interface Past {
 export interface Prepared {
   backup: FoundBackup;
   moment: string;
+  /** Of the WAL that leads there; null without any. */
+  timeline: number | null;
+  warnings: string[];
   /** Whether the same words will mean the same rows tomorrow. */
   isFixed: boolean;
   /** Brings the past up, lets the work read from it, and takes it away again. */
@@ -40,31 +44,34 @@ export interface Prepared {
  * A full backup at its end, or the database at a moment after one. Whatever can be refused is refused here, before
  * anything is fetched.
  */
-export async function preparePast(site: Site, reference: string, to: string | null): Promise<Prepared> {
+export async function preparePast(
+  site: Site,
+  { reference, to, timeline }: Pick<OriginWish, "reference" | "to" | "timeline">,
+): Promise<Prepared> {
+  const target = to === null ? null : parseTarget(to, timeline);
   const found =
-    to === null ? await findBackup(site, reference) : await chooseBase(site, reference, parseTarget(to));
+    target === null ? await findBackup(site, reference) : await chooseBase(site, reference, target);
   const { body } = found.manifest;
   if (body.kind !== "full")
     throw new JBackupError("usage", `${body.label} is no full backup`, {
       hint: "choose one with jbackup list --kind full",
     });
-  return isPhysical(body) ? fromFiles(site, found, to) : fromDump(site, found);
+  return isPhysical(body) ? fromFiles(site, found, target) : fromDump(site, found);
 }
 
 /** A scratch server that stands still at the moment: nothing is ever written there, no timeline begins. */
-async function fromFiles(site: Site, found: FoundBackup, to: string | null): Promise<Prepared> {
+async function fromFiles(site: Site, found: FoundBackup, target: RecoveryTarget | null): Promise<Prepared> {
   const chain = await openChain(site, found);
-  const target = to === null ? null : parseTarget(to);
-  const recovery =
-    target === null
-      ? null
-      : { target, wal: await planWal(site, chain.facts, target), ending: "paused" as const };
+  const wal = target === null ? null : await planWal(site, chain.facts, target);
+  const recovery = target === null || wal === null ? null : { target, wal, ending: "paused" as const };
   const binDirectory = await binDirectoryFor(site, chain.facts);
-  const moment = target === null ? `the end of ${found.manifest.body.label}` : targetText(target);
+  const moment = target === null ? `the end of ${found.manifest.body.label}` : momentText(target, wal);
   const { database } = await site.postgres();
   return {
     backup: found,
     moment,
+    timeline: wal?.timeline ?? null,
+    warnings: wal?.warnings ?? [],
     isFixed: target?.kind !== "latest",
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();
@@ -84,6 +91,8 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
   return {
     backup: found,
     moment: `the snapshot of ${label}`,
+    timeline: null,
+    warnings: [],
     isFixed: true,
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();

@@ -78,7 +78,8 @@ export async function planOne(
     mayOverwrite: true,
     onProved: async () => undefined,
   });
-  return { ...plan, ...placeOf(request, origin, target, plan) };
+  const warnings = [...origin.warnings, ...plan.warnings];
+  return { ...plan, warnings, ...placeOf(request, origin, target, plan) };
 }
 
 function placeOf(
@@ -86,12 +87,13 @@ function placeOf(
   origin: TenantOrigin,
   target: RestoreTarget,
   plan: TenantPlan,
-): Pick<TenantRestorePlan, "backupId" | "label" | "target" | "overwrites"> {
+): Pick<TenantRestorePlan, "backupId" | "label" | "timeline" | "target" | "overwrites"> {
   const { backupId, label } = origin.found.manifest.body;
   const changes = plan.tables.some(({ updated, deleted }) => updated + deleted > 0);
   return {
     backupId,
     label,
+    timeline: origin.timeline,
     target: target.name,
     overwrites: changes ? targetIdOf(request, origin) : null,
   };

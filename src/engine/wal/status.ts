@@ -7,8 +7,10 @@ import {
   pathFrom,
   stretchesOf,
   type WalBase,
+  type WalInventory,
   windowOf,
 } from "../../domain/walCoverage.js";
+import { routesFrom } from "../../domain/walRoutes.js";
 import type { WalHealth, WalServer } from "../../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { slotName } from "../archiveWal.js";
@@ -24,12 +26,24 @@ export interface Moment {
   lsn: string;
 }
 
+/** A timeline, which `--timeline` follows. */
+export interface TimelineWay {
+  timeline: number;
+  /** Null for one that no other is known to have led to. */
+  left: { timeline: number; lsn: string } | null;
+  /** By then it had begun. */
+  begunBy: string | null;
+  window: { from: Moment; to: Moment };
+}
+
 export interface WalStatus {
   systemId: string | null;
   /** The moments that can be reached without a gap, up to the newest; null while there is no base or no WAL. */
   window: { from: Moment; to: Moment } | null;
   bases: { id: string; label: string; from: Moment; to: Moment; hole: string | null }[];
   timelines: { timeline: number; from: string; to: string; until: string }[];
+  /** What can be reached along each timeline to which a base leads, oldest first. */
+  ways: TimelineWay[];
   holes: { timeline: number; from: string; to: string }[];
   segments: number;
   storedBytes: number;
@@ -85,6 +99,7 @@ const NOTHING: Stored = {
   window: null,
   bases: [],
   timelines: [],
+  ways: [],
   holes: [],
   segments: 0,
   storedBytes: 0,
@@ -120,7 +135,7 @@ async function storedStatus(
   const bases = bodies.map((body) => {
     const path = pathFrom(inventory, baseOf(body));
     if (path.hole !== null && !holes.some(({ to }) => to === path.hole?.to)) holes.push(path.hole);
-    const end = String(body.metadata.endTime ?? body.finishedAt);
+    const end = endTimeOf(body);
     return {
       id: body.backupId,
       label: body.label,
@@ -139,6 +154,7 @@ async function storedStatus(
       to: lsnText(to),
       until: until.toISOString(),
     })),
+    ways: waysOf(inventory, bodies),
     holes: holes.map(({ timeline, from, to }) => ({
       timeline,
       from: lsnText(from),
@@ -150,6 +166,31 @@ async function storedStatus(
     unread: [...reader.unread].map(([name, error]) => `${name}: ${reasonOf(error)}`),
   };
 }
+
+/** Along each timeline from the oldest base that leads to its end. */
+function waysOf(inventory: WalInventory, bodies: ManifestBody[]): TimelineWay[] {
+  const ways = new Map<number, TimelineWay>();
+  for (const body of bodies) {
+    const at = endTimeOf(body);
+    for (const { timeline, legs, path, begunBy } of routesFrom(inventory, baseOf(body))) {
+      const to = { at: path.until?.toISOString() ?? at, lsn: lsnText(path.endLsn) };
+      const known = ways.get(timeline);
+      const [from, before] = [legs.at(-1)?.from ?? 0n, legs.at(-2)?.timeline];
+      const left = before === undefined ? null : { timeline: before, lsn: lsnText(from) };
+      // newest first: an older one counts when WAL leads from it as far
+      if (known !== undefined && (known.window.to.lsn !== to.lsn || path.hole !== null)) continue;
+      ways.set(timeline, {
+        timeline,
+        left: left ?? known?.left ?? null,
+        begunBy: begunBy?.toISOString() ?? known?.begunBy ?? null,
+        window: { from: { at, lsn: body.endLsn ?? "0/0" }, to },
+      });
+    }
+  }
+  return [...ways.values()].sort((a, b) => a.timeline - b.timeline);
+}
+
+const endTimeOf = (body: ManifestBody): string => String(body.metadata.endTime ?? body.finishedAt);
 
 const baseOf = (body: ManifestBody): WalBase => ({
   timeline: body.timeline ?? 1,

@@ -9,6 +9,7 @@ import { OBJECT_MAX_BYTES, openStoredWal, walKeys } from "./sealedWal.js";
 export interface WalEntry {
   file: WalFile;
   storedBytes: number;
+  /** Where it was first stored: copies that were mended later say nothing of when it was written. */
   modifiedAt: Date;
   storages: string[];
 }
@@ -86,7 +87,10 @@ export async function openWalReader(
             const known = found.get(file.name);
             if (known === undefined)
               found.set(file.name, { file, storedBytes: bytes, modifiedAt, storages: [storage.name] });
-            else known.storages.push(storage.name);
+            else {
+              known.storages.push(storage.name);
+              if (modifiedAt < known.modifiedAt) known.modifiedAt = modifiedAt;
+            }
           }
         } catch (error) {
           site.signal.throwIfAborted();
