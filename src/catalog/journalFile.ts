@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { JBackupError, reasonOf } from "../domain/errors.js";
 import { makeDirectory } from "../sys/atomicFile.js";
 import type { Clock } from "../sys/clock.js";
+import { isFullDisk } from "../sys/systemErrors.js";
 
 export const JOURNAL_SUFFIX = ".jsonl";
 
@@ -29,7 +30,7 @@ export class JournalFile {
       await this.flush();
       return true;
     } catch (error) {
-      if (isFull(error instanceof Error ? error.cause : null)) return false;
+      if (isFullDisk(error instanceof Error ? error.cause : null)) return false;
       this.#waiting = this.#waiting.slice(0, -line.length); // whoever wrote it is told
       throw error;
     }
@@ -95,9 +96,6 @@ export class JournalFile {
     return `${time}-${count}-${process.pid}-${randomBytes(4).toString("hex")}${JOURNAL_SUFFIX}`;
   }
 }
-
-const isFull = (error: unknown): boolean =>
-  ["ENOSPC", "EDQUOT"].includes((error as NodeJS.ErrnoException | null)?.code ?? "");
 
 /** New and renamed files outlive a power cut only when their directory was synced too. */
 export async function syncDirectory(directory: string): Promise<void> {

@@ -16,7 +16,7 @@ import { dropOtherMaps, type MapWriter, writeMap } from "./physical/mapFile.js";
 import { findParent, type Parent, saveState } from "./physical/parent.js";
 import { Sources } from "./physical/sources.js";
 import { type Storing, storeAll, storeFile, type Tally } from "./physical/storeFiles.js";
-import { recipientsOf } from "./sealedFor.js";
+import { noteOfRecipients } from "./sealedFor.js";
 import type { Site } from "./site.js";
 import { type SealingKeys, sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages, type UsableStorages } from "./useStorages.js";
@@ -146,7 +146,7 @@ async function beginWork(
       referencedBlocks: 0,
       damagedPages: [],
     },
-    sealedFor: recipientsOf(keys),
+    sealedFor: noteOfRecipients(site, keys),
   };
 }
 

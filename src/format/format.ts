@@ -44,7 +44,7 @@ export { isEntryName, isObjectName } from "./names.js";
 export { type ObjectSource, openRange, openRanges, openSealed, type Range, verifySealed } from "./open.js";
 export { type OpenedEntry, openEntries } from "./openEntries.js";
 export { type SealedObject, type SealOptions, sealedBytesAtMost, sealObject, sealStream } from "./seal.js";
-export { type Signature, signDetached, verifyDetached } from "./sign.js";
+export { type Signature, secretTag, signDetached, verifyDetached } from "./sign.js";
 export {
   markKey,
   OPENING_BYTES,

@@ -1,4 +1,4 @@
-import { sign, verify } from "node:crypto";
+import { createHmac, sign, verify } from "node:crypto";
 import { JBackupError } from "../domain/errors.js";
 import type { Manifest } from "../domain/manifest.js";
 import type { Secret } from "../domain/secret.js";
@@ -30,6 +30,13 @@ export function verifyDetached(
     details: { signer: signature.signer },
   });
 }
+
+/** Tells two secrets apart without giving one away: only whoever has the signing key could try passphrases on it. */
+export const secretTag = (secret: Secret, signing: Secret): string =>
+  createHmac("sha256", signing.reveal())
+    .update("jbackup/1 secret tag\0")
+    .update(secret.reveal())
+    .digest("base64");
 
 export const isTrusted = (signer: string, signers: string[]): boolean =>
   signers.map(checkSigner).includes(signer);

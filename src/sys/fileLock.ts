@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { makeDirectory } from "./atomicFile.js";
 import { ownMark, type ProcessMark } from "./processes.js";
+import { isFullDisk } from "./systemErrors.js";
 
 export interface HeldLock {
   release(): void;
@@ -36,7 +37,7 @@ export async function takeFileLock(
   try {
     writeFileSync(holderFile, JSON.stringify(ownMark()), { mode: 0o600 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error; // nobody else is told who holds it
+    if (!isFullDisk(error)) throw error; // nobody else is told who holds it
   }
   return {
     held: {

@@ -1,5 +1,6 @@
 import { rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { isFullDisk } from "./systemErrors.js";
 
 const RESERVE_BYTES = 4 * 2 ** 20;
 /** Below this nothing is recorded reliably any more. */
@@ -18,9 +19,16 @@ export async function keepReserve(folder: string): Promise<{ isFull: boolean }> 
     await rm(file, { force: true });
     return { isFull: true };
   }
-  if (freeBytes > PLENTY_BYTES && !(await isThere(file)))
+  if (freeBytes <= PLENTY_BYTES || (await isThere(file))) return { isFull: false };
+  try {
     await writeFile(file, Buffer.alloc(RESERVE_BYTES, 1), { mode: 0o600 });
-  return { isFull: false };
+    return { isFull: false };
+  } catch (error) {
+    // a quota that the file system does not tell of; whoever needs room will be told of it by name
+    await rm(file, { force: true });
+    if (error instanceof Error && "syscall" in error) return { isFull: isFullDisk(error) };
+    throw error;
+  }
 }
 
 async function isThere(file: string): Promise<boolean> {

@@ -17,3 +17,9 @@ export function nameSystemError(error: unknown): void {
     message: `${name}: ${WORDS[name] ?? "an error of the system"}${message?.replaceAll(/(: )?Unknown system error -\d+/g, "") ?? ""}`,
   });
 }
+
+const { ENOSPC, EDQUOT, EFBIG } = constants.errno;
+
+/** No room, whatever name Node has for it. */
+export const isFullDisk = (error: unknown): boolean =>
+  [ENOSPC, EDQUOT, EFBIG].includes(-((error as NodeJS.ErrnoException | null)?.errno ?? 0));

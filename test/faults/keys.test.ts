@@ -142,6 +142,45 @@ describe("keys", () => {
     await expectRestorable(rotated.id);
   });
 
+  test("another passphrase is another recipient: nothing new builds on what only the old one opens", async () => {
+    const tenants = "tenants: {table: tenants, idColumn: id, column: tenant_id, isolation: none, shared: [orders]}";
+    await query(
+      server.url("shop"),
+      "create table if not exists tenants (id text primary key)",
+      "create table if not exists notes (id int primary key, tenant_id text references tenants)",
+      "insert into tenants values ('t') on conflict do nothing",
+      "insert into notes values (1, 't') on conflict do nothing",
+    );
+    const usePassphrase = (name: string): Promise<void> => {
+      writeFileSync(join(site.folder, name), `a long passphrase called ${name}\n`, { mode: 0o600 });
+      const passphrase = `{passphrase: {file: ${join(site.folder, name)}}}`;
+      return site.configure(
+        [
+          "site: test",
+          `database: {url: "${server.url("shop")}"}`,
+          `keys: {recipients: [${passphrase}], identity: [${passphrase}], signing: {file: ${join(site.folder, "daily/signing")}}}`,
+          `storages: [{name: one, kind: local, path: ${join(site.folder, "one")}}]`,
+          tenants,
+          "",
+        ].join("\n"),
+      );
+    };
+    const full = ["backup", "full"];
+    const tenant = ["backup", "tenant", "--tenant", "t"];
+    await usePassphrase("old");
+    const first = await site.json(full);
+    expect((await site.json(full)).parentId).toBe(first.id);
+    await site.json(tenant);
+    await usePassphrase("new");
+    const anew = await site.json(full);
+    expect(anew.parentId).toBeNull();
+    const own = await site.json(tenant);
+    expect(own.storedBytes).toBeGreaterThan(0);
+    content = await contentOf(server.url("shop"));
+    await expectRestorable(anew.id);
+    await site.json(["verify", own.id, "--level", "sealed"]);
+  });
+
   test("an identity file that is lost stops no backup; the other key still opens everything", async () => {
     const { id } = await site.json(BACKUP);
     rmSync(daily.identity);

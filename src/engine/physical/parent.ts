@@ -6,7 +6,7 @@ import type { Storage } from "../../storage/storage.js";
 import { writeFileAtomic } from "../../sys/atomicFile.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup, findNeeded } from "../findBackup.js";
-import { isSealedFor, recipientsOf } from "../sealedFor.js";
+import { isSealedFor, noteOfRecipients } from "../sealedFor.js";
 import type { Site } from "../site.js";
 import type { SealingKeys } from "../siteKeys.js";
 import { chainFolder, chainPath, type MapReader, mapPath, openMap } from "./mapFile.js";
@@ -75,11 +75,11 @@ async function opensForAll(
   found: FoundBackup,
   keys: SealingKeys,
 ): Promise<boolean> {
-  if (sealedFor?.join() === recipientsOf(keys).join()) return true;
+  if (sealedFor?.join() === noteOfRecipients(site, keys).join()) return true;
   // the older ones may have been sealed anew since
-  if (!isSealedFor(found.manifest, keys)) return false;
+  if (!(await isSealedFor(site, found.manifest, keys))) return false;
   for (const need of found.manifest.body.needs ?? [])
-    if (!isSealedFor((await findNeeded(site, found, need)).manifest, keys)) return false;
+    if (!(await isSealedFor(site, (await findNeeded(site, found, need)).manifest, keys))) return false;
   return true;
 }
 

@@ -95,7 +95,7 @@ export async function sameContent(
       ...(holder.checksum === null ? {} : { digest: holder.checksum }),
     };
     const { manifest } = await readManifest(site, nearestFirst(storages), place, signers);
-    if (!isSealedFor(manifest, keys)) return null;
+    if (!(await isSealedFor(site, manifest, keys))) return null;
     return { backupId: holder.id, folder, objects: manifest.body.objects };
   } catch (error) {
     site.signal.throwIfAborted();
