@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, readdirSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, rmSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -106,6 +106,12 @@ describe("a storage whose disk does not keep what is written", () => {
       expect(brokenBackups(place(site, "two"))).toEqual([]);
     },
   );
+
+  test.each(["reserve", ".holder"])("a quota that refuses %s in the home stops nothing", async (ending) => {
+    rmSync(join(site.home, "reserve"), { force: true });
+    const ran = await runOn({ call: "write", error: "EDQUOT", below: site.home, ending }, site, ...LOGICAL);
+    expect([ran.code, ran.stdout.includes('"completed"')]).toEqual([0, true]);
+  });
 
   test("fails a backup that needs its copy, and nothing of that backup is left anywhere", async () => {
     const before = [...filesBelow(place(strict, "one")), ...filesBelow(place(strict, "two"))];

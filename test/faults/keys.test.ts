@@ -143,7 +143,8 @@ describe("keys", () => {
   });
 
   test("another passphrase is another recipient: nothing new builds on what only the old one opens", async () => {
-    const tenants = "tenants: {table: tenants, idColumn: id, column: tenant_id, isolation: none, shared: [orders]}";
+    const tenants =
+      "tenants: {table: tenants, idColumn: id, column: tenant_id, isolation: none, shared: [orders]}";
     await query(
       server.url("shop"),
       "create table if not exists tenants (id text primary key)",
