@@ -74,21 +74,20 @@ export async function testKeys(site: Site, reference: string): Promise<KeyTest> 
     });
   }
   for (const need of manifest.body.needs ?? []) {
-    const older = (await findNeeded(site, found, need)).manifest;
-    const { keyCommitment: commitment, label } = older.body;
-    await site.format
-      .unwrapDataKey(older.keys, own, { backupId: need.backupId, commitment })
-      .catch((error) => {
-        if (!isJBackupError(error, "no_key")) throw error;
-        throw new JBackupError(
-          "no_key",
-          `no key of this host opens backup ${label}, on which ${manifest.body.label} builds`,
-          {
-            hint: `name in keys.identity the private key of ${older.keys.map(nameOfKey).join(" or ")}`,
-            cause: error,
-          },
-        );
-      });
+    const needed = await findNeeded(site, found, need);
+    const older = needed.manifest;
+    const { label } = older.body;
+    await openDataKey(site, needed).catch((error: unknown) => {
+      if (!isJBackupError(error, "no_key")) throw error;
+      throw new JBackupError(
+        "no_key",
+        `no key of this host opens backup ${label}, on which ${manifest.body.label} builds`,
+        {
+          hint: `name in keys.identity the private key of ${older.keys.map(nameOfKey).join(" or ")}`,
+          cause: error,
+        },
+      );
+    });
   }
   await recordAudit(site, "keys.test", backupId, { opened });
   return { backupId, opened };

@@ -18,25 +18,29 @@ export function signManifest(body: ManifestBody, keys: WrappedKey[], signing: Se
   const problem = bodyProblem(body) ?? keysProblem(keys);
   if (problem !== undefined)
     throw new JBackupError("bug", `the manifest of backup ${body.backupId} cannot be signed: ${problem}`);
-  const part = { backupId: body.backupId, digest: digestOf(body), keys };
+  const bytes = canonicalBytes(body);
+  const part = { backupId: body.backupId, digest: sha256Of(bytes), keys };
   return manifestBytes(
-    { body, keys, signature: signDetached(canonicalBytes(body), signing, DOMAIN) },
+    { body, keys, signature: signDetached(bytes, signing, DOMAIN) },
     signKeys(part, body.finishedAt, signing),
   );
 }
 
 /** Names the body: the checksum of the backup, and the link that the next manifest holds. */
-export const digestOf = (body: ManifestBody): string =>
-  createHash("sha256").update(canonicalBytes(body)).digest("hex");
+export const digestOf = (body: ManifestBody): string => sha256Of(canonicalBytes(body));
 
-/** The same backup, opened by other keys. Body and its signature stay as they are. */
+const sha256Of = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+/** The same backup, opened by other keys. Body and its signature stay as they are. Keys are never older than those they replace, whatever the clock says. */
 export function rewrapManifest(
-  { body, digest, signature }: Manifest,
+  { body, digest, signature, keysSince }: Manifest,
   keys: WrappedKey[],
   { at, signing }: { at: string; signing: Secret },
 ): Buffer {
   const part = { backupId: body.backupId, digest, keys };
-  return manifestBytes({ body, keys, signature }, signKeys(part, at, signing));
+  const before = Date.parse(keysSince ?? body.finishedAt);
+  const since = new Date(Math.max(Date.parse(at), before + 1)).toISOString();
+  return manifestBytes({ body, keys, signature }, signKeys(part, since, signing));
 }
 
 export interface Expectation {

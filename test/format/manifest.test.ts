@@ -339,6 +339,16 @@ describe("key rotation", () => {
     expect(await open(next.identity)).toEqual(DATA_KEY);
     await expect(open(daily.identity)).rejects.toMatchObject({ code: "no_key" });
   });
+
+  it("makes later keys than those before, also where the clock is behind", () => {
+    const sealed = { at: "2020-01-01T00:00:00.000Z", signing: site.signing };
+    const once = read(rewrapManifest(read(signed), keys, sealed));
+    const twice = read(rewrapManifest(once, keys, sealed));
+    expect([once.keysSince, twice.keysSince]).toEqual([
+      "2026-11-20T02:10:00.001Z",
+      "2026-11-20T02:10:00.002Z",
+    ]);
+  });
 });
 
 describe("a detached signature", () => {
