@@ -3,8 +3,12 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { segmentName, walKey } from "../../../src/domain/wal.js";
+import { pieceName, segmentName, walKey } from "../../../src/domain/wal.js";
+import { pathFrom } from "../../../src/domain/walCoverage.js";
 import type { Site } from "../../../src/engine/site.js";
+import { fetchWal } from "../../../src/engine/wal/fetch.js";
+import { fetchWalFile } from "../../../src/engine/wal/fetchFile.js";
+import { loadInventory } from "../../../src/engine/wal/inventory.js";
 import { openWalReader } from "../../../src/engine/wal/walReader.js";
 import { openWalWriter } from "../../../src/engine/wal/walWriter.js";
 import { newHeader, sealHeader } from "../../../src/format/header.js";
@@ -134,6 +138,93 @@ describe("what somebody put where WAL is to go", () => {
     expect(alert).toContain("SECURITY critical");
     expect(alert).toContain(`storage two holds ${segment(2)} with other content`);
   });
+});
+
+describe("a name that somebody put there", () => {
+  async function archived(): Promise<Site & { warnings: string[] }> {
+    const site = await openIt();
+    const writer = await openWalWriter(site, SYSTEM);
+    await writer.put(segment(1), makeSegment(1).content);
+    await writer.put("00000002.history", Buffer.from("1\t0/180000\tno recovery target specified\n"));
+    await writer.put(segment(1, 2), makeSegment(1, { timeline: 2 }).content);
+    await writer.put(segment(2, 2), makeSegment(2, { timeline: 2 }).content);
+    const { content } = makeSegment(3, { timeline: 2 });
+    await writer.put(pieceName(segment(3, 2), 0, 1000), content.subarray(0, 1000));
+    await writer.put(pieceName(segment(3, 2), 1000, 3000), content.subarray(1000, 3000));
+    await writer.settled();
+    return site;
+  }
+  const lsn = (number: number, offset = 0): bigint => BigInt(number * SMALL_SEGMENT + offset);
+  const base = { timeline: 1, startLsn: lsn(1), endLsn: lsn(1, 400), endsSegment: false };
+
+  test("as a history keeps nobody from recovering; of a timeline that has WAL it is missed", async () => {
+    const site = await archived();
+    await plant("two", "00000003.history", randomBytes(500));
+    const reader = await openWalReader(site, SYSTEM);
+    const inventory = await loadInventory(site, reader, SMALL_SEGMENT);
+    expect([...inventory.histories.keys()]).toEqual([2]);
+    expect(pathFrom(inventory, base)).toMatchObject({ timelines: [1, 2], endLsn: lsn(3, 3000), hole: null });
+    expect(await fetchWal(site, "00000003.history", join(folder, "RECOVERYHISTORY"))).toBe(false);
+    expect((await alertsOf(site)).join()).toContain("storage two has no good copy of 00000003.history");
+
+    const writer = await openWalWriter(site, SYSTEM);
+    await writer.put(segment(3, 3), makeSegment(3, { timeline: 3 }).content);
+    await writer.settled();
+    await expect(loadInventory(site, reader, SMALL_SEGMENT)).rejects.toThrow(
+      "00000003.history cannot be read",
+    );
+  });
+
+  test.each([
+    ["over all the others", 0, 500_000],
+    ["over the last of them", 1000, 500_000],
+    ["behind the last of them", 3000, 500_000],
+  ])("as a piece %s lengthens no window, and the pieces that open are joined", async (_where, from, to) => {
+    const site = await archived();
+    await plant("two", pieceName(segment(3, 2), from, to), randomBytes(900));
+    const reader = await openWalReader(site, SYSTEM);
+    const inventory = await loadInventory(site, reader, SMALL_SEGMENT);
+    expect(pathFrom(inventory, base)).toMatchObject({ endLsn: lsn(3, 3000), hole: null });
+    const all = await reader.list();
+    const got = await fetchWalFile(reader, segment(3, 2), SMALL_SEGMENT, async () => all);
+    const { content } = makeSegment(3, { timeline: 2 });
+    expect(
+      Buffer.concat(got ?? []).equals(
+        Buffer.concat([content.subarray(0, 3000), Buffer.alloc(SMALL_SEGMENT - 3000)]),
+      ),
+    ).toBe(true);
+    await fetchWal(site, segment(3, 2), join(folder, "RECOVERYXLOG"));
+    expect(
+      (await readFile(join(folder, "RECOVERYXLOG"))).subarray(0, 3000).equals(content.subarray(0, 3000)),
+    ).toBe(true);
+  });
+});
+
+describe("a segment that somebody put", () => {
+  test.each([
+    ["behind a hole", 5],
+    ["right behind the last one", 3],
+  ])(
+    "%s makes no hole and lengthens nothing; one that every storage holds is damaged, and stays",
+    async (_where, number) => {
+      const site = await openIt();
+      const writer = await openWalWriter(site, SYSTEM);
+      for (const nth of [1, 2]) await writer.put(segment(nth), makeSegment(nth).content);
+      await writer.settled();
+      await plant("two", segment(number), randomBytes(400));
+      const base = { timeline: 1, startLsn: 2n ** 20n, endLsn: 2n ** 20n + 400n, endsSegment: false };
+      for (const isRecovery of [false, true]) {
+        const reader = await openWalReader(site, SYSTEM);
+        const inventory = await loadInventory(site, reader, SMALL_SEGMENT, { isRecovery });
+        expect(pathFrom(inventory, base)).toMatchObject({ endLsn: 3n * 2n ** 20n, hole: null });
+      }
+      for (const storage of NAMES) await plant(storage, segment(2), randomBytes(400));
+      const after = await loadInventory(site, await openWalReader(site, SYSTEM), SMALL_SEGMENT, {
+        isRecovery: true,
+      });
+      expect(pathFrom(after, base).files).toContain(segment(2));
+    },
+  );
 });
 
 test("what is wrong with WAL is said of the file, without the ids of keys and marks", async () => {
