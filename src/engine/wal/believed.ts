@@ -29,14 +29,13 @@ export async function readHistory(
   }
 }
 
-/** False only when every copy was seen and is bad; where a key is missing its name is believed. */
+/** False only when every copy was seen and is bad; where a key is missing or a storage is away the name is believed. */
 async function opens(reader: WalReader, name: string): Promise<boolean> {
   try {
     return (await reader.get(name)) !== null;
   } catch (error) {
-    if (isBadCopy(error)) return false;
-    if (isJBackupError(error, "no_key", "secret_unavailable")) return true;
-    throw error;
+    if (!isJBackupError(error)) throw error;
+    return !isBadCopy(error);
   }
 }
 

@@ -20,6 +20,8 @@ export interface WalReader {
   /** The content, without the zeros at its end; null when surely no storage has it. */
   get(name: string): Promise<Buffer | null>;
   list(): Promise<WalEntry[]>;
+  /** When it was first stored; null when no storage that can be asked has it. */
+  storedAt(name: string): Promise<Date | null>;
   /** Whether a stored object can be that file, by its header alone: that costs next to nothing, and needs no key. */
   isPlausible(name: string): Promise<boolean>;
   /** Storages that cannot be read now: what only they hold is not known. */
@@ -84,12 +86,25 @@ export async function openWalReader(
           return true;
         } catch (error) {
           site.signal.throwIfAborted();
+          if (!isJBackupError(error)) throw error;
           if (isJBackupError(error, "object_missing")) continue;
-          if (!isBadCopy(error)) throw error;
+          if (!isBadCopy(error)) return true; // who cannot be asked denies nothing
           await alertBad(site, storage.name, name, error, told);
         }
       }
       return false;
+    },
+    async storedAt(name) {
+      const times: Date[] = [];
+      for (const storage of usable) {
+        const facts = await storage.stat(walKey(systemId, name)).catch((error: unknown) => {
+          site.signal.throwIfAborted();
+          if (!isJBackupError(error)) throw error;
+          unread.set(storage.name, error); // what another storage says counts
+        });
+        if (facts) times.push(facts.modifiedAt);
+      }
+      return times.sort((a, b) => a.getTime() - b.getTime())[0] ?? null;
     },
     async list() {
       const found = new Map<string, WalEntry>();
