@@ -31,6 +31,10 @@ const SEGMENT_NAME = /^[0-9A-F]{24}$/;
 
 export const isSegmentName = (name: string): boolean => SEGMENT_NAME.test(name);
 
+/** Whether segments of that size have such a name at all. */
+export const isNameOfSize = (name: string, segmentBytes: number): boolean =>
+  BigInt(`0x${name.slice(16, 24)}`) < LOG_BYTES / BigInt(segmentBytes);
+
 export function parseSegmentName(name: string, segmentBytes: number): WalSegment {
   if (!isSegmentName(name)) throw new JBackupError("usage", `"${name}" is no name of a WAL segment`);
   const perLog = LOG_BYTES / BigInt(segmentBytes);

@@ -5,7 +5,8 @@ import { type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
 import { historyName, parseHistory, parseLsn } from "../domain/wal.js";
 import { type FoundBackup, findBackup, idsInStorages } from "./findBackup.js";
 import type { Site } from "./site.js";
-import { openWalReader } from "./wal/walReader.js";
+import { readHistory } from "./wal/believed.js";
+import { openWalReader, type WalReader } from "./wal/walReader.js";
 
 export const isPhysical = ({ kind, method }: Pick<ManifestBody, "kind" | "method">): boolean =>
   kind === "full" && method === "physical";
@@ -70,16 +71,34 @@ function endsBefore(body: ManifestBody, target: RecoveryTarget): boolean {
   return true;
 }
 
-/** Whether the timeline that is asked for comes after this backup. */
-async function leadsToTimeline(site: Site, body: ManifestBody, wanted: number): Promise<boolean> {
-  if (body.timeline === wanted) return true;
-  if ((body.timeline ?? 1) > wanted) return false;
+/** Whether the timeline that is asked for, or else the one that was in force at the target, comes after this backup. */
+async function isOnTheWay(site: Site, body: ManifestBody, target: RecoveryTarget): Promise<boolean> {
+  const own = body.timeline ?? 1;
   const reader = await openWalReader(site, body.server?.systemId ?? "", { without: "lost" });
-  const history = await reader.get(historyName(wanted));
+  const wanted =
+    typeof target.timeline === "number" ? target.timeline : await timelineInForce(reader, own, target);
+  if (own >= wanted) return own === wanted;
+  const history = await readHistory(reader, historyName(wanted), () => reader.list());
   const switches = history === null ? [] : parseHistory(history.toString("utf8"));
-  const left = switches.find(({ timeline }) => timeline === body.timeline);
+  const left = switches.find(({ timeline }) => timeline === own);
   return left !== undefined && left.at >= parseLsn(body.endLsn ?? "0/0");
 }
+
+/** The newest of those behind a backup's own that had begun by then. */
+async function timelineInForce(reader: WalReader, own: number, target: RecoveryTarget): Promise<number> {
+  let inForce = own;
+  for (let timeline = own + 1; ; timeline++) {
+    const begunBy = await reader.storedAt(historyName(timeline));
+    if (begunBy === null) return inForce;
+    const isLater = target.kind === "time" && target.timeline !== "latest" && begunBy > target.at;
+    if (isLater) continue;
+    if ((await readHistory(reader, historyName(timeline), () => reader.list())) !== null) inForce = timeline;
+  }
+}
+
+/** A position or a name can be on any timeline: then the newest backup before it is as good as another. */
+const isOfNewest = ({ kind, timeline }: RecoveryTarget): boolean =>
+  kind === "time" || kind === "latest" || timeline === "latest";
 
 /** The newest backup from which the target can be reached. */
 export async function chooseBase(
@@ -88,16 +107,22 @@ export async function chooseBase(
   target: RecoveryTarget,
 ): Promise<FoundBackup> {
   let oldest: FoundBackup | null = null;
+  let besides: FoundBackup | null = null;
   const passedOver: JBackupError[] = [];
   const candidates =
     reference === "latest" ? physicalBackups(site, passedOver) : [await findPhysical(site, reference)];
   for await (const found of candidates) {
     const { body } = found.manifest;
-    const isOnTheWay =
-      typeof target.timeline !== "number" || (await leadsToTimeline(site, body, target.timeline));
-    if (isOnTheWay && endsBefore(body, target)) return found;
-    if (isOnTheWay) oldest = found;
+    if (besides !== null && besides.manifest.body.server?.systemId !== body.server?.systemId) continue;
+    if (typeof target.timeline === "number" && !(await isOnTheWay(site, body, target))) continue;
+    oldest = found;
+    if (!endsBefore(body, target)) continue;
+    if (reference !== "latest" || typeof target.timeline === "number" || !isOfNewest(target)) return found;
+    if (await isOnTheWay(site, body, target)) return found;
+    // it was made on a timeline that a recovery has left since, behind the point where it was left
+    besides ??= found;
   }
+  if (besides !== null) return besides;
   if (oldest === null && typeof target.timeline === "number")
     throw new JBackupError("target_refused", `no backup leads to timeline ${target.timeline}`, {
       hint: "jbackup wal status shows the timelines that are stored and what can be reached on each",

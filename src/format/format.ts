@@ -49,6 +49,7 @@ export {
   markKey,
   OPENING_BYTES,
   readWalClaim,
+  requireWalShape,
   type WalClaim,
   walContext,
   walMark,

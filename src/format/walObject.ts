@@ -1,6 +1,8 @@
 import { createCipheriv, hkdfSync } from "node:crypto";
 import type { Secret } from "../domain/secret.js";
-import { HEADER_MAX_BYTES, HEADER_TAIL_BYTES, readHeader, type SealContext } from "./header.js";
+import { objectFault } from "./faults.js";
+import { readTrailer, TRAILER_BYTES } from "./frameIndex.js";
+import { HEADER_MAX_BYTES, HEADER_TAIL_BYTES, type Header, readHeader, type SealContext } from "./header.js";
 
 /** WAL objects are sealed with the key of an epoch, which stands where a backup's id does. */
 const ROLE = "wal";
@@ -21,10 +23,35 @@ export interface WalClaim {
   mark: string;
 }
 
-/** What a WAL object says of itself, before any key is at hand. */
+/** What a WAL object says of itself, before any key is at hand. Refused when it was sealed for another place. */
 export function readWalClaim(opening: Buffer, site: string, name: string): WalClaim {
-  const { context } = readHeader(opening, walContext(site, "", name, ""));
+  const { context } = readPlaced(opening, site, name);
   return { epochId: context.backupId, mark: context.name.slice(name.length + 1) };
+}
+
+function readPlaced(opening: Buffer, site: string, name: string): Header {
+  const expected = walContext(site, "", name, "");
+  const header = readHeader(opening, expected);
+  const { context } = header;
+  const isOfName = context.role === ROLE && context.tenantId === null && context.name.startsWith(`${name} `);
+  if (context.site !== site || !isOfName)
+    throw objectFault(
+      "container_foreign",
+      expected,
+      `belongs elsewhere: it was sealed for ${context.site === site ? `object ${context.name}` : `site ${context.site}`}`,
+    );
+  return header;
+}
+
+/** Whether the bytes can be that file of the WAL, as far as it shows without a key: by their header and their end. */
+export function requireWalShape(stored: Buffer, site: string, name: string): void {
+  const header = readPlaced(stored.subarray(0, OPENING_BYTES), site, name);
+  const index = readTrailer(stored);
+  const expected = walContext(site, "", name, "");
+  if (index === undefined)
+    throw objectFault("object_truncated", expected, "is cut off, or has a damaged end");
+  if (index < header.bytes.length + HEADER_TAIL_BYTES || index > stored.length - TRAILER_BYTES)
+    throw objectFault("object_corrupt", expected, "has a damaged end");
 }
 
 const MARK_NONCE = Buffer.alloc(12);

@@ -242,6 +242,7 @@ describe("a timeline that was left", () => {
     const rescued = (written.at(-11) as Written).after;
     const wanted = (written.at(-1) as Written).after;
     await site.json(["backup", "wal"]);
+    const left = await site.json(["backup", "full"]);
     const directory = join(folder, "rescued");
     await site.json(pitr(rescued, directory));
     const config = await readFile(site.configFile, "utf8");
@@ -274,7 +275,13 @@ describe("a timeline that was left", () => {
     await expectExact(wanted);
 
     const third = join(folder, "third");
-    expect((await site.json(pitr("latest", third, "--timeline", "0x3", "--dry-run"))).timeline).toBe(3);
+    for (const more of [[], ["--timeline", "0x3"], ["--timeline", "latest"]]) {
+      const newest = await site.json(pitr("latest", third, ...more, "--dry-run"));
+      expect(newest.timeline).toBe(3);
+      // the newest backup was made behind the point where timeline 3 left
+      expect(newest.backupId).not.toBe(left.id);
+    }
+    expect((await site.json(pitr("latest", third, "--timeline", "2", "--dry-run"))).backupId).toBe(left.id);
     const nowhere = await refusal(pitr(wanted, third, "--timeline", "9"));
     expect(nowhere).toMatchObject({ code: 14, error: { message: "no backup leads to timeline 9" } });
 

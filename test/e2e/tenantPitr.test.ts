@@ -42,10 +42,22 @@ test("one tenant comes back as it was at a moment, and nobody else goes back wit
     hint: `jbackup backup tenant --tenant ${A} makes one; of an earlier moment, jbackup restore --tenant ${A} --to TIME --dry-run makes one, whose id jbackup list --kind tenant --tenant ${A} shows`,
   });
   const plan = await shop.site.json(["restore", "--tenant", A, "--to", moment, "--dry-run"]);
+  expect(plan.timeline).toBe(1);
   expect(plan.tables.find(({ table }: { table: string }) => table === "app.sales")).toMatchObject({
     inserted: 5,
   });
   expect(await digestOfOthers(sql, A)).toEqual(others);
+  const asked = ["restore", "--tenant", A, "--timeline", "7", "--dry-run"];
+  await expectRefused(shop.site, [...asked, "--to", moment], {
+    exit: 14,
+    message: "no backup leads to timeline 7",
+    hint: "jbackup wal status shows the timelines that are stored and what can be reached on each",
+  });
+  await expectRefused(shop.site, asked, {
+    exit: 2,
+    message: "--timeline needs --to",
+    hint: "say which moment on it is meant, such as --to latest",
+  });
 
   const done = await restore("--tenant", A, "--to", moment, "--mode", "pitr", "--expect-plan", plan.planHash);
   expect(done).toMatchObject({ status: "completed", mode: "pitr", tenantIds: [A] });

@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
 import { filesBelow } from "../support/files.js";
@@ -123,6 +124,75 @@ test.each([
     ).toEqual([]);
   },
 );
+
+test("WAL of which no copy opens is never spread, and what is missing is told until there is a good one", async () => {
+  const [one, two] = ["one", "two"].map((storage) => segments(storage)[1]) as [string, string];
+  const good = readFileSync(one);
+  writeFileSync(
+    one,
+    Object.assign(Buffer.from(good), { [good.length >> 1]: (good[good.length >> 1] ?? 0) ^ 1 }),
+  );
+  rmSync(two);
+  const healed = await site.json(["verify", "--all", "--heal"], [4]);
+  expect(healed.healed).toEqual([]);
+  expect(healed.problems).toMatchObject([
+    { storage: "one", problem: expect.stringContaining("damaged") },
+    { storage: "two", problem: "is missing" },
+  ]);
+  expect(existsSync(two)).toBe(false);
+  writeFileSync(one, good);
+  expect((await site.json(["verify", "--all", "--heal"])).healed).toMatchObject([{ storage: "two" }]);
+  expect(readFileSync(two).equals(good)).toBe(true);
+});
+
+test("a host without the private key copies no WAL, and says where it is done", async () => {
+  const two = segments("two")[1] as string;
+  const identity = join(site.home, "keys", "identity");
+  rmSync(two);
+  renameSync(identity, `${identity}-away`);
+  try {
+    const healed = await site.json(["verify", "--all", "--heal"], [4]);
+    expect(healed.problems).toMatchObject([
+      { storage: "two", problem: expect.stringContaining("run jbackup verify --all --heal there") },
+    ]);
+    expect(existsSync(two)).toBe(false);
+  } finally {
+    renameSync(`${identity}-away`, identity);
+  }
+  expect((await site.json(["verify", "--all", "--heal"])).healed).toHaveLength(1);
+});
+
+test("what somebody put ahead of the archive is found without a key, stays where it is, and gives way to the WAL", async () => {
+  const [{ ahead = "" } = {}] = await query(
+    server.url("shop"),
+    "select pg_walfile_name(pg_current_wal_lsn() + 32 * 1024 * 1024) as ahead",
+  );
+  const placeIn = (storage: string): string =>
+    join(
+      site.folder,
+      storage,
+      `${dirname(segments("one")[0] as string).slice(join(site.folder, "one").length)}/${ahead}.jbk`,
+    );
+  writeFileSync(placeIn("two"), randomBytes(400));
+  const healed = await site.json(["verify", "--all", "--heal"], [4]);
+  expect(healed.healed).toEqual([]);
+  expect(healed.problems).toContainEqual({
+    backupId: null,
+    storage: "two",
+    path: expect.stringContaining(ahead),
+    problem: `${ahead} is not a jbackup container: its first bytes are wrong`,
+  });
+  expect(existsSync(placeIn("one"))).toBe(false);
+  for (let nth = 0; nth < 3; nth++) {
+    await query(server.url("shop"), "insert into orders values (0, 'on')", "select pg_switch_wal()");
+    await site.json(["backup", "wal"]);
+  }
+  expect((await site.json(["verify", "--all"])).problems).toEqual([]);
+  const told = (await site.json(["alerts"])).filter(({ type }: { type: string }) => type === "SECURITY");
+  expect(told).toMatchObject([{ severity: "critical", message: expect.stringContaining("in the place of") }]);
+  await site.json(["alerts", "resolve", told[0].id, "--note", "test"]);
+  await expectRecoverable("two", "one");
+});
 
 test("a lost or forged key of the WAL is found and mended", async () => {
   const keys = filesBelow(join(site.folder, "one", "wal")).filter((path) => path.includes("/keys/"));

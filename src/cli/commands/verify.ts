@@ -17,7 +17,7 @@ function shareIn(options: Options): { days: number } | null {
 
 const MOST_SHOWN = 50;
 
-function reportText(report: VerifyReport, labelOf: (id: string) => string): string {
+function reportText(report: VerifyReport, labelOf: (id: string) => string, wasHealing: boolean): string {
   const { problems, healed, unknown } = report;
   const lines = [
     `${countedText(report.checked, "object")} of ${countedText(report.backups, "backup")} checked (${report.level}, ${bytesText(report.bytes)}) in ${durationText(report.durationMs)}`,
@@ -39,7 +39,11 @@ function reportText(report: VerifyReport, labelOf: (id: string) => string): stri
   if (problems.length === 0)
     lines.push(healed.length > 0 ? "Every copy is right again." : "Every copy is right.");
   else
-    lines.push("Try: jbackup verify --heal with the same arguments replaces what is wrong from a good copy.");
+    lines.push(
+      wasHealing
+        ? "Try: what is left has no copy that is proved right here; on a host with the private key, or when the other storages can be read, jbackup verify --all --heal may find one."
+        : "Try: jbackup verify --heal with the same arguments replaces what is wrong from a good copy.",
+    );
   return lines.join("\n");
 }
 
@@ -68,7 +72,7 @@ export const run: CommandRun = async (context, args, options) => {
     });
     context.output.answer(
       report,
-      reportText(report, (id) => id.slice(0, 13)),
+      reportText(report, (id) => id.slice(0, 13), isSet(options, "heal")),
     );
     return report.problems.length === 0 ? 0 : 4;
   });

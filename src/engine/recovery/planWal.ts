@@ -31,7 +31,7 @@ export async function planWal(
 ): Promise<PlannedWal> {
   refuseFuture(site, target);
   const reader = await openWalReader(site, facts.server.systemId, { without: "lost" });
-  const inventory = await loadInventory(site, reader, facts.walSegmentBytes);
+  const inventory = await loadInventory(site, reader, facts.walSegmentBytes, { isRecovery: true });
   const routes = routesFrom(inventory, {
     timeline: facts.timeline,
     startLsn: parseLsn(facts.startLsn),
@@ -41,7 +41,6 @@ export async function planWal(
   const { route, others } = chooseRoute(routes, target);
   const { path, timeline } = route;
   if (!upToHole || target.kind !== "latest") refuseUnreached(target, path, others, facts);
-  const pieces = inventory.stored.filter(({ file }) => file.kind === "piece");
   return {
     path,
     timeline,
@@ -50,8 +49,8 @@ export async function planWal(
     warnings: others.map((other) => otherRouteText(target, other)),
     files: path.files,
     get: (name) =>
-      fetchWalFile(reader, name, facts.walSegmentBytes, async (segment) =>
-        pieces.filter(({ file }) => file.name.startsWith(segment)),
+      fetchWalFile(reader, name, facts.walSegmentBytes, async (beginning) =>
+        inventory.stored.filter(({ file }) => file.name.startsWith(beginning)),
       ),
   };
 }

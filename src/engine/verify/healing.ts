@@ -8,7 +8,7 @@ import type { Problem } from "./problem.js";
 import type { Survey } from "./survey.js";
 import { type SurveyedBackup, wholeManifest } from "./surveyed.js";
 
-/** Objects of WAL that are missing somewhere have no digest of their own: they are copied from a storage that has them. */
+/** The largest object that there is. */
 const MOST_BYTES = 1100 * 2 ** 20;
 
 /** Replaces what is missing or wrong by bytes that are proved right, reads them back, and answers what is mended. */
@@ -68,15 +68,15 @@ async function rightBytes(
   const backup = survey.backups.find(({ id }) => id === backupId);
   if (backup !== undefined && path === manifestKey(backup.folder))
     return provedManifest(site, survey, backup, problem);
-  // WAL without a digest: where copies differ and nobody can tell which one is right, nothing is overwritten
-  if (sha256 === null && problem.kind !== "missing") return null;
+  // WAL that nothing here proved: a copy of it may be anybody's, and it is neither spread nor overwritten
+  if (sha256 === null) return null;
   const isBadIn = (name: string): boolean =>
     problems.some((other) => other.path === path && other.storage === name);
   for (const source of survey.storages) {
     if (source.name === storage || isBadIn(source.name)) continue;
     try {
       const bytes = await site.storage.readAll(source, path, { maxBytes: MOST_BYTES });
-      if (sha256 === null || digest(bytes) === sha256) return bytes;
+      if (digest(bytes) === sha256) return bytes;
     } catch (error) {
       site.signal.throwIfAborted();
       if (!(error instanceof JBackupError)) throw error;

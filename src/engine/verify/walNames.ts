@@ -1,5 +1,12 @@
 import { oldestWindowBase } from "../../domain/retention.js";
-import { isHistoryName, parseLsn, parseSegmentName, parseWalKey, segmentAt } from "../../domain/wal.js";
+import {
+  isHistoryName,
+  isNameOfSize,
+  parseLsn,
+  parseSegmentName,
+  parseWalKey,
+  segmentAt,
+} from "../../domain/wal.js";
 import { isPhysical } from "../bases.js";
 import { keptBackup, policyOf } from "../cleanup/kept.js";
 import type { Site } from "../site.js";
@@ -66,6 +73,7 @@ function neededIn(site: Site, survey: Survey, storage: string): (name: WalName) 
   return ({ systemId, name }) => {
     if (systemId !== ownId) return false;
     if (isHistoryName(name)) return true;
+    if (!isNameOfSize(name, segmentBytes)) return false; // nobody of us named it
     const segment = parseSegmentName(name.slice(0, 24), segmentBytes);
     return segment.timeline > timeline || (segment.timeline === timeline && segment.number >= first);
   };

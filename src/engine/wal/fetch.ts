@@ -80,8 +80,10 @@ const segmentBytesOf = (content: Buffer[]): number =>
 /** Asks every storage, and joins pieces where nobody has the whole. */
 async function fromAll(site: Site, systemId: string, name: string): Promise<Buffer[] | null> {
   const reader = await openWalReader(site, systemId);
-  const found = await fetchWalFile(reader, name, 0, async (segment) => {
-    const pieces = await piecesOf(site, systemId, segment, reader);
+  const found = await fetchWalFile(reader, name, 0, async (beginning) => {
+    if (!isSegmentName(beginning)) return storedBelow(site, `wal/${systemId}/${beginning}/`, reader);
+    const segment = `${beginning.slice(0, 8)}/${beginning.slice(0, 16)}/${beginning}.`;
+    const pieces = await storedBelow(site, `wal/${systemId}/${segment}`, reader);
     // pieces say where the WAL ends, and another storage may know better
     await requireSure(site, reader, name);
     return pieces;
@@ -96,17 +98,11 @@ function padded(name: string, found: Buffer[]): Buffer[] {
   return [...found, Buffer.alloc(Math.max(0, segmentBytesOf(found) - bytes))];
 }
 
-async function piecesOf(
-  site: Site,
-  systemId: string,
-  segment: string,
-  reader: WalReader,
-): Promise<WalEntry[]> {
+async function storedBelow(site: Site, prefix: string, reader: WalReader): Promise<WalEntry[]> {
   const found = new Map<string, WalEntry>();
   const { usable } = await storagesForReading(site);
   for (const storage of usable) {
     try {
-      const prefix = `wal/${systemId}/${segment.slice(0, 8)}/${segment.slice(0, 16)}/${segment}.`;
       for await (const { key, bytes, modifiedAt } of storage.list(prefix)) {
         const file = parseWalKey(key)?.file;
         if (file) found.set(file.name, { file, storedBytes: bytes, modifiedAt, storages: [storage.name] });

@@ -2,6 +2,7 @@ import { isJBackupError } from "../../domain/errors.js";
 import { historyName, isHistoryName, parseHistory, type TimelineSwitch } from "../../domain/wal.js";
 import type { WalInventory } from "../../domain/walCoverage.js";
 import type { Site } from "../site.js";
+import { readHistory, withoutFalsePieces, withoutFalseSegments } from "./believed.js";
 import type { WalEntry, WalReader } from "./walReader.js";
 
 export interface LoadedInventory extends WalInventory {
@@ -10,13 +11,15 @@ export interface LoadedInventory extends WalInventory {
   sealedHistories: number[];
 }
 
-/** Everything that the storages hold of a cluster's WAL. */
+/** Everything that the storages hold of a cluster's WAL, without names that somebody put among it. */
 export async function loadInventory(
   site: Site,
   reader: WalReader,
   segmentBytes: number,
+  { isRecovery = false } = {},
 ): Promise<LoadedInventory> {
-  const stored = await reader.list();
+  const segments = await withoutFalseSegments(reader, await reader.list(), segmentBytes, isRecovery);
+  const stored = await withoutFalsePieces(reader, segments);
   const histories = new Map<number, TimelineSwitch[]>();
   const sealedHistories: number[] = [];
   for (const { file } of stored) {
@@ -24,7 +27,7 @@ export async function loadInventory(
     const timeline = Number.parseInt(file.name.slice(0, 8), 16);
     site.signal.throwIfAborted();
     try {
-      const text = await reader.get(historyName(timeline));
+      const text = await readHistory(reader, historyName(timeline), async () => stored);
       if (text !== null) histories.set(timeline, parseHistory(text.toString("utf8")));
     } catch (error) {
       if (!isJBackupError(error, "no_key", "secret_unavailable")) throw error;

@@ -1,9 +1,11 @@
-import { isJBackupError, JBackupError } from "../../domain/errors.js";
+import { isJBackupError } from "../../domain/errors.js";
 import { epochKey, walKey } from "../../domain/wal.js";
-import type { SealedObject, WalClaim } from "../../format/format.js";
+import type { SealedObject } from "../../format/format.js";
 import type { Storage } from "../../storage/storage.js";
 import type { Site } from "../site.js";
 import type { Epoch } from "./epoch.js";
+import type { WalKeyOf } from "./sealedWal.js";
+import { alertPlanted, otherContent, whatIsThere } from "./standing.js";
 
 export interface WalObject {
   name: string;
@@ -22,13 +24,15 @@ export class Lane {
   readonly #site: Site;
   readonly #systemId: string;
   readonly #signal: AbortSignal;
+  readonly #keyOf: WalKeyOf;
   readonly #epochs = new Map<string, Promise<void>>();
   #waiting = 0;
   #waitingBytes = 0;
   #active = 0;
   #wake: (() => void)[] = [];
 
-  constructor(site: Site, storage: Storage, systemId: string, signal: AbortSignal) {
+  constructor(site: Site, storage: Storage, systemId: string, keyOf: WalKeyOf, signal: AbortSignal) {
+    this.#keyOf = keyOf;
     this.#site = site;
     this.#signal = signal;
     this.storage = storage;
@@ -79,48 +83,25 @@ export class Lane {
     return stored;
   }
 
-  async #putOnce({ name, mark, sealed }: WalObject): Promise<void> {
+  async #putOnce(object: WalObject): Promise<void> {
+    const { name, sealed } = object;
     const key = walKey(this.#systemId, name);
-    const put = (): Promise<void> =>
+    const put = (replace: boolean): Promise<void> =>
       this.storage.put(key, this.#site.storage.bytesBody(sealed.chunks, sealed.sha256), {
+        replace,
         signal: this.#signal,
       });
     try {
-      await put();
+      await put(false);
     } catch (error) {
       if (!isJBackupError(error, "object_exists")) throw error;
-      try {
-        await this.#refuseOther(name, mark, key);
-      } catch (gone) {
-        if (!isJBackupError(gone, "object_missing")) throw gone;
-        await put(); // a piece of a killed run, which was cleared away meanwhile
-      }
+      // stored before, by another process or an earlier try: the same content is fine, any other never is
+      const there = await whatIsThere(this.#site, this.storage, key, object, this.#keyOf);
+      if (there.what === "other") throw otherContent(this.storage.name, name, key, there.isProved);
+      if (there.what === "gone") await put(false); // a piece of a killed run, which was cleared away meanwhile
+      if (there.what !== "planted") return;
+      await put(true);
+      await alertPlanted(this.#site, this.storage.name, name, there.why);
     }
   }
-
-  /** It was stored before, by another process or an earlier try. The same content is fine; any other never is. */
-  async #refuseOther(name: string, mark: string, key: string): Promise<void> {
-    const claim = await claimOf(this.#site, this.storage, key, name);
-    if (claim.mark !== mark) throw otherContent(this.storage.name, name, key);
-  }
-}
-
-export const otherContent = (storage: string, name: string, key: string): JBackupError =>
-  new JBackupError("conflict", `storage ${storage} holds ${name} with other content`, {
-    hint: "two clusters archive into one place, or one went back in time without a new timeline: give each a site of its own",
-    details: { storage, key },
-  });
-
-/** What a stored object says of itself. */
-export const claimOf = async (site: Site, storage: Storage, key: string, name: string): Promise<WalClaim> =>
-  site.format.readWalClaim(await openingOf(site, storage, key), site.config.site, name);
-
-/** The beginning of an object; short ones are shorter. */
-async function openingOf(site: Site, storage: Storage, key: string): Promise<Buffer> {
-  const facts = await storage.stat(key);
-  const end = Math.min(facts?.bytes ?? 0, site.format.OPENING_BYTES);
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of storage.get(key, { range: { start: 0, end }, signal: site.signal }))
-    chunks.push(chunk);
-  return Buffer.concat(chunks);
 }

@@ -6,8 +6,9 @@ import { requireUnspoilt } from "../provedKeys.js";
 import type { Site } from "../site.js";
 import { trustedSigners } from "../siteKeys.js";
 import { alertLostStorage, lostFingerprint, nearestFirst } from "../useStorages.js";
-import { claimOf, otherContent } from "./lanes.js";
+
 import { readMissed, updateMissed } from "./missedList.js";
+import { claimOf, otherContent } from "./standing.js";
 import type { WalWriter } from "./walWriter.js";
 
 /** Storages that still lack something. */
@@ -135,7 +136,7 @@ async function copyFile(
       await put(site, target, key, sealed, async () => {
         // another process sealed the same content once more
         if ((await claimOf(site, target, key, file)).mark !== mark)
-          throw otherContent(target.name, file, key);
+          throw otherContent(target.name, file, key, false);
       });
       return "copied";
     } catch (error) {

@@ -9,6 +9,17 @@ import { identities, trustedSigners } from "../siteKeys.js";
 /** The largest segment that PostgreSQL can be made with, and room for the seal. */
 export const OBJECT_MAX_BYTES = 1100 * 2 ** 20;
 
+const BAD_COPY = [
+  "object_corrupt",
+  "object_truncated",
+  "container_foreign",
+  "frame_reordered",
+  "frame_duplicated",
+] as const;
+
+/** The bytes that are stored are not that file: no key opens them, and no later try does. */
+export const isBadCopy = (error: unknown): error is JBackupError => isJBackupError(error, ...BAD_COPY);
+
 export type WalKeyOf = (epochId: string) => Promise<Buffer>;
 
 /** The keys that WAL is sealed with, each opened once. */
@@ -19,6 +30,10 @@ export function walKeys(site: Site, storages: Storage[], systemId: string): WalK
     if (known) return known;
     const opened = openEpoch(site, storages, systemId, epochId);
     keys.set(epochId, opened);
+    opened.catch((error: unknown) => {
+      // a key that this host lacks stays lacking; a storage may be back the next time
+      if (!isJBackupError(error, "no_key", "secret_unavailable")) keys.delete(epochId);
+    });
     return opened;
   };
 }

@@ -8,6 +8,7 @@ import {
   stretchesOf,
   type WalBase,
   type WalInventory,
+  type WalLeg,
   windowOf,
 } from "../../domain/walCoverage.js";
 import { routesFrom } from "../../domain/walRoutes.js";
@@ -169,25 +170,33 @@ async function storedStatus(
 
 /** Along each timeline from the oldest base that leads to its end. */
 function waysOf(inventory: WalInventory, bodies: ManifestBody[]): TimelineWay[] {
-  const ways = new Map<number, TimelineWay>();
-  for (const body of bodies) {
+  const reached = bodies.flatMap((body) => {
     const at = endTimeOf(body);
-    for (const { timeline, legs, path, begunBy } of routesFrom(inventory, baseOf(body))) {
-      const to = { at: path.until?.toISOString() ?? at, lsn: lsnText(path.endLsn) };
-      const known = ways.get(timeline);
-      const [from, before] = [legs.at(-1)?.from ?? 0n, legs.at(-2)?.timeline];
-      const left = before === undefined ? null : { timeline: before, lsn: lsnText(from) };
-      // newest first: an older one counts when WAL leads from it as far
-      if (known !== undefined && (known.window.to.lsn !== to.lsn || path.hole !== null)) continue;
-      ways.set(timeline, {
-        timeline,
-        left: left ?? known?.left ?? null,
-        begunBy: begunBy?.toISOString() ?? known?.begunBy ?? null,
-        window: { from: { at, lsn: body.endLsn ?? "0/0" }, to },
-      });
-    }
-  }
-  return [...ways.values()].sort((a, b) => a.timeline - b.timeline);
+    return routesFrom(inventory, baseOf(body)).map(({ timeline, legs, path, begunBy }) => ({
+      timeline,
+      left: leftIn(legs),
+      begunBy: begunBy?.toISOString() ?? null,
+      from: { at, lsn: body.endLsn ?? "0/0" },
+      to: { at: path.until?.toISOString() ?? at, lsn: lsnText(path.endLsn) },
+      hole: path.hole === null ? null : holeText(path.hole),
+    }));
+  });
+  return [...Map.groupBy(reached, ({ timeline }) => timeline)]
+    .sort(([a], [b]) => a - b)
+    .flatMap(([timeline, found]) => {
+      const window = windowOf(found);
+      if (window === null) return [];
+      const left = found.find((one) => one.left !== null)?.left ?? null;
+      const begunBy = found.find((one) => one.begunBy !== null)?.begunBy ?? null;
+      return [{ timeline, left, begunBy, window: { from: window.from, to: window.to } }];
+    });
+}
+
+function leftIn(legs: WalLeg[]): TimelineWay["left"] {
+  const [before, own] = legs.slice(-2);
+  return before === undefined || own === undefined
+    ? null
+    : { timeline: before.timeline, lsn: lsnText(own.from) };
 }
 
 const endTimeOf = (body: ManifestBody): string => String(body.metadata.endTime ?? body.finishedAt);

@@ -4,7 +4,8 @@ import type { Storage } from "../../storage/storage.js";
 import { raiseAlert } from "../alert.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
-import { OBJECT_MAX_BYTES, openStoredWal, walKeys } from "./sealedWal.js";
+import { isBadCopy, OBJECT_MAX_BYTES, openStoredWal, walKeys } from "./sealedWal.js";
+import { claimOf } from "./standing.js";
 
 export interface WalEntry {
   file: WalFile;
@@ -19,6 +20,10 @@ export interface WalReader {
   /** The content, without the zeros at its end; null when surely no storage has it. */
   get(name: string): Promise<Buffer | null>;
   list(): Promise<WalEntry[]>;
+  /** When it was first stored; null when no storage that can be asked has it. */
+  storedAt(name: string): Promise<Date | null>;
+  /** Whether a stored object can be that file, by its header alone: that costs next to nothing, and needs no key. */
+  isPlausible(name: string): Promise<boolean>;
   /** Storages that cannot be read now: what only they hold is not known. */
   readonly unread: Map<string, Error>;
 }
@@ -68,13 +73,38 @@ export async function openWalReader(
       if (problems.length === 0) return null;
       // "not there" is never concluded from a storage that could not be asked
       const why = problems.map(([storage, error]) => `${storage}: ${error.message}`).join("; ");
-      throw new JBackupError(
-        problems[0]?.[1].code ?? "storage_unavailable",
-        `${name} cannot be read (${why})`,
-        {
-          hint: "jbackup storages check shows what is wrong with each storage",
-        },
-      );
+      // that every copy is bad is said only when every copy was seen
+      const worst = problems.find(([, error]) => !isBadCopy(error)) ?? problems[0];
+      throw new JBackupError(worst?.[1].code ?? "storage_unavailable", `${name} cannot be read (${why})`, {
+        hint: "jbackup storages check shows what is wrong with each storage",
+      });
+    },
+    async isPlausible(name) {
+      for (const storage of usable) {
+        try {
+          await claimOf(site, storage, walKey(systemId, name), name);
+          return true;
+        } catch (error) {
+          site.signal.throwIfAborted();
+          if (!isJBackupError(error)) throw error;
+          if (isJBackupError(error, "object_missing")) continue;
+          if (!isBadCopy(error)) return true; // who cannot be asked denies nothing
+          await alertBad(site, storage.name, name, error, told);
+        }
+      }
+      return false;
+    },
+    async storedAt(name) {
+      const times: Date[] = [];
+      for (const storage of usable) {
+        const facts = await storage.stat(walKey(systemId, name)).catch((error: unknown) => {
+          site.signal.throwIfAborted();
+          if (!isJBackupError(error)) throw error;
+          unread.set(storage.name, error); // what another storage says counts
+        });
+        if (facts) times.push(facts.modifiedAt);
+      }
+      return times.sort((a, b) => a.getTime() - b.getTime())[0] ?? null;
     },
     async list() {
       const found = new Map<string, WalEntry>();
@@ -118,7 +148,7 @@ async function alertBad(
   if (told.has(`${storage}/${name}`)) return;
   told.add(`${storage}/${name}`);
   site.report.warn(`storage ${storage}: ${error.message}; trying the next storage`);
-  if (!isJBackupError(error, "object_corrupt", "object_truncated", "container_foreign")) return;
+  if (!isBadCopy(error)) return;
   await raiseAlert(site, {
     type: "INTEGRITY_FAILURE",
     severity: "error",

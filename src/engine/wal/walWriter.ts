@@ -1,5 +1,6 @@
 import { isJBackupError, type JBackupError } from "../../domain/errors.js";
 import { parseWalKey, walKey } from "../../domain/wal.js";
+import type { Storage } from "../../storage/storage.js";
 import { raiseAlert } from "../alert.js";
 import { tooFewCopies } from "../replicate.js";
 import type { Site } from "../site.js";
@@ -7,13 +8,14 @@ import { sealingKeys } from "../siteKeys.js";
 import { storagesForWriting } from "../useStorages.js";
 import { currentEpoch } from "./epoch.js";
 import { Lane, type WalObject } from "./lanes.js";
+import { walKeys } from "./sealedWal.js";
 
 /** Puts WAL into every storage. */
 export interface WalWriter {
   /**
    * Resolves when the content is durable in as many storages as minCopies says; slower ones go on by themselves, and what
    * one fails to take, or is too far behind to be given, stands in `missed`. The same content again is fine, other content is
-   * refused and raises the alarm, also when enough other storages took it.
+   * refused and raises the alarm, also when enough other storages took it. What nobody of us sealed is replaced, and told.
    */
   put(name: string, content: Buffer): Promise<void>;
   /** Files that are not needed any more; one that is on its way still goes as soon as it has arrived. */
@@ -39,7 +41,10 @@ export async function openWalWriter(
 ): Promise<WalWriter> {
   const keys = await sealingKeys(site);
   const { usable, lost } = await storagesForWriting(site);
-  const lanes = usable.map((storage) => new Lane(site, storage, systemId, signal));
+  const usedStorages = [...usable];
+  const keyOf = walKeys(site, usedStorages, systemId);
+  const laneTo = (storage: Storage): Lane => new Lane(site, storage, systemId, keyOf, signal);
+  const lanes = usable.map(laneTo);
   const markKey = site.format.markKey(keys.signing);
   const missed: WalWriter["missed"] = new Map(
     [...lost].map(([name, error]) => [name, { names: new Set(), error }]),
@@ -165,7 +170,10 @@ export async function openWalWriter(
         },
       );
       for (const storage of usable)
-        if (lost.delete(storage.name)) lanes.push(new Lane(site, storage, systemId, signal));
+        if (lost.delete(storage.name)) {
+          usedStorages.push(storage);
+          lanes.push(laneTo(storage));
+        }
     },
     async settled() {
       while (running.size > 0) await Promise.allSettled(running.keys());
@@ -177,9 +185,13 @@ async function* once(content: Buffer): AsyncGenerator<Buffer> {
   yield content;
 }
 
-/** As soon as enough copies are durable; an object with other content under the same name stops everything. */
+/**
+ * As soon as enough copies are durable. An object that is proved to have other content under the same name stops everything; one
+ * that only says so of itself counts as a copy that was not taken.
+ */
 async function enough(site: Site, puts: Promise<void>[], missed: WalWriter["missed"]): Promise<void> {
   let stored = 0;
+  let claimed: JBackupError | null = null;
   await new Promise<void>((resolve, reject) => {
     let ended = 0;
     for (const put of puts)
@@ -190,17 +202,22 @@ async function enough(site: Site, puts: Promise<void>[], missed: WalWriter["miss
             if (stored >= site.config.minCopies) resolve();
           },
           (error: unknown) => {
-            if (isJBackupError(error, "conflict")) reject(error);
+            if (!isJBackupError(error, "conflict")) return;
+            if (error.details?.isProved === true) reject(error);
+            claimed ??= error;
           },
         )
         .finally(() => {
           if (++ended === puts.length && stored < site.config.minCopies)
             reject(
-              tooFewCopies(
-                site.config.minCopies,
-                stored,
-                new Map([...missed].flatMap(([name, { error }]) => (error === null ? [] : [[name, error]]))),
-              ),
+              claimed ??
+                tooFewCopies(
+                  site.config.minCopies,
+                  stored,
+                  new Map(
+                    [...missed].flatMap(([name, { error }]) => (error === null ? [] : [[name, error]])),
+                  ),
+                ),
             );
         });
   });
