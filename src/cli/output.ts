@@ -43,6 +43,8 @@ export class Output {
   readonly #redactor = new Redactor();
   readonly #progress: ProgressView;
   #isAnswered = false;
+  #isHeld = false;
+  #held = "";
   #lost: Error | undefined;
 
   constructor(settings: OutputSettings) {
@@ -83,12 +85,26 @@ export class Output {
       const shown = typeof text === "string" ? text : text();
       // notes, names and reasons in it come from a database
       const safe = this.#isColoured(this.#settings.stdout) ? printableInColour(shown) : printable(shown);
-      if (safe !== "") this.#write(this.#settings.stdout, safe.endsWith("\n") ? safe : `${safe}\n`);
+      const ended = safe === "" || safe.endsWith("\n") ? safe : `${safe}\n`;
+      if (this.#isHeld) this.#held += ended;
+      else if (ended !== "") this.#write(this.#settings.stdout, ended);
       return;
     }
     if (this.#isAnswered) throw new JBackupError("bug", "a command answered twice");
     this.#isAnswered = true;
     this.#writeDocument(this.#settings.stdout, value, 2);
+  }
+
+  /** With --quiet a success has nothing to say. The one document of --json is always written. */
+  holdAnswer(): void {
+    this.#isHeld = this.#settings.quiet && !this.json;
+  }
+
+  /** It did not go well after all: what was held is told. */
+  releaseAnswer(): void {
+    this.#isHeld = false;
+    if (this.#held !== "") this.#write(this.#settings.stdout, this.#held);
+    this.#held = "";
   }
 
   /** A line of a story that is told while it happens; --json keeps stdout for its one document. */

@@ -5,7 +5,7 @@ import type { CommandContext, Options } from "./context.js";
 import { asJBackupError } from "./failures.js";
 import { swallowedFlag, wantsValue, wordsIn } from "./globalFlags.js";
 import { helpOf } from "./help.js";
-import { COMMANDS, type CommandSpec, GLOBAL_OPTIONS, GROUPS } from "./tree.js";
+import { COMMANDS, type CommandSpec, GLOBAL_OPTIONS, GROUPS, isAsked } from "./tree.js";
 import { missingSubcommand, usageError, valueMissing } from "./usage.js";
 
 /** Runs what was asked for. */
@@ -67,7 +67,10 @@ async function runProgram(argv: string[], context: CommandContext): Promise<Exit
     act: async (spec, args, options) => {
       context.signal.throwIfAborted();
       const { run } = await spec.load();
+      if (!isAsked(spec) && options.dryRun !== true) output.holdAnswer();
       exit = await run(context, args, options);
+      // what did not go well is never quiet
+      if (exit !== 0) output.releaseAnswer();
     },
     print: (text) => {
       printed += text;

@@ -98,12 +98,25 @@ export const COMMANDS: CommandSpec[] = [
   },
 ];
 
+/** What these print is what they are called for: --quiet leaves it alone. Whatever else succeeds is quiet then. */
+const ASKED = new Set([
+  ...["list", "show", "restores", "alerts", "status", "metrics", "demo", "completion", "help"],
+  ...["audit show", "audit export", "keys new", "keys list", "keys kit", "schedule show", "wal status"],
+  ...["tenants list", "tenants coverage", "tenants export", "tenants erase-check"],
+  ...["dr list", "dr report", "config show"],
+]);
+
+export const isAsked = ({ usage }: CommandSpec): boolean => ASKED.has(usage.replace(/ [<[].*/, ""));
+
 export const GLOBAL_OPTIONS: [flags: string, description: string][] = [
   ["--config <file>", "configuration file (else $JBACKUP_CONFIG, ./jbackup.yaml, /etc/jbackup/jbackup.yaml)"],
   // node takes --env-file for itself, wherever it stands
   ["--environment-file <file>", "a file of NAME=value lines to add to the environment, if it is there"],
   ["--json", "one JSON document on stdout"],
-  ["--quiet", "no progress, no remarks; warnings and errors only"],
+  [
+    "--quiet",
+    "no progress, no remarks; what succeeds says nothing, unless it was asked for something (list, show)",
+  ],
   ["--verbose", "more about errors"],
   ["--no-input", "ask nothing"],
 ];

@@ -185,6 +185,8 @@ export interface KeyFacts {
   label: string | null;
   testedAgeMs: number | null;
   kitAgeMs: number | null;
+  /** Why the newest kit is not the one that is needed now. */
+  kitDrift: string[];
 }
 
 function judgeKeyTest({ label, opens, testedAgeMs }: KeyFacts): Finding[] {
@@ -246,7 +248,18 @@ export function judgeKeys(facts: KeyFacts): Finding[] {
           `no recovery kit was written${facts.isGenerated ? ", and the only key is on this machine" : ""}`,
           KIT,
         )
-      : of("kit", "ok", `a recovery kit was written ${spanText(facts.kitAgeMs)} ago`),
+      : facts.kitDrift.length > 0
+        ? of(
+            "kit",
+            "warn",
+            `the recovery kit that was written ${spanText(facts.kitAgeMs)} ago is out of date: ${facts.kitDrift.join(", and ")}`,
+            KIT,
+          )
+        : of(
+            "kit",
+            "ok",
+            `a recovery kit was written ${spanText(facts.kitAgeMs)} ago, for the keys and storages of today`,
+          ),
   ];
 }
 

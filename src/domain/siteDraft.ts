@@ -101,7 +101,7 @@ export function secretFilesOf({ url, storages, channel }: SiteDraft): { file: st
 }
 
 /** A text that YAML takes for itself and nothing else. */
-const quoted = (text: string): string =>
+export const quoted = (text: string): string =>
   /^[A-Za-z/][\w./-]*$/.test(text) && !/^(true|false|null|yes|no|on|off|y|n)$/i.test(text)
     ? text
     : JSON.stringify(text);

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Manifest, WrappedKey } from "../domain/manifest.js";
 import { parseManifestKey } from "../domain/reference.js";
@@ -6,12 +5,10 @@ import type { Secret } from "../domain/secret.js";
 import { parseEpochKey } from "../domain/wal.js";
 import type { Recipient } from "../format/format.js";
 import type { Storage } from "../storage/storage.js";
-import { writeFileAtomic } from "../sys/atomicFile.js";
 import { raiseAlert, resolveAlert } from "./alert.js";
 import { recordAudit } from "./audit.js";
 import { findBackup, findNeeded, readManifest } from "./findBackup.js";
 import { openDataKey } from "./openBackup.js";
-import { kitText } from "./recoveryKit.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { identities, recipientName, recipientsOf, sealingKeys, trustedSigners } from "./siteKeys.js";
@@ -44,7 +41,7 @@ export async function listKeys(site: Site): Promise<ListedKeys> {
   };
 }
 
-const nameOfKey = (key: WrappedKey): string => (key.kind === "x25519" ? key.recipient : "passphrase");
+export const nameOfKey = (key: WrappedKey): string => (key.kind === "x25519" ? key.recipient : "passphrase");
 
 export interface KeyTest {
   backupId: string;
@@ -236,47 +233,4 @@ async function sealedFor(storage: Storage): Promise<SealedPlace[]> {
     if (id !== null) places.push({ key, id, tenantId: null, folder: null });
   }
   return places;
-}
-
-/** Everything that is needed to open the backups when this machine, and jbackup itself, are gone. */
-export async function recoveryKit(site: Site, file: string): Promise<{ file: string }> {
-  const own = await identities(site);
-  if (own.length === 0) {
-    throw new JBackupError(
-      "no_key",
-      "this host holds no private key, so there is nothing to put into a kit",
-      {
-        hint: "run it where keys.identity is configured",
-      },
-    );
-  }
-  const script = await readFile(site.recoverScript, "utf8");
-  const text = kitText({
-    site: site.config.site,
-    madeAt: site.clock.now(),
-    identities: own.map((identity) => (identity.kind === "x25519" ? identity.identity.reveal() : null)),
-    recipients: own.map((identity) =>
-      identity.kind === "x25519" ? site.format.recipientOf(identity.identity) : "passphrase",
-    ),
-    signers: await trustedSigners(site),
-    storages: (await site.storages()).map(
-      ({ name, kind, storage }) => `${name} (${kind}): ${storage?.location ?? "not reachable now"}`,
-    ),
-    script,
-  });
-  try {
-    await writeFileAtomic(file, text);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST")
-      throw new JBackupError("target_refused", `${file} exists already`, {
-        hint: "name another file with --out",
-        cause: error,
-      });
-    throw new JBackupError("failed", `cannot write ${file}: ${reasonOf(error)}`, {
-      hint: "name another file with --out",
-      cause: error,
-    });
-  }
-  await recordAudit(site, "keys.kit", site.config.site, {});
-  return { file };
 }

@@ -25,7 +25,7 @@ export interface SetUp {
   /** Refuses what would replace, or stand beside, a site that is there already. */
   requireFree(files: SiteFiles): Promise<void>;
   /** Keys, recovery kit and configuration: all of them or nothing. */
-  write(draft: SiteDraft, files: SiteFiles, locations: string[]): Promise<WrittenSite>;
+  write(draft: SiteDraft, files: SiteFiles): Promise<WrittenSite>;
 }
 
 export const openSetUp = (parts: SetUpParts): SetUp => ({
@@ -34,5 +34,5 @@ export const openSetUp = (parts: SetUpParts): SetUp => ({
   tryStorage: (draft, site) => tryStorage(parts, draft, site),
   tryChannel: (draft, site) => tryChannel(parts, draft, site),
   requireFree: (files) => requireFree(parts, files),
-  write: (draft, files, locations) => writeSite(parts, draft, files, locations),
+  write: (draft, files) => writeSite(parts, draft, files),
 });

@@ -212,6 +212,7 @@ test("keys: one is few, one that opens nothing is none, and a kit is asked for",
     label: "full-1",
     testedAgeMs: null,
     kitAgeMs: null,
+    kitDrift: [],
   };
   expect(judgeKeys(facts).map(({ name, status }) => `${name} ${status}`)).toEqual([
     "recipients warn",
@@ -221,6 +222,11 @@ test("keys: one is few, one that opens nothing is none, and a kit is asked for",
   ]);
   const sound = judgeKeys({ ...facts, recipients: ["a", "b"], testedAgeMs: 1, kitAgeMs: 1 });
   expect(worstOf(sound)).toBe("ok");
+  const old = judgeKeys({ ...facts, kitAgeMs: 3_600_000, kitDrift: ["a is", "b is"] });
+  expect(old.find(({ name }) => name === "kit")).toMatchObject({
+    status: "warn",
+    message: "the recovery kit that was written 1 h ago is out of date: a is, and b is",
+  });
   const wrong = judgeKeys({ ...facts, opens: false });
   expect([worstOf(wrong), exitOf(wrong)]).toEqual(["fail", 12]);
   expect(judgeKeys({ ...facts, opens: null }).find(({ name }) => name === "identity")).toMatchObject({

@@ -1,4 +1,4 @@
-import { cpSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { contentOf, query } from "../support/awkward.js";
@@ -58,27 +58,41 @@ test("a drill brings the server up beside the living one, measures it, and leave
   expect(listed).toMatchObject({ lastRun: null, lastDrill: { id: answer.id, status: "succeeded" } });
 });
 
-test("on a bare host the runbook brings everything back to the last archived commit", async () => {
+test("on a bare host the lines of the kit, and nothing else, bring everything back to the last archived commit", async () => {
+  const kitFile = join(folder, "kit.txt");
+  await site.json(["keys", "kit", "--out", kitFile]);
+  const kit = readFileSync(kitFile, "utf8");
   await loseServer(server);
-  const home = join(folder, "home");
-  cpSync(join(site.home, "keys"), join(home, "keys"), { recursive: true });
+
+  const host = join(folder, "host");
+  mkdirSync(host);
+  const [, key = ""] = /^1\. PRIVATE KEYS.*\n {3}(\S+)$/m.exec(kit) ?? [];
+  writeFileSync(join(host, "identity"), `${key}\n`, { mode: 0o600 });
+  const [, lines = ""] = /into a file named jbackup\.yaml:\n\n((?: {5}.*\n)+)/.exec(kit) ?? [];
+  // what answered at the old address is gone for good: whatever is looked at from now on is what comes back
+  const settings = lines.replace(/^ {5}/gm, "").replace(/port=\d+/, "port=1");
+  writeFileSync(join(host, "jbackup.yaml"), settings, { mode: 0o600 });
   const directory = join(folder, "data");
-  const ran = await site.start(
-    [
-      "dr",
-      "run",
-      "server-lost",
-      "--incident-at",
-      "10m",
-      "--set",
-      `directory=${directory}`,
-      "--yes",
-      "--json",
-    ],
-    { JBACKUP_HOME: home },
+  const typed = [...kit.matchAll(/^ {5}jbackup (.+)$/gm)].map(([, words = ""]) =>
+    (words.match(/"[^"]*"|\S+/g) ?? []).map((word) => word.replaceAll('"', "")),
   );
-  expect(ran).toMatchObject({ code: 0 });
-  const answer = JSON.parse(ran.stdout);
+  const type = async (begin: string, into: string, ...more: string[]): Promise<string> => {
+    const words = typed.find((one) => one.join(" ").startsWith(begin)) ?? [];
+    const filled = words.map((word) => word.replace("NEW_DIRECTORY", into));
+    const ran = await site.start([...filled, ...more, "--json"], {
+      JBACKUP_HOME: join(host, "home"),
+      JBACKUP_CONFIG: join(host, "jbackup.yaml"),
+    });
+    expect([begin, ran.code, ran.code === 0 ? "" : ran.stderr + ran.stdout]).toEqual([begin, 0, ""]);
+    return ran.stdout;
+  };
+  await type("keys test", "");
+  await type("catalog rebuild", "");
+  expect(JSON.parse(await type("list", "")).length).toBeGreaterThan(0);
+  await type("restore --mode pitr", join(folder, "plain"));
+  expect(existsSync(join(folder, "plain", "PG_VERSION"))).toBe(true);
+  const stdout = await type("dr run server-lost", directory, "--incident-at", "10m", "--yes");
+  const answer = JSON.parse(stdout);
   const report = expectWholeReport(answer);
   expect(report.rtoMs).toBeGreaterThan(600_000);
   const config = join(dirname(answer.report), "config");

@@ -24,7 +24,7 @@ export const run: CommandRun = async (context, _args, options) => {
   });
   const ask = isYes ? null : await askOnTerminal(signal);
   const decided = await decideSite({ context, setUp, options, ask });
-  const written = await setUp.write(decided.draft, decided.files, decided.locations);
+  const written = await setUp.write(decided.draft, decided.files);
   const backup = await begin(context, written, decided.hasBackup);
   output.answer(answerOf(decided, written, backup), textOf(decided, written, backup, context));
   return backup?.copies.some(({ status }) => status !== "stored") ? 3 : 0;

@@ -17,7 +17,6 @@ import { credentialVariables, storageSpec } from "./storageSpec.js";
 export interface Decided {
   draft: SiteDraft;
   files: SiteFiles;
-  locations: string[];
   hasBackup: boolean;
 }
 
@@ -35,7 +34,7 @@ export async function decideSite(scene: Scene): Promise<Decided> {
   try {
     const site = await chooseSite(scene, looked.server.database);
     step(2, "where backups go");
-    const { drafts, locations } = await chooseStorages(scene, site);
+    const { drafts } = await chooseStorages(scene, site);
     step(3, "whose rows are whose");
     const tenants = await chooseTenants(scene, looked);
     step(4, "how long backups are kept");
@@ -49,7 +48,7 @@ export async function decideSite(scene: Scene): Promise<Decided> {
     step(7, "look at it once more");
     const hasBackup = await chooseBackup(scene);
     await confirm(scene, draft, files, hasBackup);
-    return { draft, files, locations, hasBackup };
+    return { draft, files, hasBackup };
   } finally {
     await looked.close();
   }

@@ -6,18 +6,16 @@ import { listFlag } from "../flags.js";
 import { countedText } from "../text.js";
 import type { Ask } from "./ask.js";
 import type { Scene } from "./scene.js";
-import { parseStorageSpec, storageSpec } from "./storageSpec.js";
+import { parseStorageSpec } from "./storageSpec.js";
 
 export interface ChosenStorages {
   drafts: StorageDraft[];
-  /** Where each of them is, for people. */
-  locations: string[];
 }
 
 /** Every storage is tried for real before it is taken. */
 export async function chooseStorages(scene: Scene, site: string): Promise<ChosenStorages> {
   const { options, ask, context } = scene;
-  const chosen: ChosenStorages = { drafts: [], locations: [] };
+  const chosen: ChosenStorages = { drafts: [] };
   const specs = listFlag(options, "storage");
   const folder = join(context.environment.jbackupHome, "storage");
   if (specs.length > 0 || ask === null) {
@@ -68,7 +66,7 @@ async function take(scene: Scene, chosen: ChosenStorages, draft: StorageDraft, s
   context.output.report.info(
     `Storage ${draft.name}: ${tried.location} passed ${countedText(tried.checks, "check")}`,
   );
-  keep(chosen, draft, tried.location);
+  chosen.drafts.push(draft);
 }
 
 type Remedy = "again" | "anew" | "leave" | "take";
@@ -105,15 +103,10 @@ async function askUntilTaken(
           : []),
       ]);
       if (remedy === "leave") return;
-      if (remedy === "take") return keep(chosen, draft, storageSpec(draft));
+      if (remedy === "take") return void chosen.drafts.push(draft);
       if (remedy === "anew") draft = await askOne();
     }
   }
-}
-
-function keep(chosen: ChosenStorages, draft: StorageDraft, location: string): void {
-  chosen.drafts.push(draft);
-  chosen.locations.push(`${draft.name} (${draft.kind}): ${location}`);
 }
 
 const filled = (text: string): string | null => (text.trim() === "" ? "it cannot be empty" : null);

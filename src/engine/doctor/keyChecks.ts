@@ -1,12 +1,13 @@
 import { judgeKeys } from "../../domain/diagnosis.js";
 import { isJBackupError } from "../../domain/errors.js";
+import { kitDrift, readKitRecord } from "../../domain/kitRecord.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
+import { nameOfKey } from "../keys.js";
 import { openDataKey } from "../openBackup.js";
 import type { Site } from "../site.js";
 import { identities, recipientName, recipientsOf } from "../siteKeys.js";
+import { KIT_ACTION, kitNow } from "../writeKit.js";
 import { ageOf, type Check } from "./check.js";
-
-const AUDIT_LOOK = 10_000;
 
 export const keys: Check = {
   group: "keys",
@@ -17,17 +18,23 @@ export const keys: Check = {
     // a site that has no keys yet gets them from its first backup, not from a look at it
     const recipients =
       isGenerated && own.length === 0 ? ["to be made"] : (await recipientsOf(site)).map(recipientName);
-    const { label, opens } = await tryNewest(site, own.length > 0);
-    const audit = await site.catalog.audit(AUDIT_LOOK);
-    const last = (action: string): number | null =>
-      ageOf(site, audit.find((one) => one.action === action)?.at);
+    const { label, opens, sealedFor } = await tryNewest(site, own.length > 0);
+    const [tested] = await site.catalog.audit(1, "keys.test");
+    const [kit] = await site.catalog.audit(1, KIT_ACTION);
     return judgeKeys({
       recipients,
       isGenerated,
       label,
       opens,
-      testedAgeMs: last("keys.test"),
-      kitAgeMs: last("keys.kit"),
+      testedAgeMs: ageOf(site, tested?.at),
+      kitAgeMs: ageOf(site, kit?.at),
+      kitDrift:
+        kit === undefined
+          ? []
+          : kitDrift(readKitRecord(kit.detail), {
+              ...(await kitNow(site)),
+              newest: label === null ? null : { label, sealedFor },
+            }),
     });
   },
 };
@@ -44,20 +51,21 @@ async function newestBackup(site: Site): Promise<FoundBackup> {
 async function tryNewest(
   site: Site,
   hasIdentity: boolean,
-): Promise<{ label: string | null; opens: boolean | null }> {
+): Promise<{ label: string | null; opens: boolean | null; sealedFor: string[] }> {
   try {
     const found = await newestBackup(site);
     const { label } = found.manifest.body;
-    if (!hasIdentity) return { label, opens: null };
+    const sealedFor = found.manifest.keys.map(nameOfKey);
+    if (!hasIdentity) return { label, opens: null, sealedFor };
     try {
       await openDataKey(site, found);
-      return { label, opens: true };
+      return { label, opens: true, sealedFor };
     } catch (error) {
       if (!isJBackupError(error, "no_key")) throw error;
-      return { label, opens: false };
+      return { label, opens: false, sealedFor };
     }
   } catch (error) {
     if (!isJBackupError(error, "not_found")) throw error;
-    return { label: null, opens: null };
+    return { label: null, opens: null, sealedFor: [] };
   }
 }

@@ -3,6 +3,7 @@ import { recordAudit } from "../audit.js";
 import { backupPhysical } from "../backupPhysical.js";
 import { testKeys } from "../keys.js";
 import type { Site } from "../site.js";
+import { recordKit } from "../writeKit.js";
 import type { WrittenSite } from "./writeSite.js";
 
 /** What a new site begins with: the records of how it came to be and, if wanted, a backup that its key is seen to open. */
@@ -12,7 +13,7 @@ export async function firstSteps(
   hasBackup: boolean,
 ): Promise<Backup | null> {
   await recordAudit(site, "site.init", site.config.site, { config, recipients });
-  await recordAudit(site, "keys.kit", site.config.site, {});
+  await recordKit(site, recipients);
   if (!hasBackup) return null;
   const backup = await backupPhysical(site, { note: "first backup", fresh: false });
   await testKeys(site, backup.id);

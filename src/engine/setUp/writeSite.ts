@@ -20,12 +20,7 @@ export interface WrittenSite extends SiteFiles {
 }
 
 /** Keys first, then the kit, then the configuration that makes a site of them; what was begun is taken back on failure. */
-export async function writeSite(
-  parts: SetUpParts,
-  draft: SiteDraft,
-  files: SiteFiles,
-  locations: string[],
-): Promise<WrittenSite> {
+export async function writeSite(parts: SetUpParts, draft: SiteDraft, files: SiteFiles): Promise<WrittenSite> {
   await requireFree(parts, files);
   const unused = await unusedKit(parts, files);
   const daily = parts.format.generateIdentity();
@@ -46,9 +41,11 @@ export async function writeSite(
     site: draft.site,
     madeAt: parts.clock.now(),
     identities: [daily.identity.reveal(), recovery.identity.reveal()],
+    databaseUrl: draft.url.reveal(),
     recipients,
+    sealedFor: recipients,
     signers: [signer],
-    storages: locations,
+    storages: draft.storages,
     script: await readFile(parts.recoverScript, "utf8"),
   });
   const catalog = join(parts.environment.jbackupHome, "catalog.db");
