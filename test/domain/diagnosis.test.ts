@@ -225,7 +225,7 @@ test("keys: one is few, one that opens nothing is none, and a kit is asked for",
   const old = judgeKeys({ ...facts, kitAgeMs: 3_600_000, kitDrift: ["a is", "b is"] });
   expect(old.find(({ name }) => name === "kit")).toMatchObject({
     status: "warn",
-    message: "the recovery kit that was written 1 h ago is out of date: a is, and b is",
+    message: "the recovery kit that was written 60 minutes ago is out of date: a is, and b is",
   });
   const wrong = judgeKeys({ ...facts, opens: false });
   expect([worstOf(wrong), exitOf(wrong)]).toEqual(["fail", 12]);

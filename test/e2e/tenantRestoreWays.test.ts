@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { beforeEach, describe, expect, test } from "vitest";
 import { query } from "../support/awkward.js";
 import { killAt } from "../support/kill.js";
@@ -46,6 +47,31 @@ describe("several tenants", () => {
   ];
   beforeEach(async () => {
     await shop.site.json(["backup", "tenant", "--all"]);
+  });
+
+  test("a row that the application holds is waited for, and it is said who holds it", async () => {
+    const before = await rowsOf(sql, A);
+    await damage(A);
+    const application = await openQuery(shop.server.url("shop"));
+    try {
+      const [own] = await application.sql(`set application_name = 'shop-app'; begin;
+        update app.items set price = price where tenant_id = '${A}'; select pg_backend_pid()::text as pid`);
+      const restoring = shop.site.run("restore", "--tenant", A, "--confirm", A, "--reason", "test");
+      const waits = "select 1 as waits from pg_locks where not granted";
+      for (let tries = 0; tries < 200 && (await sql(waits)).length === 0; tries++) await delay(100);
+      await delay(4_500);
+      await application.sql("commit");
+      const { code, stderr } = await restoring;
+      expect(code).toBe(0);
+      expect(stderr).toMatch(
+        new RegExp(
+          `waiting for session ${own?.pid} \\(application shop-app, idle in transaction, its query began \\d+ s ago\\) to let go of a lock`,
+        ),
+      );
+    } finally {
+      await application.close();
+    }
+    expect(await rowsOf(sql, A)).toEqual(before);
   });
 
   test("come back one after another; a run that was killed is gone on with", async () => {

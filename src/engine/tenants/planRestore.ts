@@ -162,6 +162,7 @@ export function runRestore(
       await other.rows("select pg_cancel_backend($1)::text as sent", [pid]);
       await other.close();
     },
+    onWaiting: (text) => site.report.warn(text),
     onStaged: () => site.step("tenant-staged"),
     onWritten: () => site.step("tenant-written"),
     onProved: async (restored) => {

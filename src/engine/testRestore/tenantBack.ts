@@ -48,6 +48,7 @@ export async function takenOutAndBack(site: Site, { postgres }: Tested, from: So
       isDryRun: false,
       signal: site.signal,
       cancel: async () => session.abort(),
+      onWaiting: () => undefined,
       onStaged: () => undefined,
       onWritten: () => undefined,
       onProved: async () => undefined,

@@ -8,6 +8,7 @@ import { orphansBefore, requireNoOrphans } from "../mergeOrphans.js";
 import { moveSequences } from "../mergeSequences.js";
 import { refuseRules, silenceTriggers, triggerWarnings, writtenSoFar } from "../mergeTriggers.js";
 import { refusal, type Written, writePending } from "../mergeWrite.js";
+import { watchWaits } from "../waiting.js";
 import { type Cloning, cloneStaged } from "./clone.js";
 import {
   type Changes,
@@ -61,6 +62,8 @@ export interface TenantRestoring {
   signal: AbortSignal;
   /** Ends the statement that a server process is at, from another session. */
   cancel(pid: number): Promise<void>;
+  /** For whom it waits, when that lasts. */
+  onWaiting(text: string): void;
   onStaged(): void;
   onWritten(): void;
   /** Before the commit, with all that there will be to tell. */
@@ -128,6 +131,8 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
     `begin isolation level read committed read write; set local lock_timeout = '20s'; set local row_security = off; set local search_path = ''`,
   );
   const stop = cancelOnAbort(restoring);
+  const { observe, onWaiting } = restoring;
+  const stopWatching = watchWaits({ pid: processOf(session), observe, tell: onWaiting });
   try {
     const restored = await inTransaction(restoring);
     signal.throwIfAborted();
@@ -144,6 +149,7 @@ async function attemptRestore(restoring: TenantRestoring): Promise<TenantRestore
     throw error;
   } finally {
     stop();
+    await stopWatching();
   }
 }
 
@@ -333,8 +339,11 @@ const countsOf = (written: Written[], { pendings }: Difference): TenantProof["wr
     }));
 
 /** A statement may run for minutes, and holds the tenant's locks as long as it runs. */
+const processOf = ({ client }: Session): string =>
+  String((client as unknown as { processID: number }).processID);
+
 function cancelOnAbort({ session, signal, cancel }: TenantRestoring): () => void {
-  const pid = (session.client as unknown as { processID: number }).processID;
+  const pid = Number(processOf(session));
   const stop = (): void => {
     cancel(pid).catch(() => session.abort());
   };
