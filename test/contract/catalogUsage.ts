@@ -179,7 +179,8 @@ export function catalogUsage(fresh: () => Promise<CatalogPlace>): void {
       await own.run(`drop index ${own.table(index)}`);
     for (const table of ["backups", "restores"])
       await own.run(`create index ${table}_status on ${own.table(table)} (status)`);
-    await own.run(`delete from ${own.table("migrations")} where name = '0003_usage'`);
+    await own.run(`alter table ${own.table("job_requests")} drop column signature`);
+    await own.run(`delete from ${own.table("migrations")} where name >= '0003'`);
     const catalog3 = await open(own);
     const counted = { stored: 1, missing: 0, damaged: 0, bytes: 2_048 };
     expect(await useOf(catalog3)).toEqual({ b2: counted, local: counted, r2: counted });
