@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { startRestored } from "../../src/postgres/restoredCluster.js";
 import { query } from "./awkward.js";
 import { environment } from "./postgres.js";
@@ -24,10 +25,16 @@ export async function serveRestored(dataDirectory: string, binDirectory: string)
     superuser: "postgres",
     signal: new AbortController().signal,
   });
-  return {
-    url: (database = "postgres") => cluster.url(database).reveal(),
-    stop: () => cluster.stop("fast"),
-  };
+  const url = (database = "postgres"): string => cluster.url(database).reveal();
+  await recovered(url());
+  return { url, stop: () => cluster.stop("fast") };
+}
+
+/** A server that recovers answers questions before it has come to the end of its WAL. */
+async function recovered(url: string): Promise<void> {
+  const inRecovery = async (): Promise<boolean> =>
+    (await query(url, "select pg_is_in_recovery()::text as yes"))[0]?.yes === "true";
+  while (await inRecovery()) await delay(50);
 }
 
 /** What pgbench keeps equal at every commit: these totals differ only when a cluster is not consistent. */
