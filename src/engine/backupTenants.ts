@@ -15,7 +15,7 @@ import type { Site } from "./site.js";
 import { sealingKeys } from "./siteKeys.js";
 import { chooseTenants, requireKnown, type Tenant } from "./tenants/choose.js";
 import { earlierBackups } from "./tenants/earlier.js";
-import { type GoneNote, missingTenants, placeOf } from "./tenants/gone.js";
+import { noteOfMissing, placeOf } from "./tenants/gone.js";
 import { requireDecided, tenantGraph, tenantSettings } from "./tenants/graph.js";
 import { openIsolationCheck } from "./tenants/isolation.js";
 import { type Census, planBatches, readBatches, requireCounted, takeCensus } from "./tenants/readAll.js";
@@ -157,9 +157,9 @@ async function noteGone(
   session: Session,
   { graph, server, database }: TenantSnapshot,
 ): Promise<void> {
-  const gone = await missingTenants(site, session, graph);
-  if (gone === null) return;
-  run.note({ gone, of: placeOf(server.systemId, database) } satisfies GoneNote);
+  const of = placeOf(server.systemId, database);
+  const note = await noteOfMissing(site, { session, graph, of, at: run.startedAt });
+  if (note !== null) run.note({ ...note });
 }
 
 interface Reading {

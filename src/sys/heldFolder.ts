@@ -1,6 +1,6 @@
 import { constants } from "node:fs";
-import { type FileHandle, lstat, open, readdir, rm, rmdir } from "node:fs/promises";
-import { join } from "node:path";
+import { type FileHandle, lstat, mkdir, open, readdir, rm, rmdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 
 const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY;
 
@@ -13,9 +13,46 @@ export interface HeldFolder {
 
 /** A link under this very name is followed: whoever may make one there is believed, or looks at what is held. */
 export async function holdFolder(path: string): Promise<HeldFolder> {
-  const handle = await open(path, FOLDER);
-  return { handle, at: process.platform === "linux" ? `/proc/self/fd/${handle.fd}` : path };
+  return held(await open(path, FOLDER), path);
 }
+
+const held = (handle: FileHandle, path: string): HeldFolder => ({
+  handle,
+  at: process.platform === "linux" ? `/proc/self/fd/${handle.fd}` : path,
+});
+
+/**
+ * The folders that lead to `path`, where they are missing, passable for everybody whatever the umask says. They stay whose they
+ * are made: nobody can put a link in place of one that is root's. Of the first one, which may lie in somebody's folder, what
+ * takes its place is refused.
+ */
+export async function makeWayTo(path: string): Promise<void> {
+  const missing: string[] = [];
+  let above = dirname(path);
+  for (; !(await isThere(above)); above = dirname(above)) missing.unshift(basename(above));
+  let within = await holdFolder(above);
+  try {
+    for (const name of missing) {
+      const made = join(within.at, name);
+      await mkdir(made, { mode: 0o700 });
+      const handle = await open(made, FOLDER | constants.O_NOFOLLOW);
+      await within.handle.close();
+      within = held(handle, made);
+      await handle.chmod(0o755);
+    }
+  } finally {
+    await within.handle.close();
+  }
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return false;
+      throw error;
+    },
+  );
 
 /** Gives a folder another owner and mode, itself and not what a link in its place leads to. */
 export async function ownFolder(

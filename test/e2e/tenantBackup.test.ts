@@ -428,7 +428,7 @@ describe("a tenant who is erased", () => {
       });
       await site.json(["backup", "tenant", "--all"]);
       const [run] = await opened.catalog.runs({ job: "backup-tenant", limit: 1 });
-      expect(run?.metadata.gone).toEqual([erased]);
+      expect(run?.metadata.gone).toEqual({ [erased]: run?.startedAt });
       const seen = await check();
       expect(seen).toMatchObject({ isThere: false, goneSince: run?.startedAt, next: null, standsStill: [] });
       expect(Math.round((Date.parse(seen.until) - Date.now()) / 86_400_000)).toBe(30);
@@ -436,12 +436,16 @@ describe("a tenant who is erased", () => {
         /^the last one of a tenant who is gone since .*: kept until /,
       );
 
-      // a month goes by
-      for (const one of await opened.catalog.runs({ job: "backup-tenant" }))
-        await opened.catalog.saveRun({
-          ...one,
-          startedAt: new Date(Date.now() - 40 * 86_400_000).toISOString(),
-        });
+      // a month goes by, and the next run takes over since when
+      const startedAt = new Date(Date.now() - 40 * 86_400_000).toISOString();
+      for (const one of await opened.catalog.runs({ job: "backup-tenant" })) {
+        const noted = one.metadata.gone === undefined ? {} : { gone: { [erased]: startedAt } };
+        await opened.catalog.saveRun({ ...one, startedAt, metadata: { ...one.metadata, ...noted } });
+      }
+      await site.json(["backup", "tenant", "--all"]);
+      const [later] = await opened.catalog.runs({ job: "backup-tenant", limit: 1 });
+      expect(later?.metadata.gone).toEqual({ [erased]: startedAt });
+      expect(await check()).toMatchObject({ goneSince: startedAt });
       const text = readFileSync(site.configFile, "utf8");
       writeFileSync(site.configFile, text.replace("table: app.tenants", "table: app.nowhere"));
       expect((await kept()).has(own.id)).toBe(true); // who cannot be looked for is not gone

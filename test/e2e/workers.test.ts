@@ -94,7 +94,7 @@ test.concurrent("two workers back up every active tenant exactly once, although 
   const whole = await catalog.runs({ job: "backup-tenant", scope: "whole" });
   await catalog.close();
   expect(whole.filter(({ metadata }) => metadata.order === answer.order)).toMatchObject([
-    { status: "succeeded", metadata: { gone: [] } },
+    { status: "succeeded", metadata: { gone: {} } },
   ]);
   // what they made is whole
   await site.json(["verify", "--all"]);

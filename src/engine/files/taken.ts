@@ -1,8 +1,8 @@
-import { chmod, lchown, mkdir, readdir, stat } from "node:fs/promises";
+import { chmod, mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import { isTemporaryName } from "../../sys/atomicFile.js";
-import { type HeldFolder, holdFolder, ownFolder } from "../../sys/heldFolder.js";
+import { type HeldFolder, holdFolder, makeWayTo, ownFolder } from "../../sys/heldFolder.js";
 import { isWalElsewhere } from "./links.js";
 import { type Places, placesFor } from "./places.js";
 import { isMark, type Owner } from "./target.js";
@@ -27,10 +27,9 @@ const OURS_ALONE = 0o700;
 
 /** `owner` is null where files stay with whoever restores them: then nobody is kept away. */
 export async function takePlaces(places: Places, owner: Owner | null): Promise<TakenPlaces> {
-  await mkdir(places.directory, { recursive: true, mode: OURS_ALONE });
-  for (const place of places.tablespaces.values()) {
-    const made = await mkdir(place, { recursive: true, mode: OURS_ALONE });
-    if (owner && made !== undefined && made !== place) await lchown(made, owner.uid, owner.gid);
+  for (const place of [places.directory, ...places.tablespaces.values()]) {
+    if (owner !== null) await makeWayTo(place);
+    await mkdir(place, { recursive: true, mode: OURS_ALONE });
   }
   if (owner !== null) return takeFrom(owner, places);
   for (const place of places.tablespaces.values()) await chmod(place, OURS_ALONE);

@@ -30,9 +30,12 @@ export class ConfigWatch {
     this.#seen = text;
   }
 
-  static async begin({ config }: Site): Promise<ConfigWatch> {
+  /** Of a site that has just been opened, so that its file is good: also where the daemon before this one refused it. */
+  static async begin(site: Site): Promise<ConfigWatch> {
+    const { config } = site;
     const watch = new ConfigWatch(config.home, await textOf(config.file));
     await watch.end();
+    await resolveAlert(site, FINGERPRINT, "the daemon began with a configuration that can be used");
     return watch;
   }
 
@@ -76,10 +79,11 @@ export class ConfigWatch {
   async #accept(site: Site, text: string | null): Promise<void> {
     this.#good = text;
     this.#seen = text;
-    if (this.#refused === null) return;
-    this.#refused = null;
-    await this.end();
-    site.report.info("the configuration can be used again");
+    if (this.#refused !== null) {
+      this.#refused = null;
+      await this.end();
+      site.report.info("the configuration can be used again");
+    }
     await resolveAlert(site, FINGERPRINT, "the configuration can be used again");
   }
 

@@ -1,5 +1,5 @@
 import { lstat, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, parse } from "node:path";
 import { JBackupError } from "../../domain/errors.js";
 import { sitesOfHome } from "../home.js";
 import type { SetUpParts } from "./parts.js";
@@ -14,9 +14,17 @@ export const isThere = (path: string): Promise<boolean> =>
     },
   );
 
-/** With the configuration where that lies in a folder of jbackup's own, else with everything else that jbackup keeps. */
-export const keysFolder = ({ environment }: SetUpParts, { config }: SiteFiles): string =>
-  join(dirname(config) === "/etc/jbackup" ? "/etc/jbackup" : environment.jbackupHome, "keys");
+const SYSTEM = "/etc/jbackup";
+
+/**
+ * With the configuration where that lies in a folder of jbackup's own, which may have those of several sites, else with everything
+ * else that jbackup keeps.
+ */
+export function keysFolder({ environment }: SetUpParts, { config }: SiteFiles): string {
+  if (dirname(config) !== SYSTEM) return join(environment.jbackupHome, "keys");
+  const { name } = parse(config);
+  return join(SYSTEM, name === "jbackup" ? "keys" : `${name}-keys`);
+}
 
 /** Stands among new keys until the configuration that makes a site of them is written. */
 export const UNFINISHED = "unfinished";
@@ -72,7 +80,7 @@ async function requireNewHome(parts: SetUpParts, files: SiteFiles): Promise<void
   if ((await isThere(keys)) && (await unfinishedIn(keys)) === null)
     throw refusal(`${keys} holds the keys of a site already`, [
       "what they open is lost without them: move them away only if that is nothing",
-      another,
+      dirname(keys) === SYSTEM ? `for another site, name another file in ${SYSTEM} with --out` : another,
     ]);
 }
 

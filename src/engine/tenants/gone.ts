@@ -1,5 +1,12 @@
-import { isHeld, type Run } from "../../domain/backup.js";
+import { isHeld } from "../../domain/backup.js";
 import { isJBackupError, JBackupError, reasonOf } from "../../domain/errors.js";
+import {
+  type DatedNote,
+  goneBy,
+  type NotedFacts,
+  nextGoneNote,
+  readGoneNote,
+} from "../../domain/goneNotes.js";
 import type { Gone } from "../../domain/retention.js";
 import { SCHEDULED } from "../../domain/schedule.js";
 import type { Session, TenantGraph } from "../../postgres/postgres.js";
@@ -8,41 +15,43 @@ import { listTenants } from "./choose.js";
 import { tenantGraph } from "./graph.js";
 import { lastOfEachTenant } from "./lastOfEach.js";
 
-/** What a backup of all tenants notes: who has backups, and no row among the tenants any more. */
-export interface GoneNote {
-  gone: string[];
-  /** The database whose word this is: another one's tenants are others. */
-  of: string;
-}
-
 /** The cluster's number where this role may know it. */
 export const placeOf = (systemId: string | null, database: string): string =>
   `${systemId ?? "?"} ${database}`;
 
+/** The newest note tells since when; these tell how often it was looked. */
 const MOST_RUNS = 500;
 
-const noteOf = ({ metadata, status }: Run): GoneNote | null =>
-  (status === "succeeded" || status === "partial") && Array.isArray(metadata.gone)
-    ? { gone: metadata.gone.map(String), of: String(metadata.of) }
-    : null;
-
-async function notesOf(site: Site, limit: number): Promise<{ at: Date; note: GoneNote }[]> {
-  const runs = await site.catalog.runs({ job: SCHEDULED.tenant.job, scope: "whole", limit });
-  return runs.flatMap((run) => {
-    const note = noteOf(run);
-    return note === null ? [] : [{ at: new Date(run.startedAt), note }];
+async function notesOf(site: Site): Promise<DatedNote[]> {
+  const runs = await site.catalog.runs({
+    job: SCHEDULED.tenant.job,
+    scope: "whole",
+    status: ["succeeded", "partial"],
+    limit: MOST_RUNS,
+  });
+  return runs.flatMap(({ metadata, startedAt }) => {
+    const note = readGoneNote(metadata);
+    return note === null ? [] : [{ at: new Date(startedAt), note }];
   });
 }
 
+export interface MissingQuestion {
+  session: Session;
+  graph: TenantGraph;
+  /** The database that is asked. */
+  of: string;
+  /** When the run began. */
+  at: Date;
+}
+
 /**
- * Those that a backup of all tenants does not find any more, suspended ones excepted: they stand in the table. Null where the
+ * Notes whom a backup of all tenants does not find any more, suspended ones excepted: they stand in the table. Null where the
  * catalog cannot tell who ever had a backup.
  */
-export async function missingTenants(
+export async function noteOfMissing(
   site: Site,
-  session: Session,
-  graph: TenantGraph,
-): Promise<string[] | null> {
+  { session, graph, of, at }: MissingQuestion,
+): Promise<NotedFacts | null> {
   try {
     const there = new Set((await listTenants(site, session, graph, "all")).map(({ id }) => id));
     const gone: string[] = [];
@@ -50,12 +59,12 @@ export async function missingTenants(
       for (const backup of page)
         if (isHeld(backup) && !there.has(backup.tenantId ?? "")) gone.push(backup.tenantId ?? "");
     // the newest went, and an older one is pinned
-    const [before] = await notesOf(site, 20);
-    for (const id of before?.note.gone ?? []) {
+    const notes = await notesOf(site);
+    for (const id of notes[0]?.note.gone.keys() ?? []) {
       if (there.has(id) || gone.includes(id)) continue;
       if ((await site.catalog.backups({ kind: "tenant", tenantId: id })).some(isHeld)) gone.push(id);
     }
-    return gone.sort();
+    return nextGoneNote(gone.sort(), { notes, of, at });
   } catch (error) {
     if (!isJBackupError(error, "catalog_unavailable")) throw error;
     return null;
@@ -74,21 +83,19 @@ export async function goneTenants(
   if (site.config.tenants === undefined) return gone;
   const notes = await notesOrNone(site);
   const [newest] = notes;
-  if (newest === undefined || newest.note.gone.length === 0) return gone;
+  if (newest === undefined || newest.note.gone.size === 0) return gone;
   const there = await look();
   if (there === null || there.ids.size === 0) return gone;
-  for (const id of newest.note.gone) {
-    const lastThere = notes.findIndex(({ note }) => note.of !== there.of || !note.gone.includes(id));
-    const seen = notes.slice(0, lastThere === -1 ? undefined : lastThere).map(({ at }) => at);
-    const since = seen.at(-1);
-    if (since !== undefined && !there.ids.has(id)) gone.set(id, { since, seen });
+  for (const id of newest.note.gone.keys()) {
+    const row = there.ids.has(id) ? null : goneBy(notes, id, there.of);
+    if (row !== null) gone.set(id, row);
   }
   return gone;
 }
 
-async function notesOrNone(site: Site): Promise<{ at: Date; note: GoneNote }[]> {
+async function notesOrNone(site: Site): Promise<DatedNote[]> {
   try {
-    return await notesOf(site, MOST_RUNS);
+    return await notesOf(site);
   } catch (error) {
     if (isJBackupError(error, "catalog_unavailable")) return [];
     throw error;

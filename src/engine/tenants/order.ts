@@ -9,7 +9,7 @@ import { requireQueue } from "../schedule/shared.js";
 import { openTenantLine, TENANTS } from "../schedule/worker.js";
 import type { Site } from "../site.js";
 import { chooseTenants } from "./choose.js";
-import { type GoneNote, missingTenants, placeOf } from "./gone.js";
+import { noteOfMissing, placeOf } from "./gone.js";
 import { tenantGraph, tenantSettings } from "./graph.js";
 import type { TenantFailure } from "./storeTenants.js";
 
@@ -91,9 +91,10 @@ async function activeTenants(site: Site, run: RunContext): Promise<string[]> {
     await session.run("set row_security = off");
     const graph = await tenantGraph(site, postgres, session);
     const active = (await chooseTenants(site, session, graph, "all")).map(({ id }) => id);
-    const gone = await missingTenants(site, session, graph);
     const { systemId } = await postgres.tenants.server(session);
-    if (gone !== null) run.note({ gone, of: placeOf(systemId, postgres.database) } satisfies GoneNote);
+    const of = placeOf(systemId, postgres.database);
+    const note = await noteOfMissing(site, { session, graph, of, at: run.startedAt });
+    if (note !== null) run.note({ ...note });
     return active;
   } finally {
     await session.close();

@@ -140,6 +140,27 @@ describe.runIf(isRoot)("a target that root takes from its owner", () => {
     });
   });
 
+  test("can be reached by him through the folders that are made on the way, also after a run that was killed", async () => {
+    const [directory, space] = [join(folder, "x/a/b"), join(folder, "x/t/a/b/c")];
+    const places = placesFor(directory, new Map([["16400", space]]));
+    const umask = process.umask(0o077);
+    try {
+      const killed = await takePlaces(places, THEIRS);
+      const taken = await takePlaces(places, THEIRS);
+      await taken.giveBack();
+      await killed.giveBack(); // only to close what it holds
+    } finally {
+      process.umask(umask);
+    }
+    for (const path of ["x", "x/a", "x/t", "x/t/a", "x/t/a/b"])
+      expect(await lookOf(join(folder, path))).toEqual([0, 0o755]);
+    for (const path of [directory, space]) {
+      expect(await lookOf(path)).toEqual([THEIRS.uid, 0o700]);
+      const reaching = spawn("sh", ["-c", `echo > ${path}/file`], { ...THEIRS, stdio: "ignore" });
+      expect(await once(reaching, "exit")).toEqual([0, null]);
+    }
+  });
+
   test("is named as people know it in what goes wrong", async () => {
     const taken = await takePlaces(placesFor(data, new Map()), THEIRS);
     const error = (await lstat(taken.places.pathOf("base/none")).catch((thrown: unknown) => thrown)) as Error;
