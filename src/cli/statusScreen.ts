@@ -1,4 +1,5 @@
 import type { HealthReason, HealthState } from "../domain/health.js";
+import { openHole } from "../domain/walWindow.js";
 import type { JobStatus, SiteStatus, StorageStatus } from "../engine/status.js";
 import type { Paint } from "./output.js";
 import { sparkline } from "./sparkline.js";
@@ -180,13 +181,16 @@ function windowLines({ window }: SiteStatus, now: Date, { paint, columns }: Scre
   const title = paint.bold("PITR");
   if (window === null) return [`${title}  no moment but the ends of the backups can be reached`];
   const places = Math.min(WIDEST_BAR, (Number.isFinite(columns) ? columns : 80) - 8);
-  const broken = window.bases.filter(({ hole }) => hole !== null);
+  const hole = openHole(window.bases);
   const minute = (at: string): string => `${at.slice(0, 10)} ${at.slice(11, 16)}`;
   const from = minute(window.from.at);
   return [
     `${title}  ${windowBar(window.bases, places)}`,
     `      any moment from ${from} to ${ago(window.to.at, now)}${window.source === "catalog" ? ", by the catalog" : ""}`,
-    ...broken.slice(0, 2).map(({ hole }) => paint.red(shortened(`      missing: ${hole}`, columns))),
+    ...(hole === null ? [] : [paint.red(shortened(`      missing: ${hole}`, columns))]),
+    ...window.lost
+      .slice(0, 2)
+      .map((lost) => shortened(`      not between ${minute(lost.from)} and ${minute(lost.to)}`, columns)),
   ];
 }
 

@@ -1,6 +1,7 @@
 import { isAtLeast } from "./alertMessage.js";
 import type { AlertSeverity, AlertType } from "./backup.js";
 import type { Fullness } from "./storageUse.js";
+import { lostText } from "./walWindow.js";
 
 /** What the health of a site is judged by. Null: not known, which is never held against it. */
 export interface HealthFacts {
@@ -18,8 +19,14 @@ export interface HealthFacts {
   rpoObjectiveMs: number;
   rtoMs: number | null;
   rtoObjectiveMs: number;
-  /** Of the WAL, in the way of recoveries. */
-  holes: number;
+  /** Of the WAL, behind the newest base: from there on nothing can be reached. */
+  hole: string | null;
+  /** Moments that WAL is missing for, while what follows them can be reached. */
+  lost: { from: string; to: string }[];
+  /** Two servers that write on two timelines. */
+  rival: string | null;
+  /** The newer timeline, to which the newest full backup does not lead. */
+  leftFor: number | null;
   /** Whether there are records of what was verified and tested: without the catalog there are none. */
   isRecordKnown: boolean;
   testRestoreAgeMs: number | null;
@@ -216,16 +223,30 @@ const evidence: Judge = ({ storages, testRestoreAgeMs, fullAgeMs, isRecordKnown 
   ];
 };
 
-const objectives: Judge = ({ rpoMs, rpoObjectiveMs, rtoMs, rtoObjectiveMs, holes }) => [
-  holes === 0
+const recoveryWindow: Judge = ({ hole, lost, rival, leftFor }) => [
+  rival === null ? null : reason("critical", 25, "two_timelines", rival, "jbackup wal status"),
+  hole === null
     ? null
     : reason(
         "critical",
         25,
         "wal_hole",
-        `WAL is missing in ${holes} ${holes === 1 ? "place" : "places"}: moments behind cannot be reached`,
+        `WAL is missing behind the newest full backup (${hole}): moments behind cannot be reached`,
         "jbackup backup full",
       ),
+  ...lost.map((span) => reason("info", 1, `lost:${span.from}`, lostText(span))),
+  leftFor === null
+    ? null
+    : reason(
+        "warning",
+        8,
+        "left_timeline",
+        `the server goes on on timeline ${leftFor}, which left before the newest full backup ended: recoveries begin from an older one`,
+        "jbackup backup full",
+      ),
+];
+
+const objectives: Judge = ({ rpoMs, rpoObjectiveMs, rtoMs, rtoObjectiveMs }) => [
   rpoMs === null || rpoMs <= rpoObjectiveMs
     ? null
     : rpoMs <= 2 * rpoObjectiveMs
@@ -266,7 +287,7 @@ const TOLD: Partial<Record<AlertType, RegExp>> = {
   BACKUP_FAILURE: /^failed:/,
   STALE_BACKUP: /^(missed:|rpo$)/,
   COPY_MISSING: /^(missing:|too_few|unreachable:)/,
-  INTEGRITY_FAILURE: /^damaged:/,
+  INTEGRITY_FAILURE: /^(damaged:|two_timelines$)/,
   STORAGE_CAPACITY: /^filling:/,
   WAL_GAP: /^wal_hole$/,
   DRILL_OVERDUE: /^missed:drill$/,
@@ -284,7 +305,7 @@ function fromAlerts({ alerts }: HealthFacts, told: HealthReason[]): HealthReason
   });
 }
 
-const JUDGES: Judge[] = [backups, copies, storagesThemselves, evidence, objectives, parts];
+const JUDGES: Judge[] = [backups, copies, storagesThemselves, evidence, recoveryWindow, objectives, parts];
 
 /** 100 where nothing is wrong; every reason costs its points, and none is hidden by another. */
 export function healthOf(facts: HealthFacts): Health {

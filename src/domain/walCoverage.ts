@@ -2,7 +2,6 @@ import {
   historyName,
   type Lsn,
   lsnText,
-  parseLsn,
   parseSegmentName,
   segmentAt,
   segmentName,
@@ -241,25 +240,6 @@ export function pathFrom(
     until,
     hole: behind === null ? null : { timeline: newest, from: endLsn, to: behind },
   };
-}
-
-interface Reach<Place extends { lsn: string }> {
-  from: Place;
-  to: Place;
-  hole: string | null;
-}
-
-/**
- * From the oldest base to the newest moment that WAL leads to; bases newest first. One that has no WAL behind it yet ends
- * nothing: until the next pass the window is that of those before it.
- */
-export function windowOf<Place extends { lsn: string }>(
-  bases: readonly Reach<Place>[],
-): { from: Place; to: Place } | null {
-  const lead = bases.find(({ from, to }) => parseLsn(to.lsn) > parseLsn(from.lsn)) ?? bases[0];
-  if (lead === undefined) return null;
-  const joined = bases.filter(({ to, hole }) => hole === null && to.lsn === lead.to.lsn);
-  return { from: (joined.at(-1) ?? lead).from, to: lead.to };
 }
 
 /** The server asks for the newest timeline's file first. */

@@ -36,7 +36,8 @@ export function routesFrom(inventory: WalInventory, base: WalBase): WalRoute[] {
   });
 }
 
-function firstStored({ stored }: WalInventory, timeline: number): Date | null {
+/** Of a timeline; null while nothing of it is stored. */
+export function firstStored({ stored }: WalInventory, timeline: number): Date | null {
   const times = stored.flatMap(({ file: { name }, modifiedAt }) =>
     Number.parseInt(name.slice(0, 8), 16) === timeline ? [modifiedAt.getTime()] : [],
   );

@@ -1,6 +1,7 @@
 import type { Backup } from "../domain/backup.js";
 import { reasonOf } from "../domain/errors.js";
 import type { PhysicalFacts } from "../domain/physical.js";
+import { parseLsn } from "../domain/wal.js";
 import type { Archive } from "../format/format.js";
 import type { BaseBackup, ChangedPages, StoppedBackup } from "../postgres/postgres.js";
 import type { Storage } from "../storage/storage.js";
@@ -20,6 +21,8 @@ import { noteOfRecipients } from "./sealedFor.js";
 import type { Site } from "./site.js";
 import { type SealingKeys, sealingKeys } from "./siteKeys.js";
 import { storagesForWriting, sweepStorages, type UsableStorages } from "./useStorages.js";
+import { makeFirstSlot } from "./wal/firstSlot.js";
+import { resolveGaps } from "./wal/gapAlerts.js";
 
 export interface PhysicalRequest extends BackupRequest {
   /** Store everything, whatever the last backup holds. */
@@ -41,6 +44,7 @@ export async function backupPhysical(site: Site, request: PhysicalRequest): Prom
         await lockOnServer(site, admin, JOB);
         await run.settleKilled();
         await sweepStorages(site, storages.usable);
+        await makeFirstSlot(site, admin);
         return await recorded(site, run, what, (draft) => takeBackup(site, draft, keys, storages, request));
       } finally {
         await admin.close();
@@ -86,6 +90,7 @@ async function carryOut(
       site.report.warn(`what this backup holds could not be noted for the next one: ${reasonOf(error)}`),
     );
     await tellDamage(work, done);
+    await resolveGaps(site, parseLsn(base.startLsn), `${draft.label} is a base behind it`);
     return done;
   } finally {
     await work.map.discard();

@@ -3,10 +3,15 @@ import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { ManifestBody } from "../domain/manifest.js";
 import { type RecoveryTarget, targetText } from "../domain/recoveryTarget.js";
 import { historyName, parseHistory, parseLsn } from "../domain/wal.js";
+import { baseFor, leadsEverywhere } from "../domain/walBases.js";
+import type { WalBase, WalInventory } from "../domain/walCoverage.js";
+import { routesFrom } from "../domain/walRoutes.js";
 import { type FoundBackup, findBackup, idsInStorages } from "./findBackup.js";
 import type { Site } from "./site.js";
 import { readHistory } from "./wal/believed.js";
-import { openWalReader, type WalReader } from "./wal/walReader.js";
+import { loadInventory } from "./wal/inventory.js";
+import { USUAL_SEGMENT_BYTES } from "./wal/segmentHeader.js";
+import { openWalReader } from "./wal/walReader.js";
 
 export const isPhysical = ({ kind, method }: Pick<ManifestBody, "kind" | "method">): boolean =>
   kind === "full" && method === "physical";
@@ -71,34 +76,30 @@ function endsBefore(body: ManifestBody, target: RecoveryTarget): boolean {
   return true;
 }
 
-/** Whether the timeline that is asked for, or else the one that was in force at the target, comes after this backup. */
-async function isOnTheWay(site: Site, body: ManifestBody, target: RecoveryTarget): Promise<boolean> {
-  const own = body.timeline ?? 1;
+/** Whether the timeline that is asked for comes after this backup. */
+async function leadsToTimeline(site: Site, body: ManifestBody, wanted: number): Promise<boolean> {
+  if (body.timeline === wanted) return true;
+  if ((body.timeline ?? 1) > wanted) return false;
   const reader = await openWalReader(site, body.server?.systemId ?? "", { without: "lost" });
-  const wanted =
-    typeof target.timeline === "number" ? target.timeline : await timelineInForce(reader, own, target);
-  if (own >= wanted) return own === wanted;
   const history = await readHistory(reader, historyName(wanted), () => reader.list());
   const switches = history === null ? [] : parseHistory(history.toString("utf8"));
-  const left = switches.find(({ timeline }) => timeline === own);
+  const left = switches.find(({ timeline }) => timeline === body.timeline);
   return left !== undefined && left.at >= parseLsn(body.endLsn ?? "0/0");
 }
 
-/** The newest of those behind a backup's own that had begun by then. */
-async function timelineInForce(reader: WalReader, own: number, target: RecoveryTarget): Promise<number> {
-  let inForce = own;
-  for (let timeline = own + 1; ; timeline++) {
-    const begunBy = await reader.storedAt(historyName(timeline));
-    if (begunBy === null) return inForce;
-    const isLater = target.kind === "time" && target.timeline !== "latest" && begunBy > target.at;
-    if (isLater) continue;
-    if ((await readHistory(reader, historyName(timeline), () => reader.list())) !== null) inForce = timeline;
-  }
-}
+export const walBaseOf = (body: ManifestBody): WalBase => ({
+  timeline: body.timeline ?? 1,
+  startLsn: parseLsn(body.startLsn ?? "0/0"),
+  endLsn: parseLsn(body.endLsn ?? "0/0"),
+  endsSegment: body.metadata.takenOn !== "standby",
+});
 
-/** A position or a name can be on any timeline: then the newest backup before it is as good as another. */
-const isOfNewest = ({ kind, timeline }: RecoveryTarget): boolean =>
-  kind === "time" || kind === "latest" || timeline === "latest";
+/** What is stored of the WAL, where a timeline may have left the backup's own; null where surely none did. */
+async function forksFrom(site: Site, body: ManifestBody): Promise<WalInventory | null> {
+  const reader = await openWalReader(site, body.server?.systemId ?? "", { without: "lost" });
+  if ((await reader.storedAt(historyName((body.timeline ?? 1) + 1))) === null) return null;
+  return loadInventory(site, reader, Number(body.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES));
+}
 
 /** The newest backup from which the target can be reached. */
 export async function chooseBase(
@@ -107,30 +108,64 @@ export async function chooseBase(
   target: RecoveryTarget,
 ): Promise<FoundBackup> {
   let oldest: FoundBackup | null = null;
-  let besides: FoundBackup | null = null;
   const passedOver: JBackupError[] = [];
-  const candidates =
-    reference === "latest" ? physicalBackups(site, passedOver) : [await findPhysical(site, reference)];
+  const isNamed = reference !== "latest";
+  const candidates = isNamed ? [await findPhysical(site, reference)] : physicalBackups(site, passedOver);
+  const ended: FoundBackup[] = [];
+  let forks: WalInventory | null = null;
   for await (const found of candidates) {
     const { body } = found.manifest;
-    if (besides !== null && besides.manifest.body.server?.systemId !== body.server?.systemId) continue;
-    if (typeof target.timeline === "number" && !(await isOnTheWay(site, body, target))) continue;
+    const isAsked = typeof target.timeline === "number";
+    if (isAsked && !(await leadsToTimeline(site, body, target.timeline as number))) continue;
     oldest = found;
     if (!endsBefore(body, target)) continue;
-    if (reference !== "latest" || typeof target.timeline === "number" || !isOfNewest(target)) return found;
-    if (await isOnTheWay(site, body, target)) return found;
-    // it was made on a timeline that a recovery has left since, behind the point where it was left
-    besides ??= found;
+    if (isAsked) return found;
+    if (ended.length === 0) {
+      forks = await forksFrom(site, body);
+      if (forks === null) return found;
+    }
+    if (body.server?.systemId !== (ended[0] ?? found).manifest.body.server?.systemId) continue;
+    ended.push(found);
+    if (forks !== null && leadsEverywhere(forks, walBaseOf(body))) break;
   }
-  if (besides !== null) return besides;
+  if (forks !== null) return isNamed ? named(site, forks, ended) : newestOnTheWay(forks, ended, target);
+  throw refusal(reference, target, oldest, passedOver);
+}
+
+/** After a takeover the newest backup may lie on a timeline that the server did not go on from. */
+function newestOnTheWay(forks: WalInventory, ended: FoundBackup[], target: RecoveryTarget): FoundBackup {
+  const bases = ended.map((found) => ({ ...walBaseOf(found.manifest.body), found }));
+  const chosen = baseFor(forks, bases, target);
+  if (chosen === null) throw new JBackupError("bug", "no backup leads to the timeline of the target");
+  return chosen.found;
+}
+
+/** Whoever names a backup gets it, and is told that the server went on elsewhere. */
+function named(site: Site, forks: WalInventory, ended: FoundBackup[]): FoundBackup {
+  const [found] = ended as [FoundBackup];
+  const { body } = found.manifest;
+  const newest = Math.max(...forks.histories.keys(), body.timeline ?? 1);
+  if (!routesFrom(forks, walBaseOf(body)).some(({ timeline }) => timeline === newest))
+    site.report.warn(
+      `${body.label} does not lead to timeline ${newest}, which left before it ended: only what was written on timeline ${body.timeline} comes back from it`,
+    );
+  return found;
+}
+
+function refusal(
+  reference: string,
+  target: RecoveryTarget,
+  oldest: FoundBackup | null,
+  passedOver: JBackupError[],
+): JBackupError {
   if (oldest === null && typeof target.timeline === "number")
-    throw new JBackupError("target_refused", `no backup leads to timeline ${target.timeline}`, {
+    return new JBackupError("target_refused", `no backup leads to timeline ${target.timeline}`, {
       hint: "jbackup wal status shows the timelines that are stored and what can be reached on each",
     });
-  if (oldest === null) throw passedOver.at(-1) ?? noPhysical("there is no physical backup to recover from");
+  if (oldest === null) return passedOver.at(-1) ?? noPhysical("there is no physical backup to recover from");
   const { body } = oldest.manifest;
   const nearest = target.kind === "lsn" ? `LSN ${body.endLsn}` : endTimeOf(body);
-  throw new JBackupError(
+  return new JBackupError(
     "target_refused",
     `${targetText(target)} is before the end of ${reference === "latest" ? "the oldest backup" : body.label}`,
     { hint: `the earliest moment that can be reached from it is ${nearest}`, details: { nearest } },

@@ -1,5 +1,6 @@
 import type { AlertSeverity } from "../domain/backup.js";
 import type { Metric } from "../domain/metrics.js";
+import { openHole } from "../domain/walWindow.js";
 import type { SiteStatus } from "./status.js";
 
 type Samples = { labels?: Record<string, string>; value: number | boolean | null }[];
@@ -132,8 +133,8 @@ export function metricsOf(status: SiteStatus, version: string): Metric[] {
     ),
     one(
       "window_holes",
-      "Bases behind which WAL is missing.",
-      window === null ? null : window.bases.filter(({ hole }) => hole !== null).length,
+      "1 while WAL is missing behind the newest base: moments behind cannot be reached.",
+      window === null ? null : openHole(window.bases) !== null,
     ),
     one("rpo_seconds", "How much would be lost now.", spanOf(rpo.nowMs)),
     one("rpo_objective_seconds", "How much may be lost.", spanOf(rpo.objectiveMs)),

@@ -2,6 +2,7 @@ import type { Alert, Backup, Verification } from "../domain/backup.js";
 import { isJBackupError } from "../domain/errors.js";
 import { type Health, healthOf, nextStep } from "../domain/health.js";
 import type { StorageUse } from "../domain/storageUse.js";
+import { openHole, strayBase } from "../domain/walWindow.js";
 import type { Site } from "./site.js";
 import { type SeenInStorages, seenInStorages } from "./status/fromStorages.js";
 import { type JobStatus, jobFacts, jobsInCatalog, jobsInStorages } from "./status/jobs.js";
@@ -254,7 +255,10 @@ function judge(
     rpoObjectiveMs: rpo.objectiveMs,
     rtoMs: rto.lastMs,
     rtoObjectiveMs: rto.objectiveMs,
-    holes: window?.bases.filter(({ hole }) => hole !== null).length ?? 0,
+    hole: openHole(window?.bases ?? []),
+    lost: window?.lost ?? [],
+    rival: window?.rival ?? null,
+    leftFor: strayBase(window?.bases ?? [])?.timeline ?? null,
     isRecordKnown: !known.isEmpty,
     testRestoreAgeMs: tested === null ? null : now.getTime() - Date.parse(tested),
     alerts: known.alerts,

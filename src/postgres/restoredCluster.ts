@@ -4,6 +4,7 @@ import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import { Secret } from "../domain/secret.js";
 import { isAlive, markOf } from "../sys/processes.js";
 import { connect, type Session } from "./connection.js";
+import { hintFor, lastWords } from "./serverLog.js";
 import { runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
 
 /** A cluster whose files are in place: how to run a server on it that nobody but us reaches. */
@@ -105,7 +106,10 @@ export async function startRestored(settings: RestoredSettings): Promise<Restore
       // on its way down it lets nobody in, and has not written yet why it goes
       return state === "ended" && (await isRunning(dataDirectory)) ? "recovering" : state;
     },
-    log: async (lines = 4) => (await readFile(logFile, "utf8")).trim().split("\n").slice(-lines).join("; "),
+    log: async (lines) => {
+      const text = await readFile(logFile, "utf8");
+      return lines === undefined ? lastWords(text) : text.trim().split("\n").slice(-lines).join("; ");
+    },
     stop: async (mode) => {
       if (await isRunning(dataDirectory)) await pgCtl(["-m", mode, "-w", "-t", LONG, "-s", "stop"]);
     },
@@ -125,7 +129,9 @@ export async function startRestored(settings: RestoredSettings): Promise<Restore
       `the restored cluster did not start: ${log || reasonOf(error)}`,
       {
         cause: error,
-        hint: `look at ${dataDirectory}: its owner must be able to reach it, and to run ${join(binDirectory, "postgres")}`,
+        hint:
+          hintFor(log) ??
+          `look at ${dataDirectory}: its owner must be able to reach it, and to run ${join(binDirectory, "postgres")}`,
         details: { log: await cluster.log(40) },
       },
     );
@@ -208,7 +214,7 @@ export async function startServer(server: OwnServer): Promise<void> {
       { environment, owner: owner ?? undefined, directory: dataDirectory },
     );
   } catch (error) {
-    const said = (await log.readFile("utf8")).trim().split("\n").slice(-3).join("; ");
+    const said = lastWords(await log.readFile("utf8"));
     throw new JBackupError("postgres_failed", `the server did not start: ${said}`, { cause: error });
   } finally {
     await log.close();

@@ -5,6 +5,7 @@ import { JBackupError } from "../domain/errors.js";
 import { makeClaimedFolder, readClaim, sweepBegunFolders } from "../sys/claimedFolder.js";
 import { isOwnFolder, objectIn } from "../sys/ownFiles.js";
 import { isAlive, isProcessMark, ownMark } from "../sys/processes.js";
+import { lastWords } from "./serverLog.js";
 import { findBinDirectories, runTool, type ToolEnvironment, type ToolOptions } from "./tools.js";
 
 const FOLDER = /^jbackup-scratch-[0-9a-f]{8}$/;
@@ -81,13 +82,9 @@ export async function startScratchCluster(wanted: ScratchSettings): Promise<Scra
     await pgCtl(directory, binDirectory, ["-l", join(directory, "log"), "start"], tool).catch(
       async (error) => {
         const log = await readFile(join(directory, "log"), "utf8").catch(() => "");
-        throw new JBackupError(
-          "postgres_failed",
-          `the scratch cluster did not start: ${log.trim().split("\n").slice(-3).join("; ")}`,
-          {
-            cause: error,
-          },
-        );
+        throw new JBackupError("postgres_failed", `the scratch cluster did not start: ${lastWords(log)}`, {
+          cause: error,
+        });
       },
     );
   };

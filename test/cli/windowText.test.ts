@@ -9,8 +9,8 @@ test("the moments that can be reached are drawn, with what is missing", () => {
     {
       window: { from: moment("20T00:00"), to: moment("25T11:58") },
       bases: [
-        { id: "b", label: "b", from: moment("24T00:00"), to: moment("25T11:58"), hole: null },
-        { id: "a", label: "a", from: moment("20T00:00"), to: moment("21T00:00"), hole: "here" },
+        { id: "b", label: "b", timeline: 1, from: moment("24T00:00"), to: moment("25T11:58"), hole: null },
+        { id: "a", label: "a", timeline: 1, from: moment("20T00:00"), to: moment("21T00:00"), hole: "here" },
       ],
       holes: [{ timeline: 1, from: "0/5", to: "0/9" }],
     },

@@ -16,7 +16,6 @@ import {
   stretchesOf,
   type WalBase,
   type WalInventory,
-  windowOf,
 } from "../../src/domain/walCoverage.js";
 
 const BYTES = 2 ** 20;
@@ -259,16 +258,4 @@ describe("timelines", () => {
       { timeline: 11, at: 0xa_bc00_0000n },
     ]);
   });
-});
-
-test("a base that has no WAL behind it yet leaves the window to those before it", () => {
-  const at = (lsn: string) => ({ lsn });
-  const older = { from: at("0/1000000"), to: at("0/4000000"), hole: null };
-  const newer = { from: at("0/2000000"), to: at("0/4000000"), hole: null };
-  const fresh = { from: at("0/5000000"), to: at("0/5000000"), hole: null };
-  const torn = { from: at("0/500000"), to: at("0/800000"), hole: "something" };
-  expect(windowOf([fresh, newer, older, torn])).toEqual({ from: older.from, to: older.to });
-  expect(windowOf([newer, older])).toEqual({ from: older.from, to: older.to });
-  expect(windowOf([fresh])).toEqual({ from: fresh.from, to: fresh.to });
-  expect(windowOf([])).toBeNull();
 });

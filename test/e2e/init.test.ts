@@ -113,6 +113,13 @@ test("--yes without a terminal ends with a first backup that comes back, and wit
     ["b2", "stored"],
   ]);
 
+  // what the server writes before the first pass is kept for it
+  const [slot] = await query(
+    url,
+    `select (restart_lsn <= '${made.backup.metadata.startLsn}'::pg_lsn)::text as before from pg_replication_slots where slot_name = 'jbackup_shop'`,
+  );
+  expect(slot).toEqual({ before: "true" });
+
   const secrets = readdirSync(made.keys).map((name) => join(made.keys, name));
   for (const path of [file, made.kit, ...secrets])
     expect([path, statSync(path).mode & 0o777]).toEqual([path, 0o600]);

@@ -1,5 +1,16 @@
 import { execFileSync } from "node:child_process";
-import { chmod, chown, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  chown,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -236,13 +247,60 @@ describe("across a change of timeline", () => {
   });
 });
 
+/** After a takeover the newest full backup leads elsewhere: what is done since is reached all the same, whatever the old server adds. */
+async function expectRescued(since: string, left: string, old: string, ids: number[]): Promise<void> {
+  const expectRows = async (to: string, wanted: number[]): Promise<void> => {
+    const directory = join(folder, `since-${++restores}`);
+    const done = await site.json(pitr(to, directory));
+    expect(done.metadata.timeline).toBe(3);
+    expect(await idsAt(directory)).toEqual(wanted);
+    await rm(directory, { recursive: true });
+  };
+  await expectRows("latest", [-2, ...ids]);
+  await expectRows(since, ids);
+  const status = await site.json(["wal", "status"]);
+  const [strayed, ...onTheWay] = status.bases;
+  expect([strayed.timeline, ...onTheWay.map(({ timeline }: { timeline: number }) => timeline)]).toEqual([
+    ...[2, ...onTheWay.map(() => 3)],
+  ]);
+  expect(status.window).toEqual({ from: onTheWay.at(-1).from, to: onTheWay[0].to });
+  expect(status.warnings).toContainEqual(expect.stringContaining(`${left} is no base for timeline 3`));
+  expect(status.rival).toBeNull();
+  const seen = await site.json(["status"]);
+  expect(seen.window.to).toEqual(status.window.to);
+  expect(seen.health.reasons).toContainEqual(expect.objectContaining({ code: "left_timeline" }));
+
+  // the takeover was an hour ago, and a job of the old server runs once more
+  const now = await readFile(site.configFile, "utf8");
+  const beganAt = async (at: Date): Promise<void> => {
+    for (const storage of ["one", "two"]) {
+      const [systemId = ""] = await readdir(join(site.folder, storage, "wal"));
+      const begun = join(site.folder, storage, "wal", systemId, "00000003");
+      for (const name of await readdir(begun, { recursive: true })) await utimes(join(begun, name), at, at);
+    }
+  };
+  await beganAt(new Date(Date.now() - 3_600_000));
+  await site.configure(old);
+  await site.json(["backup", "full"]);
+  await site.configure(now);
+  await expectRows("latest", [-2, ...ids]);
+  expect((await site.json(["wal", "status"])).rival).toContain("timeline 2 was still written at");
+  expect((await site.json(["alerts"])).map(({ type }: { type: string }) => type)).toContain(
+    "INTEGRITY_FAILURE",
+  );
+  await beganAt(new Date());
+}
+
 describe("a timeline that was left", () => {
   test("keeps its moments: they are found after a recovery to before them, and the plan names it", async () => {
     await write(20);
     const rescued = (written.at(-11) as Written).after;
     const wanted = (written.at(-1) as Written).after;
     await site.json(["backup", "wal"]);
+    // on a timeline that the rescue leaves before it ended
     const left = await site.json(["backup", "full"]);
+    await query(server.url("shop"), "insert into ticks (id) values (-9)");
+    await site.json(["backup", "wal"]);
     const directory = join(folder, "rescued");
     await site.json(pitr(rescued, directory));
     const config = await readFile(site.configFile, "utf8");
@@ -262,6 +320,17 @@ describe("a timeline that was left", () => {
       await site.configure(config.replace(server.url("shop"), other));
       const passed = await site.json(["backup", "wal"]);
       expect(passed.metadata.timeline).toBe(3);
+      const [{ since } = { since: "" }] = await query(
+        other,
+        "select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as since",
+      );
+      await query(other, "insert into ticks (id) values (-2)");
+      await site.json(["backup", "wal"]);
+      const rows = await query(other, "select id::text as id from ticks where id <> -2 order by ticks.id");
+      const ids = rows.map(({ id }) => Number(id));
+      expect(ids).not.toContain(-9);
+      expect(ids).not.toContain(written.at(-1)?.id);
+      await expectRescued(since, left.label, config, ids);
       await query(other, "select pg_drop_replication_slot(slot_name) from pg_replication_slots");
     } finally {
       await site.configure(config);
@@ -278,10 +347,9 @@ describe("a timeline that was left", () => {
     for (const more of [[], ["--timeline", "0x3"], ["--timeline", "latest"]]) {
       const newest = await site.json(pitr("latest", third, ...more, "--dry-run"));
       expect(newest.timeline).toBe(3);
-      // the newest backup was made behind the point where timeline 3 left
       expect(newest.backupId).not.toBe(left.id);
     }
-    expect((await site.json(pitr("latest", third, "--timeline", "2", "--dry-run"))).backupId).toBe(left.id);
+    expect((await site.json(pitr("latest", third, "--timeline", "2", "--dry-run"))).timeline).toBe(2);
     const nowhere = await refusal(pitr(wanted, third, "--timeline", "9"));
     expect(nowhere).toMatchObject({ code: 14, error: { message: "no backup leads to timeline 9" } });
 

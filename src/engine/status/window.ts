@@ -2,21 +2,32 @@ import type { Backup } from "../../domain/backup.js";
 import { isHeld } from "../../domain/backup.js";
 import { JBackupError } from "../../domain/errors.js";
 import { lsnText, parseLsn } from "../../domain/wal.js";
-import { holesOf, holeText, pathFrom, stretchesOf, windowOf } from "../../domain/walCoverage.js";
+import {
+  lostSpans,
+  type Moment,
+  type ReachedBase,
+  reachedFrom,
+  rivalOf,
+  rivalText,
+  type WindowBase,
+} from "../../domain/walWindow.js";
 import type { Storage } from "../../storage/storage.js";
 import { inTime, PROBE_MS } from "../inTime.js";
 import type { Site } from "../site.js";
 import { loadInventory } from "../wal/inventory.js";
 import { USUAL_SEGMENT_BYTES } from "../wal/segmentHeader.js";
-import type { Moment } from "../wal/status.js";
 import { openWalReader } from "../wal/walReader.js";
 import type { ProbedStorage } from "./probe.js";
 
 export interface WindowStatus {
   from: Moment;
   to: Moment;
-  bases: { id: string; label: string; from: Moment; to: Moment; hole: string | null }[];
+  bases: ReachedBase[];
   holes: { timeline: number; from: string; to: string }[];
+  /** Moments that no base reaches any more; what follows them is reached. */
+  lost: { from: string; to: string }[];
+  /** Set while two servers write on two timelines. */
+  rival: string | null;
   /** Where this is from: the WAL that the storages list, or, when they cannot be asked in time, the catalog's word. */
   source: "storages" | "catalog";
 }
@@ -78,34 +89,30 @@ async function listed(site: Site, all: Backup[], storages: Storage[]): Promise<W
   const bases = all.filter(({ metadata }) => metadata.systemId === systemId);
   const segmentBytes = Number(bases[0]?.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
   const inventory = await loadInventory(narrowed, await openWalReader(narrowed, systemId), segmentBytes);
-  const holes = holesOf(stretchesOf(inventory));
-  const reached = bases.map((base) => {
-    const path = pathFrom(inventory, {
-      timeline: Number(base.metadata.timeline ?? 1),
-      startLsn: lsnOf(base, "startLsn"),
-      endLsn: lsnOf(base, "endLsn"),
-      endsSegment: base.metadata.takenOn !== "standby",
-    });
-    if (path.hole !== null && !holes.some(({ to }) => to === path.hole?.to)) holes.push(path.hole);
-    const end = endOf(base);
-    return {
-      id: base.id,
-      label: base.label,
-      from: { at: end, lsn: String(base.metadata.endLsn ?? "0/0") },
-      to: { at: path.until?.toISOString() ?? end, lsn: lsnText(path.endLsn) },
-      hole: path.hole === null ? null : holeText(path.hole),
-    };
-  });
-  const [newest] = reached;
-  const { from, to } = windowOf(reached) ?? (newest as (typeof reached)[number]);
+  const known = bases.map(windowBase);
+  const { bases: reached, window, holes } = reachedFrom(inventory, known);
+  const rival = rivalOf(inventory, known, site.clock.now());
+  const { from, to } = window ?? (reached[0] as ReachedBase);
   return {
     from,
     to,
     bases: reached,
     holes: holes.map(({ timeline, from, to }) => ({ timeline, from: lsnText(from), to: lsnText(to) })),
+    lost: lostSpans(reached),
+    rival: rival === null ? null : rivalText(rival),
     source: "storages",
   };
 }
+
+const windowBase = (base: Backup): WindowBase => ({
+  id: base.id,
+  label: base.label,
+  endTime: endOf(base),
+  timeline: Number(base.metadata.timeline ?? 1),
+  startLsn: lsnOf(base, "startLsn"),
+  endLsn: lsnOf(base, "endLsn"),
+  endsSegment: base.metadata.takenOn !== "standby",
+});
 
 function toldByCatalog(bases: Backup[], passes: Backup[]): WindowStatus {
   const newest = bases[0] as Backup;
@@ -120,11 +127,15 @@ function toldByCatalog(bases: Backup[], passes: Backup[]): WindowStatus {
     bases: bases.map((base) => ({
       id: base.id,
       label: base.label,
+      // which of them lead to the newest one only the storages know
+      timeline: Number(newest.metadata.timeline ?? 1),
       from: { at: endOf(base), lsn: String(base.metadata.endLsn ?? "0/0") },
       to,
       hole: null,
     })),
     holes: [],
+    lost: [],
+    rival: null,
     source: "catalog",
   };
 }

@@ -9,8 +9,8 @@ import {
   type TimelineLeg,
 } from "../../domain/wal.js";
 import type { Postgres, Session, WalServer } from "../../postgres/postgres.js";
-import { raiseAlert } from "../alert.js";
 import type { Site } from "../site.js";
+import { alertGap } from "./gapAlerts.js";
 import { Shipper } from "./shipper.js";
 import { streamUpTo } from "./streaming.js";
 import { beforeSlot, legsFrom, storeHistories } from "./timelines.js";
@@ -162,17 +162,4 @@ export async function shipFinished(
     shipper.shipSegment(number, content, () => shipper.giveBack(buffer));
   }
   return number;
-}
-
-/** The server no longer has what was not stored yet: nothing brings it back, and nobody may learn of it too late. */
-export async function alertGap(site: Site, from: Lsn, to: Lsn): Promise<void> {
-  const message = `WAL from ${lsnText(from)} to ${lsnText(to)} was never stored, and the server does not have it any more`;
-  site.report.warn(message);
-  await raiseAlert(site, {
-    type: "WAL_GAP",
-    severity: "critical",
-    fingerprint: `wal_gap:${lsnText(from)}`,
-    message,
-    hint: "make a new base now: jbackup backup full",
-  });
 }

@@ -1,31 +1,34 @@
 import { isJBackupError, reasonOf } from "../../domain/errors.js";
 import type { ManifestBody } from "../../domain/manifest.js";
 import { lsnText, parseLsn } from "../../domain/wal.js";
-import {
-  holesOf,
-  holeText,
-  pathFrom,
-  stretchesOf,
-  type WalBase,
-  type WalInventory,
-  type WalLeg,
-  windowOf,
-} from "../../domain/walCoverage.js";
+import { holeText, stretchesOf, type WalInventory, type WalLeg } from "../../domain/walCoverage.js";
 import { routesFrom } from "../../domain/walRoutes.js";
+import {
+  leading,
+  lostSpans,
+  lostText,
+  type Moment,
+  openHole,
+  type ReachedBase,
+  reachedFrom,
+  rivalOf,
+  rivalText,
+  strayBase,
+  type WindowBase,
+  windowOf,
+} from "../../domain/walWindow.js";
 import type { WalHealth, WalServer } from "../../postgres/postgres.js";
 import { raiseAlert, resolveAlert } from "../alert.js";
 import { slotName } from "../archiveWal.js";
-import { physicalBackups } from "../bases.js";
+import { physicalBackups, walBaseOf } from "../bases.js";
 import { knownSystem } from "../ownSystem.js";
 import type { Site } from "../site.js";
+import { alertHole, resolveGaps } from "./gapAlerts.js";
 import { loadInventory } from "./inventory.js";
 import { USUAL_SEGMENT_BYTES } from "./segmentHeader.js";
 import { openWalReader } from "./walReader.js";
 
-export interface Moment {
-  at: string;
-  lsn: string;
-}
+export type { Moment } from "../../domain/walWindow.js";
 
 /** A timeline, which `--timeline` follows. */
 export interface TimelineWay {
@@ -41,11 +44,15 @@ export interface WalStatus {
   systemId: string | null;
   /** The moments that can be reached without a gap, up to the newest; null while there is no base or no WAL. */
   window: { from: Moment; to: Moment } | null;
-  bases: { id: string; label: string; from: Moment; to: Moment; hole: string | null }[];
+  bases: ReachedBase[];
   timelines: { timeline: number; from: string; to: string; until: string }[];
   /** What can be reached along each timeline to which a base leads, oldest first. */
   ways: TimelineWay[];
   holes: { timeline: number; from: string; to: string }[];
+  /** Moments that no base reaches any more, for WAL that is missing; what follows them is reached. */
+  lost: { from: string; to: string }[];
+  /** Set while two servers write on two timelines. */
+  rival: string | null;
   segments: number;
   storedBytes: number;
   /** Null when the server cannot be asked. */
@@ -102,6 +109,8 @@ const NOTHING: Stored = {
   timelines: [],
   ways: [],
   holes: [],
+  lost: [],
+  rival: null,
   segments: 0,
   storedBytes: 0,
   sealedTimelines: [],
@@ -130,37 +139,27 @@ async function storedStatus(
   const segmentBytes = Number(liveSegmentBytes ?? bodies[0]?.metadata.walSegmentBytes ?? USUAL_SEGMENT_BYTES);
   const reader = await openWalReader(site, systemId);
   const inventory = await loadInventory(site, reader, segmentBytes);
-  const stretches = stretchesOf(inventory);
-  // a hole at the very beginning of a timeline shows on the way to it only
-  const holes = holesOf(stretches);
-  const bases = bodies.map((body) => {
-    const path = pathFrom(inventory, baseOf(body));
-    if (path.hole !== null && !holes.some(({ to }) => to === path.hole?.to)) holes.push(path.hole);
-    const end = endTimeOf(body);
-    return {
-      id: body.backupId,
-      label: body.label,
-      from: { at: end, lsn: body.endLsn ?? "0/0" },
-      to: { at: path.until?.toISOString() ?? end, lsn: lsnText(path.endLsn) },
-      hole: path.hole === null ? null : holeText(path.hole),
-    };
-  });
+  const known = bodies.map(windowBase);
+  const { bases, window, holes } = reachedFrom(inventory, known);
+  const rival = rivalOf(inventory, known, site.clock.now());
   return {
     systemId,
-    window: windowOf(bases),
+    window,
     bases,
-    timelines: stretches.map(({ timeline, from, to, until }) => ({
+    timelines: stretchesOf(inventory).map(({ timeline, from, to, until }) => ({
       timeline,
       from: lsnText(from),
       to: lsnText(to),
       until: until.toISOString(),
     })),
-    ways: waysOf(inventory, bodies),
+    ways: waysOf(inventory, known),
     holes: holes.map(({ timeline, from, to }) => ({
       timeline,
       from: lsnText(from),
       to: lsnText(to),
     })),
+    lost: lostSpans(bases),
+    rival: rival === null ? null : rivalText(rival),
     segments: inventory.stored.filter(({ file }) => file.kind === "segment").length,
     storedBytes: inventory.stored.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
     sealedTimelines: inventory.sealedHistories,
@@ -169,18 +168,17 @@ async function storedStatus(
 }
 
 /** Along each timeline from the oldest base that leads to its end. */
-function waysOf(inventory: WalInventory, bodies: ManifestBody[]): TimelineWay[] {
-  const reached = bodies.flatMap((body) => {
-    const at = endTimeOf(body);
-    return routesFrom(inventory, baseOf(body)).map(({ timeline, legs, path, begunBy }) => ({
+function waysOf(inventory: WalInventory, bases: WindowBase[]): TimelineWay[] {
+  const reached = bases.flatMap((base) =>
+    routesFrom(inventory, base).map(({ timeline, legs, path, begunBy }) => ({
       timeline,
       left: leftIn(legs),
       begunBy: begunBy?.toISOString() ?? null,
-      from: { at, lsn: body.endLsn ?? "0/0" },
-      to: { at: path.until?.toISOString() ?? at, lsn: lsnText(path.endLsn) },
+      from: { at: base.endTime, lsn: lsnText(base.endLsn) },
+      to: { at: path.until?.toISOString() ?? base.endTime, lsn: lsnText(path.endLsn) },
       hole: path.hole === null ? null : holeText(path.hole),
-    }));
-  });
+    })),
+  );
   return [...Map.groupBy(reached, ({ timeline }) => timeline)]
     .sort(([a], [b]) => a - b)
     .flatMap(([timeline, found]) => {
@@ -199,27 +197,26 @@ function leftIn(legs: WalLeg[]): TimelineWay["left"] {
     : { timeline: before.timeline, lsn: lsnText(own.from) };
 }
 
-const endTimeOf = (body: ManifestBody): string => String(body.metadata.endTime ?? body.finishedAt);
-
-const baseOf = (body: ManifestBody): WalBase => ({
-  timeline: body.timeline ?? 1,
-  startLsn: parseLsn(body.startLsn ?? "0/0"),
-  endLsn: parseLsn(body.endLsn ?? "0/0"),
-  endsSegment: body.metadata.takenOn !== "standby",
+const windowBase = (body: ManifestBody): WindowBase => ({
+  id: body.backupId,
+  label: body.label,
+  endTime: String(body.metadata.endTime ?? body.finishedAt),
+  ...walBaseOf(body),
 });
 
-/** A hole counts when a base before it would need what is missing. */
-export const isBroken = ({ bases }: Pick<WalStatus, "bases">): boolean =>
-  bases.some(({ hole }) => hole !== null);
+/** A hole counts while it is behind the newest base; one before it costs the moments that `lost` tells. */
+export const isBroken = ({ bases }: Pick<WalStatus, "bases">): boolean => openHole(bases) !== null;
 
+const RIVAL = "two_timelines";
 const FULL = { warn: 60, critical: 80 };
 
-function warningsOf({ bases, sealedTimelines }: Stored, server: WalHealth | null): string[] {
+function warningsOf({ bases, lost, rival, sealedTimelines }: Stored, server: WalHealth | null): string[] {
   const filled = server?.pgWal.filledPercent ?? 0;
   return [
-    ...bases.flatMap(({ label, hole }) =>
-      hole === null ? [] : [`from ${label} nothing behind ${hole} can be reached`],
-    ),
+    ...(rival === null ? [] : [rival]),
+    ...brokenText(bases),
+    ...lost.map(lostText),
+    ...strayText(bases),
     ...(sealedTimelines.length > 0
       ? [
           `the histories of timelines ${sealedTimelines.join(", ")} are sealed: where they begin shows with the private key only`,
@@ -234,6 +231,22 @@ function warningsOf({ bases, sealedTimelines }: Stored, server: WalHealth | null
   ];
 }
 
+function brokenText(bases: ReachedBase[]): string[] {
+  const hole = openHole(bases);
+  return hole === null
+    ? []
+    : [`nothing behind ${hole} can be reached: jbackup backup full makes a base behind it`];
+}
+
+function strayText(bases: ReachedBase[]): string[] {
+  const found = strayBase(bases);
+  return found === null
+    ? []
+    : [
+        `${found.stray.label} is no base for timeline ${found.timeline}, which left before it ended: jbackup backup full makes a newer one`,
+      ];
+}
+
 /** Failures that a later success made up for are history. */
 function archiverWarnings(archiver: WalHealth["archiver"]): string[] {
   const { lastFailed, lastFailedAt, lastArchivedAt } = archiver ?? {};
@@ -243,17 +256,17 @@ function archiverWarnings(archiver: WalHealth["archiver"]): string[] {
   ];
 }
 
-async function raiseAlerts(site: Site, { bases, server }: WalStatus): Promise<void> {
-  const broken = bases.filter(({ hole }) => hole !== null);
-  if (broken.length > 0)
-    await raiseAlert(site, {
-      type: "WAL_GAP",
-      severity: "critical",
-      fingerprint: "wal_hole",
-      message: `WAL is missing: ${broken[0]?.hole}`,
-      hint: "make a new base: jbackup backup full",
-    });
-  else await resolveAlert(site, "wal_hole", "no WAL is missing");
+async function raiseAlerts(site: Site, { bases, rival, unread, server }: WalStatus): Promise<void> {
+  const hole = openHole(bases);
+  const [newest] = leading(bases);
+  if (hole !== null) await alertHole(site, hole);
+  else if (newest !== undefined)
+    await resolveGaps(
+      site,
+      parseLsn(newest.from.lsn),
+      `every moment since the end of ${newest.label} can be reached`,
+    );
+  await alertRival(site, rival, unread);
   const filled = server?.pgWal.filledPercent;
   if (filled === undefined || filled === null) return;
   if (filled >= FULL.warn)
@@ -265,4 +278,16 @@ async function raiseAlerts(site: Site, { bases, server }: WalStatus): Promise<vo
       hint: "run jbackup backup wal and look at what it says; the slot is never dropped by itself",
     });
   else await resolveAlert(site, "pg_wal_full", "pg_wal has room again");
+}
+
+async function alertRival(site: Site, rival: string | null, unread: string[]): Promise<void> {
+  if (rival !== null)
+    await raiseAlert(site, {
+      type: "INTEGRITY_FAILURE",
+      severity: "critical",
+      fingerprint: RIVAL,
+      message: rival,
+      hint: "end jbackup and PostgreSQL on the server that was left, and take its credentials of the storages away",
+    });
+  else if (unread.length === 0) await resolveAlert(site, RIVAL, "one timeline is written");
 }
