@@ -20,6 +20,8 @@ export interface KeptBackup {
   createdAt: Date;
   /** When what is in it ends: a recovery can begin from it for any later moment. */
   endedAt: Date;
+  /** Of a base. */
+  timeline?: number | null;
   /** Older backups whose objects are part of it. */
   needs: string[];
   /** All of it is there, as far as is known: one that is not counts for nothing. */
@@ -44,6 +46,8 @@ export interface RetentionQuestion {
   /** What is in use just now, with the reason. */
   held?: ReadonlyMap<string, string>;
   pitrWindowMs: number;
+  /** The newest that there is WAL of, in case no base has been made on it yet. */
+  newestTimeline?: number;
   now: Date;
   /** Why nothing may be removed of a kind just now; null where nothing stands against it. */
   paused(backup: KeptBackup): string | null;
@@ -223,13 +227,10 @@ function keepByPolicy(stored: KeptBackup[], question: RetentionQuestion, give: B
 
 /** A base for every moment of the window: those in it, and the last one before it. */
 function keepWindow(question: RetentionQuestion, because: Because): void {
-  const { backups, pitrWindowMs, policy } = question;
+  const { backups, pitrWindowMs, policy, newestTimeline } = question;
   if (policy === null) return;
-  for (const { id, isBefore } of windowBases(backups, pitrWindowMs, windowEnd(question)))
-    because(
-      id,
-      isBefore ? "the base for the beginning of the recovery window" : "a base inside the recovery window",
-    );
+  for (const { id, place } of windowBases(backups, pitrWindowMs, windowEnd(question), newestTimeline))
+    because(id, REASONS[place]);
 }
 
 const isBase = ({ kind, method, isGood }: KeptBackup): boolean =>
@@ -245,24 +246,44 @@ export function windowEnd({
   return failing.length === 0 ? now : new Date(Math.max(...failing.map(({ endedAt }) => endedAt.getTime())));
 }
 
+const REASONS = {
+  inside: "a base inside the recovery window",
+  before: "the base for the beginning of the recovery window",
+  earlier: "a base from before the newest timeline, which may be the one that leads to it",
+};
+
+/**
+ * After a recovery that took over, the newest base of the timeline that was left may lie beyond the point where it was left, and
+ * lead nowhere. Until the newest timeline has a base for the beginning of the window, every earlier one stays.
+ */
 function windowBases(
   backups: KeptBackup[],
   pitrWindowMs: number,
   now: Date,
-): { id: string; isBefore: boolean; backup: KeptBackup }[] {
+  newestTimeline = 0,
+): { id: string; place: keyof typeof REASONS }[] {
   const from = now.getTime() - pitrWindowMs;
   const bases = backups.filter(isBase).toSorted((a, b) => b.endedAt.getTime() - a.endedAt.getTime());
   const inside = bases.filter(({ endedAt }) => endedAt.getTime() > from);
-  const before = bases.find(({ endedAt }) => endedAt.getTime() <= from);
+  const [before, ...earlier] = bases.filter(({ endedAt }) => endedAt.getTime() <= from);
+  const newest = Math.max(newestTimeline, ...bases.map(({ timeline }) => timeline ?? 0));
+  const isLed = [before, ...earlier].some((base) => (base?.timeline ?? 0) === newest);
+  const as = (place: keyof typeof REASONS) => (backup: KeptBackup) => ({ id: backup.id, place });
   return [
-    ...inside.map((backup) => ({ id: backup.id, isBefore: false, backup })),
-    ...(before ? [{ id: before.id, isBefore: true, backup: before }] : []),
+    ...inside.map(as("inside")),
+    ...(before ? [before].map(as("before")) : []),
+    ...(isLed ? [] : earlier.map(as("earlier"))),
   ];
 }
 
 /** The oldest base of the recovery window: WAL from its beginning on is needed. Null while there is none. */
-export function oldestWindowBase(backups: KeptBackup[], pitrWindowMs: number, now: Date): string | null {
-  return windowBases(backups, pitrWindowMs, now).at(-1)?.id ?? null;
+export function oldestWindowBase(
+  backups: KeptBackup[],
+  pitrWindowMs: number,
+  now: Date,
+  newestTimeline?: number,
+): string | null {
+  return windowBases(backups, pitrWindowMs, now, newestTimeline).at(-1)?.id ?? null;
 }
 
 function keepNeeded(backups: KeptBackup[], keep: Map<string, string[]>): void {

@@ -245,6 +245,27 @@ describe("retention by example", () => {
       };
     });
 
+  it("keeps the bases of a timeline that was left until the newest one has its own for the whole window", () => {
+    const base = (id: string, nightsAgo: number, timeline: number): KeptBackup => {
+      const at = new Date(NOW.getTime() - nightsAgo * DAY);
+      const place = { createdAt: at, endedAt: at, timeline };
+      return { id, kind: "full", method: "physical", tenantId: null, needs: [], isGood: true, ...place };
+    };
+    const kept = (backups: KeptBackup[], newestTimeline?: number): string[] => {
+      const rules = { pins: new Map(), pitrWindowMs: DAY, paused: () => null, policy: { last: 1 } };
+      const question = { ...rules, backups, now: NOW, ...(newestTimeline ? { newestTimeline } : {}) };
+      const { keep } = planRetention(question);
+      expect(oldestWindowBase(backups, DAY, NOW, newestTimeline)).toBe([...keep.keys()].sort()[0]);
+      return [...keep.keys()].sort();
+    };
+    const left = [base("a", 5, 1), base("b", 4, 1)];
+    expect(kept(left)).toEqual(["b"]);
+    // somebody went back to a moment before b, and only WAL tells of it yet
+    expect(kept(left, 2)).toEqual(["a", "b"]);
+    expect(kept([...left, base("c", 0.5, 2)], 2)).toEqual(["a", "b", "c"]);
+    expect(kept([...left, base("c", 2, 2)], 2)).toEqual(["c"]);
+  });
+
   it("30 daily, 12 weekly, 12 monthly of 400 nights", () => {
     const { keep } = answer(nightly(400), { daily: 30, weekly: 12, monthly: 12 });
     const daily = [...keep.values()].filter((reasons) => reasons.some((one) => one.startsWith("daily")));

@@ -23,6 +23,7 @@ export const keptBackup = (
   tenantId: body.tenantId,
   createdAt: new Date(body.createdAt),
   endedAt: new Date(body.endTime ?? body.finishedAt),
+  timeline: body.timeline,
   needs: body.needs.map(({ backupId }) => backupId),
   isGood,
   isAside: body.kind === "tenant" && body.parentId !== null,

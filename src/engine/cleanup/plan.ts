@@ -116,7 +116,9 @@ function planStorage(
   const { pitrWindowMs } = site.config.retention;
   const isKnownBad = knownBadIn(survey.backups, name);
   const backups = here.map((backup) => keptBackup(backup, isWhole(backup, listed) && !isKnownBad(backup)));
-  const answer = planRetention({ policy, backups, pins, held, pitrWindowMs, now, gone, ...pausing });
+  const newestTimeline = newestTimelineIn(here, listed);
+  const rules = { policy, pins, held, pitrWindowMs, newestTimeline, gone };
+  const answer = planRetention({ ...rules, backups, now, ...pausing });
   const byId = new Map(here.map((backup) => [backup.id, backup]));
   const orphans = (survey.unknown.get(name) ?? []).filter(
     ({ modifiedAt }) => now.getTime() - modifiedAt.getTime() > ORPHAN_MS,
@@ -126,7 +128,7 @@ function planStorage(
     held.size > 0 ||
     backups.some((backup) => backup.kind === "full" && (!backup.isGood || pausing.paused(backup) !== null));
   const base = byId.get(
-    oldestWindowBase(backups, pitrWindowMs, windowEnd({ backups, now, ...pausing })) ?? "",
+    oldestWindowBase(backups, pitrWindowMs, windowEnd({ backups, now, ...pausing }), newestTimeline) ?? "",
   );
   return {
     storage: name,
@@ -142,6 +144,22 @@ function planStorage(
           ],
     orphans,
   };
+}
+
+/** Of the cluster that the newest base is of. */
+function newestTimelineIn(here: SurveyedBackup[], listed: Map<string, ObjectFacts>): number {
+  const newest = here.reduce<SurveyedBackup | null>(
+    (one, other) =>
+      other.body.systemId !== null && other.body.createdAt > (one?.body.createdAt ?? "") ? other : one,
+    null,
+  );
+  let timeline = 0;
+  for (const key of listed.keys()) {
+    const parsed = parseWalKey(key);
+    if (parsed !== null && parsed.systemId === newest?.body.systemId)
+      timeline = Math.max(timeline, Number.parseInt(parsed.file.name.slice(0, 8), 16));
+  }
+  return timeline;
 }
 
 const labelOf = (byId: Map<string, SurveyedBackup>, id: string): string => byId.get(id)?.body.label ?? id;
