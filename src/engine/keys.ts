@@ -11,6 +11,7 @@ import { raiseAlert, resolveAlert } from "./alert.js";
 import { recordAudit } from "./audit.js";
 import { findBackup, findNeeded, readManifest } from "./findBackup.js";
 import { openDataKey } from "./openBackup.js";
+import { nothingNewer } from "./passedOver.js";
 import { kitText } from "./recoveryKit.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
@@ -221,7 +222,7 @@ function dataKeyOf(
   manifest: Manifest,
   storages: Storage[],
 ): Promise<Buffer> {
-  if (folder !== null) return openDataKey(site, { manifest, folder, storages, holders: [] });
+  if (folder !== null) return openDataKey(site, { manifest, folder, storages, holders: [], ...nothingNewer });
   return walKeys(site, storages, String(manifest.body.metadata.systemId))(id);
 }
 

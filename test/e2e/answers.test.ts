@@ -192,7 +192,7 @@ describe("a restore", () => {
       reason: 'why "not"',
       initiatedBy: BY,
       jobId: ID,
-      metadata: { way: "new" },
+      metadata: { way: "new", label: backup.label },
     });
     expect(await site.json(["restores"])).toStrictEqual([done]);
     expect((await site.json(["show", "latest"])).restores).toStrictEqual([done]);
