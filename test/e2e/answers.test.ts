@@ -139,6 +139,7 @@ describe("a restore", () => {
       createdAt: backup.createdAt,
       mode: "full",
       way: "swap",
+      timeline: null,
       target: "shop",
       overwrites: "shop",
       steps: [
