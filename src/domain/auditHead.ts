@@ -5,6 +5,8 @@ export interface AuditHead {
   hash: string | null;
   /** The hash of the first entry: it tells the chains of two catalogs apart. */
   chain: string | null;
+  /** Which catalog it is, of several that one site's hosts and homes have; manifests of earlier versions and of shared catalogs do not say. */
+  catalog?: string;
 }
 
 const isHash = (value: unknown): value is string => typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
@@ -14,9 +16,10 @@ export function auditHeadIn(metadata: Record<string, unknown>): AuditHead | null
   const said = metadata.auditHead as Partial<Record<keyof AuditHead, unknown>> | null | undefined;
   if (typeof said !== "object" || said === null) return null;
   const { entries, hash, chain } = said;
+  const which = typeof said.catalog === "string" ? { catalog: said.catalog } : {};
   if (!Number.isSafeInteger(entries) || (entries as number) < 0) return null;
-  if (entries === 0) return { entries: 0, hash: null, chain: null };
-  return isHash(hash) && isHash(chain) ? { entries: entries as number, hash, chain } : null;
+  if (entries === 0) return { entries: 0, hash: null, chain: null, ...which };
+  return isHash(hash) && isHash(chain) ? { entries: entries as number, hash, chain, ...which } : null;
 }
 
 /** A backup, and what its signed manifest knows of the audit. */
@@ -25,6 +28,7 @@ export interface Witness {
   label: string;
   /** user@host */
   createdBy: string;
+  jobId: string;
   head: AuditHead;
 }
 
@@ -36,10 +40,12 @@ export interface AuditGap {
   backupId: string;
   label: string;
   entries: number;
+  /** The chains that were lost; null in what earlier versions wrote: then all that are as old. */
+  chains: string[] | null;
 }
 
 /** What a rebuild writes down: the newest witness of entries that are gone. */
-export type LostAudit = Pick<AuditGap, "backupId" | "label" | "entries">;
+export type LostAudit = Pick<AuditGap, "backupId" | "label" | "entries"> & { chains: string[] };
 
 /** The part of a rebuild's entry that a later check goes by. */
 export function gapIn(entry: {
@@ -50,8 +56,9 @@ export function gapIn(entry: {
   const lost = entry.detail.lostAudit as Partial<Record<keyof AuditGap, unknown>> | null | undefined;
   if (typeof lost !== "object" || lost === null) return null;
   const { backupId, label, entries } = lost;
+  const chains = Array.isArray(lost.chains) ? lost.chains.filter(isHash) : null;
   if (typeof backupId !== "string" || typeof label !== "string" || typeof entries !== "number") return null;
-  return { rebuiltAt: entry.at, rebuiltBy: entry.actor, backupId, label, entries };
+  return { rebuiltAt: entry.at, rebuiltBy: entry.actor, backupId, label, entries, chains };
 }
 
 /** The chain as the catalog has it, as far as the witnesses ask for it. */
@@ -61,8 +68,10 @@ export interface KnownChain {
   gaps: readonly AuditGap[];
   /** Whether one catalog serves several hosts: then nobody's chain but this one can have been meant. */
   isShared: boolean;
-  /** Where the check is made. */
-  host: string;
+  /** Which one it is; null of a shared one, and before the first backup that says. */
+  catalog: string | null;
+  /** The ids of the runs that it knows: what they made was made with it, whatever else was changed. */
+  runs: ReadonlySet<string>;
 }
 
 export interface AuditVerdict {
@@ -72,7 +81,7 @@ export interface AuditVerdict {
   contradicting: Witness[];
   /** These are older than a rebuild that wrote down what was lost. */
   explained: Witness[];
-  /** These were made on other hosts, with catalogs of their own. */
+  /** These were made with other catalogs: of another host, or of another home on this one. */
   elsewhere: Witness[];
 }
 
@@ -97,22 +106,24 @@ export function judgeWitnesses(witnesses: readonly Witness[], known: KnownChain)
   return verdict;
 }
 
-const isExplained = (witness: Witness, gaps: readonly AuditGap[]): boolean =>
-  gaps.some(({ backupId }) => witness.backupId <= backupId);
+const isExplained = ({ backupId, head }: Witness, gaps: readonly AuditGap[]): boolean =>
+  gaps.some((gap) => backupId <= gap.backupId && (gap.chains?.includes(head.chain ?? "") ?? true));
 
-const isOfOtherCatalog = (witness: Witness, { hashes, isShared, host }: KnownChain): boolean =>
-  !isShared && witness.head.chain !== hashes.get(1) && hostOf(witness) !== host;
+function isOfOtherCatalog(
+  { head, jobId }: Witness,
+  { hashes, isShared, catalog, runs }: Omit<KnownChain, "gaps">,
+): boolean {
+  if (head.chain === hashes.get(1) || runs.has(jobId)) return false;
+  return head.catalog === undefined ? !isShared : head.catalog !== catalog;
+}
 
 /** What no earlier rebuild has said already. */
-export function newestLost(
-  witnesses: readonly Witness[],
-  { hashes, gaps }: Pick<KnownChain, "hashes" | "gaps">,
-): LostAudit | null {
-  const [lost] = witnesses
-    .filter((witness) => !isInChain(witness, hashes) && !isExplained(witness, gaps))
-    .toSorted(newestFirst);
-  if (lost === undefined) return null;
-  return { backupId: lost.backupId, label: lost.label, entries: lost.head.entries };
+export function newestLost(witnesses: readonly Witness[], known: KnownChain): LostAudit | null {
+  const lost = judgeWitnesses(witnesses, known).contradicting;
+  const [newest] = lost;
+  if (newest === undefined) return null;
+  const chains = [...new Set(lost.flatMap(({ head }) => head.chain ?? []))];
+  return { backupId: newest.backupId, label: newest.label, entries: newest.head.entries, chains };
 }
 
 const NEWEST = 5;

@@ -1,5 +1,6 @@
 import type { AuditHead } from "../domain/auditHead.js";
 import { isJBackupError } from "../domain/errors.js";
+import { makeCatalogId } from "./catalogId.js";
 import { claimHome } from "./home.js";
 import type { Site } from "./site.js";
 
@@ -29,9 +30,11 @@ export async function auditHead(site: Site): Promise<AuditHead | null> {
   if (site.environment.drill !== undefined) return null;
   try {
     const [last] = await site.catalog.audit(1);
-    if (last === undefined) return { entries: 0, hash: null, chain: null };
+    const id = await makeCatalogId(site);
+    const which = id === null ? {} : { catalog: id };
+    if (last === undefined) return { entries: 0, hash: null, chain: null, ...which };
     const first = await site.catalog.auditHashes([1]);
-    return { entries: last.sequence, hash: last.hash, chain: first.get(1) ?? null };
+    return { entries: last.sequence, hash: last.hash, chain: first.get(1) ?? null, ...which };
   } catch (error) {
     if (isJBackupError(error, "catalog_unavailable")) return null;
     throw error;

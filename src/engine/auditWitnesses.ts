@@ -5,6 +5,7 @@ import {
   gapIn,
   hostOf,
   judgeWitnesses,
+  type KnownChain,
   type LostAudit,
   newestLost,
   sampleOf,
@@ -15,6 +16,7 @@ import { isJBackupError, JBackupError, reasonOf } from "../domain/errors.js";
 import type { Manifest } from "../domain/manifest.js";
 import { folderOf, parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
+import { catalogId, isShared } from "./catalogId.js";
 import { readManifest } from "./findBackup.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
@@ -47,11 +49,9 @@ export const isSoundAudit = ({ brokenAt, isEmptied, contradicting }: AuditState)
 export async function examineAudit(site: Site): Promise<AuditState> {
   // the witnesses first: whatever they know is in the chain by the time that it is read
   const heard = await hearWitnesses(site);
-  const { catalog, environment } = site;
-  const chain = await catalog.checkAudit();
-  const hashes = await catalog.auditHashes([1, ...heard.witnesses.map(({ head }) => head.entries)]);
-  const gaps = await gapsIn(site);
-  const known = { hashes, gaps, isShared: isShared(site), host: environment.host };
+  const chain = await site.catalog.checkAudit();
+  const known = await knownChain(site, heard.witnesses);
+  const gaps = [...known.gaps];
   const verdict = judgeWitnesses(heard.witnesses, known);
   const { silent, unread, storagesAway } = heard;
   const isEmptied = chain.entries === 0 && heard.isUsed;
@@ -72,13 +72,14 @@ async function hearWitnesses(site: Site): Promise<Heard> {
   const heard: Heard = { witnesses: [], isUsed: recorded.length > 0, silent: 0, unread: [], storagesAway };
   if (places.length === 0) return heard;
   const signers = await signersOf(site);
+  const own = await catalogId(site);
   await Promise.all(
     places.map(async (place) => {
       try {
         if (signers instanceof JBackupError) throw signers;
         const { manifest } = await readManifest(site, usable, place, signers);
-        if (isShared(site) || hostOf(manifest.body) === site.environment.host) heard.isUsed = true;
         const witness = witnessOf(manifest);
+        if (isOwn(site, manifest, witness, own)) heard.isUsed = true;
         if (witness === null) heard.silent++;
         else heard.witnesses.push(witness);
       } catch (error) {
@@ -91,7 +92,23 @@ async function hearWitnesses(site: Site): Promise<Heard> {
   return heard;
 }
 
-const isShared = ({ catalog }: Site): boolean => !catalog.location.startsWith("sqlite:");
+/** Whether it was made with this catalog; one that does not say which is taken for the host's. */
+const isOwn = (site: Site, { body }: Manifest, witness: Witness | null, own: string | null): boolean =>
+  isShared(site) ||
+  (witness?.head.catalog === undefined
+    ? hostOf(body) === site.environment.host
+    : witness.head.catalog === own);
+
+async function knownChain(site: Site, witnesses: Witness[]): Promise<KnownChain> {
+  const { catalog } = site;
+  const numbers = new Set([1, ...witnesses.map(({ head }) => head.entries)]);
+  const hashes = await catalog.auditHashes([...numbers]);
+  // they are many, and tell only where a chain is another
+  const isAsked = witnesses.some(({ head }) => head.chain !== null && head.chain !== hashes.get(1));
+  const runs = new Set(isAsked ? (await catalog.runs()).map(({ id }) => id) : []);
+  const gaps = await gapsIn(site);
+  return { hashes, gaps, isShared: isShared(site), catalog: await catalogId(site), runs };
+}
 
 /** Without them no manifest is believed, and the chain is still worth a look. */
 const signersOf = (site: Site): Promise<string[] | JBackupError> =>
@@ -102,8 +119,8 @@ const signersOf = (site: Site): Promise<string[] | JBackupError> =>
 
 function witnessOf({ body }: Manifest): Witness | null {
   const head = auditHeadIn(body.metadata);
-  const { backupId, label, createdBy } = body;
-  return head === null ? null : { backupId, label, createdBy, head };
+  const { backupId, label, createdBy, jobId } = body;
+  return head === null ? null : { backupId, label, createdBy, jobId, head };
 }
 
 interface Place {
@@ -185,7 +202,5 @@ const gapsIn = async ({ catalog }: Site): Promise<AuditGap[]> =>
 /** What this catalog's audit lacks of what the manifests know. */
 export async function lostAudit(site: Site, manifests: Manifest[]): Promise<LostAudit | null> {
   const witnesses = manifests.flatMap((manifest) => witnessOf(manifest) ?? []);
-  const numbers = new Set(witnesses.map(({ head }) => head.entries));
-  const hashes = await site.catalog.auditHashes([...numbers]);
-  return newestLost(witnesses, { hashes, gaps: await gapsIn(site) });
+  return newestLost(witnesses, await knownChain(site, witnesses));
 }

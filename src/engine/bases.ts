@@ -7,6 +7,7 @@ import { baseFor, leadsEverywhere } from "../domain/walBases.js";
 import type { WalBase, WalInventory } from "../domain/walCoverage.js";
 import { routesFrom } from "../domain/walRoutes.js";
 import { type FoundBackup, findBackup, idsInStorages } from "./findBackup.js";
+import { isUnbelieved, newestOutOfReach, type PassedOver, passedOverText } from "./passedOver.js";
 import type { Site } from "./site.js";
 import { readHistory } from "./wal/believed.js";
 import { loadInventory } from "./wal/inventory.js";
@@ -21,14 +22,16 @@ export async function* physicalBackups(
   site: Site,
   passedOver: JBackupError[] = [],
 ): AsyncGenerator<FoundBackup> {
+  const newer: PassedOver[] = [];
   for (const id of await candidateIds(site)) {
     try {
       const found = await findBackup(site, id);
-      if (isPhysical(found.manifest.body)) yield found;
+      if (isPhysical(found.manifest.body)) yield { ...found, passedOver: [...newer] };
     } catch (error) {
       // one bad backup must not hide the good ones
       if (!isJBackupError(error)) throw error;
-      site.report.warn(`backup ${id} is passed over: ${error.message}`);
+      newer.push({ id, error });
+      site.report.warn(passedOverText({ id, error }));
       passedOver.push(error);
     }
   }
@@ -53,7 +56,11 @@ const noPhysical = (message: string): JBackupError =>
 export async function findPhysical(site: Site, reference: string): Promise<FoundBackup> {
   if (reference === "latest") {
     const passedOver: JBackupError[] = [];
-    for await (const found of physicalBackups(site, passedOver)) return found;
+    for await (const found of physicalBackups(site, passedOver)) {
+      const outOfReach = found.passedOver.find((one) => !isUnbelieved(one));
+      if (outOfReach === undefined) return found;
+      throw newestOutOfReach(outOfReach, found.manifest.body.label);
+    }
     // that none can be read does not say that there is none
     throw passedOver.at(-1) ?? noPhysical("there is no physical backup yet");
   }

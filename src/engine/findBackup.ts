@@ -5,12 +5,22 @@ import { recordOf } from "../domain/record.js";
 import { folderOf, noSuchBackup, parseManifestKey, pickOne } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
+import {
+  isOutOfReach,
+  isUnbelieved,
+  type Newer,
+  newestOutOfReach,
+  nothingNewer,
+  type PassedOver,
+  passedOverText,
+} from "./passedOver.js";
 import { manifestKey } from "./replicate.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
+import { whyEmptied } from "./storageMarkers.js";
 import { storagesForReading } from "./useStorages.js";
 
-export interface FoundBackup {
+export interface FoundBackup extends Newer {
   manifest: Manifest;
   folder: string;
   /** Where its objects are looked for, nearest first; those that are not known to have a copy come last. */
@@ -26,6 +36,8 @@ export interface Place {
   folder: string;
   id: string;
   tenantId: string | null;
+  /** What people call it, where the catalog knows. */
+  label?: string;
   /** The digest that the catalog recorded, if it knows the backup. */
   digest?: string;
   /** The storages that have a copy, as far as the catalog or their own lists tell. */
@@ -40,6 +52,7 @@ const placeOf = (backup: Backup): Place => ({
     backup.copies[0]?.path ?? folderOf(backup.kind, backup.id, new Date(backup.createdAt), backup.tenantId),
   id: backup.id,
   tenantId: backup.tenantId,
+  label: backup.label,
   ...(backup.checksum === null ? {} : { digest: backup.checksum }),
   holders: backup.copies.filter(({ status }) => HOLDING.includes(status)).map(({ storage }) => storage),
 });
@@ -167,22 +180,38 @@ async function* latestPlaces(
 
 /** Whoever can write to a storage can plant a folder that looks newer than any other, or spoil the newest manifest: the newest one that is believed counts. */
 async function findLatest(site: Site, kind: LatestKind): Promise<FoundBackup> {
-  const { usable } = await storagesForReading(site);
+  const { usable, lost } = await storagesForReading(site);
   const unlisted: JBackupError[] = [];
-  const passedOver: JBackupError[] = [];
+  const passedOver: PassedOver[] = [];
+  let outOfReach: PassedOver | undefined;
   let signers: string[] | undefined;
   for await (const place of latestPlaces(site, usable, kind, unlisted)) {
     signers ??= await trustedSigners(site);
     try {
-      return await readAt(site, usable, place, signers);
+      const found = await readAt(site, usable, place, signers);
+      if (outOfReach !== undefined) throw newestOutOfReach(outOfReach, found.manifest.body.label);
+      return { ...found, passedOver, untold: isRecorded(place) ? [] : [...lost.keys()] };
     } catch (error) {
       site.signal.throwIfAborted();
-      if (!(error instanceof JBackupError)) throw error;
-      site.report.warn(`backup ${place.id} is passed over: ${error.message}`);
-      passedOver.push(error);
+      if (!(error instanceof JBackupError) || isOutOfReach(error)) throw error;
+      const passed = { id: place.id, error };
+      if (isUnbelieved(passed)) {
+        site.report.warn(passedOverText(passed));
+        passedOver.push(passed);
+      } else if (await isStillHeld(site, place)) outOfReach ??= passed;
     }
   }
-  throw passedOver[0] ?? unlisted[0] ?? noSuchBackup("latest", kind);
+  if (outOfReach !== undefined) throw newestOutOfReach(outOfReach, null);
+  throw passedOver[0]?.error ?? unlisted[0] ?? noSuchBackup("latest", kind);
+}
+
+const isRecorded = ({ label }: Place): boolean => label !== undefined;
+
+/** A clean-up may have taken it away since it was looked up. */
+async function isStillHeld(site: Site, place: Place): Promise<boolean> {
+  if (!isRecorded(place)) return true;
+  const records = await askCatalog(site, site.catalog.backups({ reference: place.id, limit: 1 }));
+  return records === null || records.some((backup) => USABLE.includes(backup.status) && isHeld(backup));
 }
 
 async function readAt(site: Site, usable: Storage[], place: Place, signers: string[]): Promise<FoundBackup> {
@@ -190,8 +219,30 @@ async function readAt(site: Site, usable: Storage[], place: Place, signers: stri
   const storages = usable.toSorted(
     (a, b) => Number(holders.includes(b.name)) - Number(holders.includes(a.name)),
   );
-  const { manifest } = await readManifest(site, storages, place, signers);
-  return { manifest, folder: place.folder, storages, holders };
+  try {
+    const { manifest } = await readManifest(site, storages, place, signers);
+    return { manifest, folder: place.folder, storages, holders, ...nothingNewer };
+  } catch (error) {
+    const away = holders.filter((name) => !usable.some((storage) => storage.name === name));
+    throw outOfReach(place, away, error);
+  }
+}
+
+/** Which backup it is, and where it should be. */
+function outOfReach({ id, label = id }: Place, away: string[], error: unknown): unknown {
+  if (isJBackupError(error, "not_found") && away.length > 0)
+    return new JBackupError(
+      "storage_unavailable",
+      `backup ${label} is in storage ${away.join(" and ")}, which cannot be read now`,
+      { cause: error, hint: "jbackup storages check shows what is wrong there" },
+    );
+  if (!isJBackupError(error, "storage_unavailable", "storage_denied")) return error;
+  const { code, message, hint, details = {} } = error;
+  return new JBackupError(code, `backup ${label} cannot be read: ${message}`, {
+    cause: error,
+    hint,
+    details,
+  });
 }
 
 /**
@@ -226,16 +277,17 @@ export async function readManifest(
       await alertTampering(site, storage.name, place, keysChanged(place.id));
     } catch (error) {
       if (!(error instanceof JBackupError)) throw error;
-      problems.push({ storage: storage.name, error });
+      const isLost = error.code === "object_missing" && place.holders?.includes(storage.name) === true;
+      const emptied = isLost ? await whyEmptied(site, storage) : null;
+      problems.push({ storage: storage.name, error: emptied ?? error });
       if (error.code.startsWith("manifest_")) await alertTampering(site, storage.name, place, error);
-      if (error.code === "object_missing" && place.holders?.includes(storage.name))
-        await alertLostManifest(site, storage.name, place.id);
+      if (isLost && emptied === null) await alertLostManifest(site, storage.name, place.id);
     }
   }
   if (lesser !== undefined) return lesser;
   const telling = problems.find(({ error }) => !isJBackupError(error, "object_missing"))?.error;
   if (telling) throw telling;
-  throw new JBackupError("not_found", `no storage holds the manifest of backup ${place.id}`, {
+  throw new JBackupError("not_found", `no storage holds the manifest of backup ${place.label ?? place.id}`, {
     hint: "jbackup catalog rebuild brings the catalog in line with the storages",
   });
 }
@@ -304,7 +356,7 @@ export async function findNeeded(
   const { tenantId } = newer.manifest.body;
   const place = { folder, id: backupId, tenantId };
   const { manifest } = await readManifest(site, newer.storages, place, await trustedSigners(site));
-  return { ...newer, manifest, folder };
+  return { ...newer, manifest, folder, ...nothingNewer };
 }
 
 /** Why it is not known whether a backup has a manifest: then its record stays as it is. */

@@ -9,6 +9,7 @@ import { raiseAlert, resolveAlert } from "./alert.js";
 import { recordAudit } from "./audit.js";
 import { findBackup, findNeeded, readManifest } from "./findBackup.js";
 import { openDataKey } from "./openBackup.js";
+import { nothingNewer } from "./passedOver.js";
 import { type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { identities, recipientName, recipientsOf, sealingKeys, trustedSigners } from "./siteKeys.js";
@@ -217,7 +218,7 @@ function dataKeyOf(
   manifest: Manifest,
   storages: Storage[],
 ): Promise<Buffer> {
-  if (folder !== null) return openDataKey(site, { manifest, folder, storages, holders: [] });
+  if (folder !== null) return openDataKey(site, { manifest, folder, storages, holders: [], ...nothingNewer });
   return walKeys(site, storages, String(manifest.body.metadata.systemId))(id);
 }
 

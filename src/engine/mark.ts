@@ -20,5 +20,17 @@ export async function readMark(site: Site, name: string): Promise<string | null>
   }
 }
 
+/** The first that was made stays, whichever process made it. */
+export async function makeMark(site: Site, name: string, mark: string): Promise<string> {
+  try {
+    await writeFileAtomic(path(site, name), `${mark}\n`);
+    return mark;
+  } catch (error) {
+    const made = (error as NodeJS.ErrnoException).code === "EEXIST" ? await readMark(site, name) : null;
+    if (made === null) throw error;
+    return made;
+  }
+}
+
 export const writeMark = (site: Site, name: string, mark: string): Promise<void> =>
   writeFileAtomic(path(site, name), `${mark}\n`, { overwrite: true });

@@ -11,6 +11,7 @@ import { type DirectoryWish, type InspectedTarget, inspectTarget } from "./files
 import { type LaidOut, layOut } from "./files/layOut.js";
 import { leastSettings, writeSettingsFiles } from "./files/settingsFiles.js";
 import { type Mark, unmarkTarget } from "./files/target.js";
+import { newerTexts, nothingNewer } from "./passedOver.js";
 import { checkCluster, startForGood } from "./recovery/checkCluster.js";
 import { momentText, type PlannedWal, planWal } from "./recovery/planWal.js";
 import { recover } from "./recovery/recover.js";
@@ -102,7 +103,8 @@ function planOf(
   { isDelta, overwrites, places }: InspectedTarget,
   wal: PlannedWal | null,
 ): RestorePlan {
-  const body = sources[0]?.found.manifest.body;
+  const found = sources[0]?.found;
+  const body = found?.manifest.body;
   const spaces = [...places.tablespaces.values()];
   return {
     backupId: body?.backupId ?? "",
@@ -127,8 +129,8 @@ function planOf(
       request.start ? "start the server" : "leave it stopped: start it with pg_ctl when you are ready",
     ],
     rawBytes: facts.bytes,
-    storages: sources[0]?.found.storages.map(({ name }) => name) ?? [],
-    warnings: [...(body?.warnings ?? []), ...(wal?.warnings ?? [])],
+    storages: found?.storages.map(({ name }) => name) ?? [],
+    warnings: [...newerTexts(found ?? nothingNewer), ...(body?.warnings ?? []), ...(wal?.warnings ?? [])],
   };
 }
 

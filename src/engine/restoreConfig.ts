@@ -18,6 +18,7 @@ import { compareFiles } from "./configFiles/difference.js";
 import { isOwnLeftover, layOutIn, refuseFolder } from "./configFiles/layOutIn.js";
 import { findBackup } from "./findBackup.js";
 import { type OpenedBackup, openBackup } from "./openBackup.js";
+import { newerTexts } from "./passedOver.js";
 import { JOB, recorded } from "./restore/record.js";
 import { onThisHost, withRun } from "./run.js";
 import type { Site } from "./site.js";
@@ -109,7 +110,7 @@ async function prepare(site: Site, request: ConfigRequest): Promise<PreparedConf
     steps: request.directory === null ? stepsInPlace(files) : stepsInto(request.directory, records),
     rawBytes: body.rawBytes,
     storages: found.storages.map(({ name }) => name),
-    warnings: [...detail.missed.map(missedText), ...otherHost(site, detail, request)],
+    warnings: [...newerTexts(found), ...detail.missed.map(missedText), ...otherHost(site, detail, request)],
     files,
   };
   return { request, plan, opened, records, above, accounts };

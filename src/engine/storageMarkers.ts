@@ -45,6 +45,24 @@ export async function requireNew(site: Site, storage: Storage): Promise<void> {
   );
 }
 
+/** Nothing was taken out of a storage that has neither its marker nor any backup: it is another place, or it is not there. Null where it is filled. */
+export async function whyEmptied(site: Site, storage: Storage): Promise<JBackupError | null> {
+  try {
+    if ((await site.storage.readSite(storage)) !== undefined) return null;
+    const state = await stateOf(storage);
+    if (state === "filled") return null;
+    return new JBackupError(
+      "storage_unavailable",
+      `storage ${storage.name} at ${storage.location} is ${state}: another place, or a disk that is not mounted?`,
+      { hint: "mount it, or correct storages in jbackup.yaml; jbackup storages check shows what is there" },
+    );
+  } catch (error) {
+    site.signal.throwIfAborted();
+    if (error instanceof JBackupError) return error; // then it is not known what is in it
+    throw error;
+  }
+}
+
 async function stateOf(storage: Storage): Promise<"filled" | "empty" | "gone"> {
   try {
     for await (const _ of storage.list("backups/")) return "filled";

@@ -2,6 +2,7 @@ import { JBackupError, reasonOf } from "../domain/errors.js";
 import type { SignedReport, TestReport } from "../domain/testReport.js";
 import { isPhysical } from "./bases.js";
 import { type FoundBackup, findBackup } from "./findBackup.js";
+import { newerTexts } from "./passedOver.js";
 import { onThisHost, type RunContext, withRun } from "./run.js";
 import type { Site } from "./site.js";
 import { checkAssertions } from "./testRestore/assertions.js";
@@ -77,6 +78,7 @@ async function testBackup(
   const found = await protocol.step("find the backup", () => findFull(site, request.reference ?? "latest"));
   const testing: Testing = { site, run, tenants, found, protocol, startedMs };
   const seen: Seen = { recovery: null, rtoMs: null, tables: [], rowsRecorded: "not" };
+  await checkIsNewest(found, protocol);
   try {
     await bringUp(testing, (tested, wal) => look(testing, seen, tested, wal));
   } catch (error) {
@@ -87,6 +89,16 @@ async function testBackup(
     site.report.progressEnd();
   }
   return { report: await reportOf(testing, seen, readings), found };
+}
+
+/** A test of an older backup says nothing of the one that a restore would be made from. */
+async function checkIsNewest(found: FoundBackup, protocol: Protocol): Promise<void> {
+  const newer = newerTexts(found);
+  protocol.remarks.push(...newer);
+  if (found.passedOver.length === 0) return;
+  await protocol.check("newest", "the newest backup is the one that is tested", async () =>
+    failed("no newer backup that cannot be believed", newer.join("; ")),
+  );
 }
 
 /** Whatever breaks before the server answers breaks the restore; behind that, there is only its end. */

@@ -22,6 +22,7 @@ const witness = (nth: number, entries: number, catalog = "a", host = "db1"): Wit
   backupId: `backup-${String(nth).padStart(3, "0")}`,
   label: `full-${nth}`,
   createdBy: `ops@${host}`,
+  jobId: `job-${nth}`,
   head: {
     entries,
     hash: entries === 0 ? null : hash(catalog, entries),
@@ -35,13 +36,15 @@ const gap = (until: Witness): AuditGap => ({
   backupId: until.backupId,
   label: until.label,
   entries: until.head.entries,
+  chains: until.head.chain === null ? [] : [until.head.chain],
 });
 
 const known = (hashes: Map<number, string>, more: Partial<KnownChain> = {}): KnownChain => ({
   hashes,
   gaps: [],
   isShared: false,
-  host: "db1",
+  catalog: "catalog-1",
+  runs: new Set(),
   ...more,
 });
 
@@ -97,7 +100,8 @@ describe("the chain held against its witnesses", () => {
   });
 
   test("a rebuild explains the backups up to the one that it names, and no later one", () => {
-    const [before, last, after] = [witness(1, 9), witness(2, 12), witness(4, 40, "b")];
+    const [before, last] = [witness(1, 9), witness(2, 12)];
+    const after = { ...witness(4, 40, "c"), head: { ...witness(4, 40, "c").head, catalog: "catalog-1" } };
     const verdict = judgeWitnesses([before, last, after], known(chainOf("b", 3), { gaps: [gap(last)] }));
     expect(labels(verdict.explained)).toEqual(["full-2", "full-1"]);
     expect(labels(verdict.contradicting)).toEqual(["full-4"]);
@@ -112,24 +116,55 @@ describe("the chain held against its witnesses", () => {
     expect(judgeWitnesses([other], known(chainOf("a", 2), { isShared: true })).contradicting).toEqual([
       other,
     ]);
-    // this very host, whose chain is another now
-    expect(judgeWitnesses([witness(3, 7, "b")], known(chainOf("a", 9))).contradicting).toHaveLength(1);
+  });
+
+  test("another home on this host is another catalog: its id says so, and without one what was run here", () => {
+    const saysId = (one: Witness, catalog: string): Witness => ({ ...one, head: { ...one.head, catalog } });
+    const other = saysId(witness(3, 7, "b"), "catalog-2");
+    expect(judgeWitnesses([other], known(chainOf("a", 9))).elsewhere).toEqual([other]);
+    // this very catalog, whose chain is another now
+    const own = saysId(witness(3, 7, "b"), "catalog-1");
+    expect(judgeWitnesses([own], known(chainOf("a", 9))).contradicting).toEqual([own]);
+    const silent = witness(3, 7, "b");
+    expect(judgeWitnesses([silent], known(chainOf("a", 9))).elsewhere).toEqual([silent]);
+    const runs = new Set([silent.jobId]);
+    for (const one of [silent, other])
+      expect(judgeWitnesses([one], known(chainOf("a", 9), { runs })).contradicting).toEqual([one]);
   });
 });
 
 describe("a rebuild", () => {
   test("names the newest backup that knew more, unless an earlier rebuild has named it", () => {
     const witnesses = [witness(1, 5), witness(2, 8), witness(3, 2, "b")];
-    const lost = { backupId: "backup-002", label: "full-2", entries: 8 };
-    expect(newestLost(witnesses, known(chainOf("b", 3)))).toEqual(lost);
-    expect(newestLost(witnesses, known(chainOf("b", 3), { gaps: [gap(witness(2, 8))] }))).toBeNull();
+    const lost = { backupId: "backup-002", label: "full-2", entries: 8, chains: [hash("a", 1)] };
+    const ran = new Set(["job-1", "job-2"]);
+    expect(newestLost(witnesses, known(chainOf("b", 3), { runs: ran }))).toEqual(lost);
+    const gaps = [gap(witness(2, 8))];
+    expect(newestLost(witnesses, known(chainOf("b", 3), { runs: ran, gaps }))).toBeNull();
+    // those of another home are not lost here
+    expect(newestLost(witnesses, known(chainOf("b", 3)))).toBeNull();
     expect(newestLost([witness(1, 5)], known(chainOf("a", 5)))).toBeNull();
+  });
+
+  test("explains what knew of the chain that was lost, and not what others know", () => {
+    const gaps = [gap(witness(5, 8))];
+    const runs = new Set(["job-3"]);
+    const verdict = judgeWitnesses(
+      [witness(2, 4), witness(3, 9, "d")],
+      known(chainOf("b", 3), { gaps, runs }),
+    );
+    expect([labels(verdict.explained), labels(verdict.contradicting)]).toEqual([["full-2"], ["full-3"]]);
   });
 
   test("is read back from its entry", () => {
     const entry = { at: "2026-11-20T02:00:00.000Z", actor: "ops@db1" };
-    const lostAudit = { backupId: "backup-002", label: "full-2", entries: 8 };
+    const lostAudit = { backupId: "backup-002", label: "full-2", entries: 8, chains: [hash("a", 1)] };
     expect(gapIn({ ...entry, detail: { lostAudit } })).toEqual(gap(witness(2, 8)));
+    const { chains: _, ...earlier } = lostAudit;
+    expect(gapIn({ ...entry, detail: { lostAudit: earlier } })).toEqual({
+      ...gap(witness(2, 8)),
+      chains: null,
+    });
     for (const detail of [{}, { lostAudit: null }, { lostAudit: { backupId: 1 } }])
       expect(gapIn({ ...entry, detail })).toBeNull();
   });

@@ -139,6 +139,7 @@ describe("a restore", () => {
       createdAt: backup.createdAt,
       mode: "full",
       way: "swap",
+      timeline: null,
       target: "shop",
       overwrites: "shop",
       steps: [
@@ -192,7 +193,7 @@ describe("a restore", () => {
       reason: 'why "not"',
       initiatedBy: BY,
       jobId: ID,
-      metadata: { way: "new" },
+      metadata: { way: "new", label: backup.label },
     });
     expect(await site.json(["restores"])).toStrictEqual([done]);
     expect((await site.json(["show", "latest"])).restores).toStrictEqual([done]);

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -231,6 +231,7 @@ describe("the audit of a catalog that somebody writes to", () => {
         entries: 4,
         hash: sound.head,
         chain: first.metadata.auditHead.hash,
+        catalog: first.metadata.auditHead.catalog,
       });
       expect(await auditOfDoctor(site)).toMatchObject([{ status: "ok" }]);
 
@@ -298,6 +299,45 @@ describe("the audit of a catalog that somebody writes to", () => {
       tamper(site, "delete from audit where sequence > 1");
       expect(await site.json(["audit", "check"], [4])).toMatchObject({
         contradictedBy: [{ backupId: next.id, entries: 2 }],
+      });
+    });
+  });
+
+  test("of two homes on one host is one each: neither is held against the other, nor explained away by its rebuild", async () => {
+    await withSite(null, async (site) => {
+      const [first, second] = [site.home, join(site.folder, "home-of-another-user")];
+      const at = (home: string): void => {
+        site.environment.JBACKUP_HOME = home;
+      };
+      await site.json(BACKUP);
+      cpSync(first, second, {
+        recursive: true,
+        filter: (path) => !/catalog|journal|chain|\.config$/.test(path),
+      });
+      at(second);
+      const [theirs, pinned] = [await site.json(BACKUP), await site.json(BACKUP)];
+      at(first);
+      const mine = await site.json(BACKUP);
+      for (const [home, label, count] of [
+        [first, pinned.label, 2],
+        [second, mine.label, 2],
+      ] as const) {
+        at(home);
+        const checked = await site.json(["audit", "check"]);
+        expect(checked).toMatchObject({ ok: true, problems: [], gaps: [] });
+        expect(checked.warnings).toEqual([
+          expect.stringMatching(
+            new RegExp(`^${count} of the backups .*, ${label} the newest, were made with another`),
+          ),
+        ]);
+        expect((await auditOfDoctor(site)).map(({ status }) => status)).not.toContain("fail");
+        expect(await site.json(["catalog", "rebuild"])).toMatchObject({ lostAudit: null });
+      }
+      expect(theirs.metadata.auditHead.catalog).not.toBe(mine.metadata.auditHead.catalog);
+      // one's own is held against it as before, rebuilt or not
+      tamper({ ...site, home: second }, "delete from audit");
+      expect((await site.json(["audit", "check"], [4])).contradictedBy[0]).toMatchObject({
+        backupId: pinned.id,
       });
     });
   });

@@ -1,4 +1,4 @@
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -299,4 +299,70 @@ describe("a manifest that was tampered with in one storage", () => {
       expect(await contentOf(server.url("shop"))).toEqual(content);
     },
   );
+});
+
+describe("the newest backup, when its storage is away", () => {
+  /** The first is in both storages, the second in `two` alone. */
+  async function makeTwo() {
+    const file = join(site.folder, "jbackup.yaml");
+    await site.configure(`${readFileSync(file, "utf8")}minCopies: 1\n`);
+    const older = await site.json(BACKUP);
+    const [one, away] = [join(site.folder, "one"), join(site.folder, "one.away")];
+    renameSync(one, away);
+    const newer = await site.json(BACKUP, [3]);
+    renameSync(away, one);
+    return { older, newer };
+  }
+
+  test("is not quietly replaced by an older one: it is named, with its storage and the next older", async () => {
+    const { older, newer } = await makeTwo();
+    renameSync(join(site.folder, "two"), join(site.folder, "two.away"));
+    for (const command of [
+      ["restore", "--into-db", "proof", "--reason", "test"],
+      ["verify", "latest", "--level", "restore"],
+    ]) {
+      const { error } = await site.json(command, [1]);
+      expect([command, error.code]).toEqual([command, "storage_unavailable"]);
+      expect(error.message).toContain(
+        `the newest backup is out of reach: backup ${newer.label} cannot be read`,
+      );
+      expect(error.message).toContain("storage two");
+      expect(error.hint).toContain(older.label);
+      expect(error.details).toMatchObject({ backupId: newer.id, nextOlder: older.label });
+    }
+    expect(await databases()).not.toContain("proof");
+    // a storage that is not there has lost nothing
+    const types = (await site.json(["alerts"])).map(({ type }: { type: string }) => type);
+    expect(types).not.toContain("INTEGRITY_FAILURE");
+    await expectRestorable(older.label);
+    const text = await site.run("restore", older.id, "--into-db", "proof", "--reason", "test");
+    expect(text.stdout).toContain(`proof is restored from ${older.label}: `);
+    await query(server.url(), "drop database proof");
+  });
+
+  test("whose manifest is gone everywhere is not there any more, and that is not passed over either", async () => {
+    const { older, newer } = await makeTwo();
+    for (const file of manifestsIn("two").filter((one) => one.includes(newer.id))) rmSync(file);
+    const { error } = await site.json(["restore", "--into-db", "proof", "--reason", "test"], [10]);
+    expect(error).toMatchObject({
+      code: "not_found",
+      message: `the newest backup is out of reach: no storage holds the manifest of backup ${newer.label}`,
+      details: { backupId: newer.id, nextOlder: older.label },
+    });
+  });
+
+  test("that cannot be believed is passed over, which the answer, the record and a test restore say", async () => {
+    const { older, newer } = await makeTwo();
+    for (const file of manifestsIn("two").filter((one) => one.includes(newer.id))) writeFileSync(file, "{}");
+    const passedOver = expect.stringContaining(`backup ${newer.id} is passed over: `);
+    const done = await site.json(["restore", "--into-db", "proof", "--reason", "test"]);
+    expect(done).toMatchObject({ backupId: older.id, metadata: { label: older.label } });
+    expect(done.warnings).toEqual([passedOver]);
+    expect((await site.json(["restores"]))[0].warnings).toEqual([passedOver]);
+    await query(server.url(), "drop database proof");
+    const tested = await site.json(["verify", "latest", "--level", "restore"], [4]);
+    expect(tested.checks).toContainEqual(
+      expect.objectContaining({ name: "newest", status: "failed", seen: passedOver }),
+    );
+  });
 });

@@ -166,7 +166,7 @@ function doneText(done: Restore, columns: number): string {
     columns,
   );
   return [
-    `${done.target} is restored: ${whatText(done)} in ${durationText(done.durationMs ?? 0)}`,
+    `${done.target} is restored from ${String(done.metadata.label)}: ${whatText(done)} in ${durationText(done.durationMs ?? 0)}`,
     ...(touched.length === 0 ? [] : [table]),
     ...(touched.length > MOST_TABLES
       ? [`... and ${touched.length - MOST_TABLES} more tables (--json shows all)`]

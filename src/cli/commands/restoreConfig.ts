@@ -110,8 +110,8 @@ function doneText({ target, metadata, durationMs, warnings }: Restore): string {
   const isInPlace = typeof metadata.installPlan !== "string";
   return [
     isInPlace
-      ? `The configuration files of ${target} are restored: ${countedText(Number(metadata.files), "file")} written, ${String(metadata.attributes)} with other attributes, ${String(metadata.same)} right before, in ${took}`
-      : `${countedText(Number(metadata.files), "configuration file")}, ${bytesText(Number(metadata.bytes))}, are in ${target}, in ${took}`,
+      ? `The configuration files of ${target} are restored from ${String(metadata.label)}: ${countedText(Number(metadata.files), "file")} written, ${String(metadata.attributes)} with other attributes, ${String(metadata.same)} right before, in ${took}`
+      : `${countedText(Number(metadata.files), "configuration file")}, ${bytesText(Number(metadata.bytes))}, of ${String(metadata.label)} are in ${target}, in ${took}`,
     ...(isInPlace ? [`  what was replaced is kept in ${String(metadata.keptIn)}`] : []),
     ...warnings.map((warning) => `Note: ${warning}`),
     isInPlace

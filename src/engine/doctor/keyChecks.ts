@@ -4,6 +4,7 @@ import { kitDrift, readKitRecord } from "../../domain/kitRecord.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import { nameOfKey } from "../keys.js";
 import { openDataKey } from "../openBackup.js";
+import { isOutOfReach, nextOlderIn } from "../passedOver.js";
 import type { Site } from "../site.js";
 import { identities, recipientName, recipientsOf } from "../siteKeys.js";
 import { KIT_ACTION, kitNow } from "../writeKit.js";
@@ -43,7 +44,10 @@ async function newestBackup(site: Site): Promise<FoundBackup> {
   try {
     return await findBackup(site, "latest");
   } catch (error) {
-    if (!isJBackupError(error, "not_found")) throw error;
+    if (!isJBackupError(error)) throw error;
+    const older = nextOlderIn(error);
+    if (older !== null) return findBackup(site, older);
+    if (error.code !== "not_found" || isOutOfReach(error)) throw error;
     return findBackup(site, "latest", "config");
   }
 }

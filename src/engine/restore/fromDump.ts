@@ -4,6 +4,7 @@ import { openHiddenFile } from "../../sys/hiddenFile.js";
 import { DUMP_NAME } from "../backup/dumpFacts.js";
 import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
+import { newerTexts } from "../passedOver.js";
 import type { Site } from "../site.js";
 import { restoreBeside, restoreInPlace } from "./load.js";
 import { type Outcome, type Planned, requireTables, type Target } from "./outcome.js";
@@ -48,7 +49,7 @@ export async function planFromDump(
     target: target.name,
     targetExists: target.exists,
     storages: found.storages.map(({ name }) => name),
-    warnings: [...body.warnings, ...warnings],
+    warnings: [...newerTexts(found), ...body.warnings, ...warnings],
   });
   return {
     plan: planned,

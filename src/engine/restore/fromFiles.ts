@@ -5,6 +5,7 @@ import type { LogicalDump } from "../../postgres/postgres.js";
 import { dumpFacts } from "../backup/dumpFacts.js";
 import { openChain } from "../files/chain.js";
 import type { FoundBackup } from "../findBackup.js";
+import { newerTexts } from "../passedOver.js";
 import { momentText, planWal } from "../recovery/planWal.js";
 import { binDirectoryFor } from "../recovery/serverFor.js";
 import { type ScratchWish, withScratchCluster } from "../scratch.js";
@@ -44,7 +45,7 @@ export async function planFromFiles(
     target: target.name,
     targetExists: target.exists,
     storages: found.storages.map(({ name }) => name),
-    warnings: [...body.warnings, ...(wal?.warnings ?? [])],
+    warnings: [...newerTexts(found), ...body.warnings, ...(wal?.warnings ?? [])],
   });
   return {
     plan: planned,

@@ -46,7 +46,7 @@ export async function recorded(
     reason,
     initiatedBy: run.by,
     jobId: run.id,
-    metadata: { way: planned.way, ...metadata },
+    metadata: { way: planned.way, label: planned.label, ...metadata },
   };
   await site.catalog.saveRestore(started);
   await audit(site, "restore.start", started);

@@ -1,6 +1,7 @@
 import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { idProblem, parseManifestKey, pathPart } from "../../domain/reference.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
+import { isOutOfReach, isUnbelieved, newestOutOfReach, type PassedOver } from "../passedOver.js";
 import type { Site } from "../site.js";
 import { storagesForReading } from "../useStorages.js";
 
@@ -14,19 +15,26 @@ export async function newestOfTenant(
   tenantId: string,
   hint = elsewhere(tenantId),
 ): Promise<FoundBackup> {
-  const passedOver: JBackupError[] = [];
+  const passedOver: PassedOver[] = [];
+  let outOfReach: PassedOver | undefined;
   for await (const id of idsOf(site, tenantId)) {
     try {
       const found = await findBackup(site, id);
-      if (found.manifest.body.parentId === null) return found;
+      if (found.manifest.body.parentId !== null) continue;
+      if (outOfReach !== undefined) throw newestOutOfReach(outOfReach, found.manifest.body.label);
+      return { ...found, passedOver };
     } catch (error) {
       site.signal.throwIfAborted();
-      if (!isJBackupError(error)) throw error;
-      site.report.warn(`backup ${id} of tenant ${tenantId} is passed over: ${error.message}`);
-      passedOver.push(error);
+      if (!isJBackupError(error) || isOutOfReach(error)) throw error;
+      const passed = { id, error };
+      if (isUnbelieved(passed)) {
+        site.report.warn(`backup ${id} of tenant ${tenantId} is passed over: ${error.message}`);
+        passedOver.push(passed);
+      } else outOfReach ??= passed;
     }
   }
-  if (passedOver[0] !== undefined) throw passedOver[0];
+  if (outOfReach !== undefined) throw newestOutOfReach(outOfReach, null);
+  if (passedOver[0] !== undefined) throw passedOver[0].error;
   throw new JBackupError("not_found", `there is no backup of tenant ${tenantId}`, { hint });
 }
 

@@ -4,6 +4,7 @@ import type { TenantFacts } from "../../domain/tenantBackup.js";
 import { exportTenants } from "../backupTenants.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
+import { isOutOfReach, newerTexts } from "../passedOver.js";
 import type { RunContext } from "../run.js";
 import type { Site } from "../site.js";
 import { exportedBefore, rulesInForce } from "./exportedBefore.js";
@@ -91,7 +92,8 @@ async function eachAlone(
 }
 
 const isDamage = (error: unknown): boolean =>
-  error instanceof JBackupError && (error.exitCode === 4 || error.code === "object_missing");
+  error instanceof JBackupError &&
+  (error.exitCode === 4 || error.code === "object_missing" || isOutOfReach(error));
 
 async function openTenant(site: Site, found: FoundBackup, tenantId: string): Promise<TenantOrigin> {
   const { body } = found.manifest;
@@ -110,7 +112,7 @@ async function openTenant(site: Site, found: FoundBackup, tenantId: string): Pro
       hint: "nothing was changed; find out who made this backup, and choose another one",
     });
   const source = (body.metadata.source as TenantFacts["source"] | undefined) ?? facts.source;
-  return { found, opened, facts, source, timeline: null, warnings: [] };
+  return { found, opened, facts, source, timeline: null, warnings: newerTexts(found) };
 }
 
 async function fromPast(

@@ -8,6 +8,7 @@ import { chooseBase, isPhysical } from "../bases.js";
 import { openChain } from "../files/chain.js";
 import { type FoundBackup, findBackup } from "../findBackup.js";
 import { openBackup } from "../openBackup.js";
+import { newerTexts } from "../passedOver.js";
 import { momentText, planWal } from "../recovery/planWal.js";
 import { binDirectoryFor } from "../recovery/serverFor.js";
 import { globalsOf } from "../restore/fromDump.js";
@@ -71,7 +72,7 @@ async function fromFiles(site: Site, found: FoundBackup, target: RecoveryTarget 
     backup: found,
     moment,
     timeline: wal?.timeline ?? null,
-    warnings: wal?.warnings ?? [],
+    warnings: [...newerTexts(found), ...(wal?.warnings ?? [])],
     isFixed: target?.kind !== "latest",
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();
@@ -92,7 +93,7 @@ async function fromDump(site: Site, found: FoundBackup): Promise<Prepared> {
     backup: found,
     moment: `the snapshot of ${label}`,
     timeline: null,
-    warnings: [],
+    warnings: newerTexts(found),
     isFixed: true,
     visit: async (work) => {
       const startedAt = site.clock.monotonicMs();

@@ -75,7 +75,7 @@ async function restoreOne(
       backupId: body.backupId,
       label: body.label,
       target: target.name,
-      warnings: [],
+      warnings: origin.warnings,
       way: request.asTenant === null ? `tenant-${request.mode}` : "tenant-clone",
     },
     mode: request.to === null ? request.mode : ("pitr" as const),

@@ -7,6 +7,7 @@ import { isPhysical } from "../bases.js";
 import { type OpenedChain, openChain } from "../files/chain.js";
 import type { FoundBackup } from "../findBackup.js";
 import { type OpenedBackup, openBackup } from "../openBackup.js";
+import { nothingNewer } from "../passedOver.js";
 import type { Site } from "../site.js";
 import { type Problem, problemOf } from "./problem.js";
 import type { Survey } from "./survey.js";
@@ -26,7 +27,7 @@ export async function checkContents(site: Site, survey: Survey, known: Problem[]
     const where = { backupId: backup.id, storage: nearest.name, path: folder, sha256: null, bytes: null };
     try {
       const { manifest } = await wholeManifest(site, survey, backup);
-      await checkOne(site, { manifest, folder, storages, holders });
+      await checkOne(site, { manifest, folder, storages, holders, ...nothingNewer });
     } catch (error) {
       site.signal.throwIfAborted();
       problems.push(problemOf(error, where));

@@ -3,6 +3,7 @@ import { JBackupError } from "../../domain/errors.js";
 import type { StoredObject } from "../../domain/manifest.js";
 import type { Storage } from "../../storage/storage.js";
 import { openDataKey } from "../openBackup.js";
+import { nothingNewer } from "../passedOver.js";
 import type { Site } from "../site.js";
 import { type Problem, problemOf } from "./problem.js";
 import type { Survey } from "./survey.js";
@@ -125,7 +126,7 @@ function keysOf(site: Site, survey: Survey): KeyOf {
   const open = async (backup: SurveyedBackup): Promise<Uint8Array> => {
     const { folder, holders } = backup;
     const { manifest } = await wholeManifest(site, survey, backup);
-    return openDataKey(site, { manifest, folder, storages: survey.readable, holders });
+    return openDataKey(site, { manifest, folder, storages: survey.readable, holders, ...nothingNewer });
   };
   return (backup) => {
     const known = keys.get(backup.id);
