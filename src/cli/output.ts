@@ -1,3 +1,4 @@
+import type { Writable } from "node:stream";
 import { inspect } from "node:util";
 import picocolors from "picocolors";
 import { JBackupError } from "../domain/errors.js";
@@ -8,7 +9,7 @@ import { barProgress, jsonProgress, lineProgress, type ProgressView } from "./pr
 import { Redactor } from "./redact.js";
 import { printable, printableInColour } from "./text.js";
 
-type Stream = NodeJS.WritableStream & { isTTY?: boolean; columns?: number };
+type Stream = Writable & { isTTY?: boolean; columns?: number };
 
 export interface Streams {
   stdout: Stream;
@@ -46,6 +47,8 @@ export class Output {
   #isHeld = false;
   #held = "";
   #lost: Error | undefined;
+  /** What is left of a document that is read more slowly than it is made. */
+  #unwritten: { stream: Stream; pieces: Generator<string> } | null = null;
 
   constructor(settings: OutputSettings) {
     const { stdout, stderr } = settings;
@@ -154,6 +157,7 @@ export class Output {
   /** Waits until all is written; answers the error if the answer could not be. */
   async flushed(): Promise<Error | undefined> {
     const { stdout, stderr } = this.#settings;
+    await this.#writeRest();
     await Promise.all(
       [stdout, stderr].map((stream) => new Promise<void>((done) => stream.write("", () => done()))),
     );
@@ -195,7 +199,32 @@ export class Output {
   }
 
   #writeDocument(stream: Stream, value: unknown, spaces = 0): void {
-    for (const piece of documentPieces(value, spaces, (inner) => this.#redactor.cleanValue(inner)))
-      stream.write(piece);
+    const pieces = documentPieces(value, spaces, (inner) => this.#redactor.cleanValue(inner));
+    this.#unwritten = { stream, pieces };
+    this.#goOn();
+  }
+
+  /** Writes for as long as somebody reads: a long answer must not pile up in memory before a slow reader. */
+  #goOn(): void {
+    while (this.#unwritten !== null) {
+      const { stream, pieces } = this.#unwritten;
+      const { value: piece, done } = pieces.next();
+      if (done === true) this.#unwritten = null;
+      else if (!stream.write(piece)) return;
+    }
+  }
+
+  async #writeRest(): Promise<void> {
+    while (this.#unwritten !== null) {
+      const { stream } = this.#unwritten;
+      if (stream.destroyed) return; // the reader has seen enough
+      if (stream.writableNeedDrain) await eventOf(stream, ["drain", "error", "close"]);
+      if (!stream.destroyed) this.#goOn();
+    }
   }
 }
+
+const eventOf = (stream: Stream, names: string[]): Promise<void> =>
+  new Promise((resolve) => {
+    for (const name of names) stream.once(name, () => resolve());
+  });

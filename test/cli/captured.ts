@@ -91,5 +91,6 @@ export async function jbackup(
     isInteractive: given.isInteractive ?? false,
   };
   const exitCode = await execute(argv, context);
+  await output.flushed();
   return { exitCode, stdout: stdout.text, stderr: stderr.text };
 }
