@@ -17,7 +17,7 @@ import type { Manifest } from "../domain/manifest.js";
 import { folderOf, parseManifestKey } from "../domain/reference.js";
 import type { Storage } from "../storage/storage.js";
 import { catalogId, isShared } from "./catalogId.js";
-import { readManifest } from "./findBackup.js";
+import { readManifest } from "./readManifest.js";
 import type { Site } from "./site.js";
 import { trustedSigners } from "./siteKeys.js";
 import { lastMonths } from "./status/fromStorages.js";

@@ -2,7 +2,7 @@ import { isJBackupError, JBackupError } from "../domain/errors.js";
 import type { Manifest } from "../domain/manifest.js";
 import type { Storage } from "../storage/storage.js";
 import { raiseAlert } from "./alert.js";
-import { keysChanged, type Place, readManifest } from "./findBackup.js";
+import { keysChanged, type Place, readManifest } from "./readManifest.js";
 import type { Site } from "./site.js";
 import { identities } from "./siteKeys.js";
 

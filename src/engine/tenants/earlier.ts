@@ -4,7 +4,7 @@ import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import type { NeededBackup } from "../../domain/manifest.js";
 import type { TenantFacts } from "../../domain/tenantBackup.js";
 import type { Storage } from "../../storage/storage.js";
-import { readManifest } from "../findBackup.js";
+import { readManifest } from "../readManifest.js";
 import { isSealedFor } from "../sealedFor.js";
 import type { Site } from "../site.js";
 import type { SealingKeys } from "../siteKeys.js";

@@ -2,7 +2,7 @@ import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { epochKey } from "../../domain/wal.js";
 import type { Storage } from "../../storage/storage.js";
 import { raiseAlert } from "../alert.js";
-import { keysChanged } from "../findBackup.js";
+import { keysChanged } from "../readManifest.js";
 import type { Site } from "../site.js";
 import { identities, trustedSigners } from "../siteKeys.js";
 
