@@ -2,7 +2,7 @@ import { isJBackupError, JBackupError } from "../../domain/errors.js";
 import { nearest } from "../../domain/similar.js";
 import type { Session, TenantGraph } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
-import { tenantGraph, tenantSettings } from "./graph.js";
+import { tenantSettings, withTenantGraph } from "./graph.js";
 
 export interface Tenant {
   id: string;
@@ -54,14 +54,9 @@ export async function chooseTenants(
 
 /** For a run that is wanted later: a mistake in an id is told to whoever makes it. */
 export async function requireTenants(site: Site, wanted: string[]): Promise<void> {
-  const postgres = await site.postgres();
-  const session = await postgres.connect();
-  try {
-    await session.run("set row_security = off");
-    await chooseTenants(site, session, await tenantGraph(site, postgres, session), wanted);
-  } finally {
-    await session.close();
-  }
+  return withTenantGraph(site, async ({ session, graph }) => {
+    await chooseTenants(site, session, graph, wanted);
+  });
 }
 
 /** Refuses ids that no tenant has before a run is begun. Whatever else is wrong, the run itself meets, records and tells. */

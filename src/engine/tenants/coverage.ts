@@ -1,7 +1,7 @@
 import { isOwned, type TableClass, undecided } from "../../domain/tenantGraph.js";
 import type { Finding, Session } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
-import { tenantGraph, tenantSettings } from "./graph.js";
+import { tenantSettings, withTenantGraph } from "./graph.js";
 
 export interface CoveredTable {
   table: string;
@@ -25,11 +25,7 @@ export interface Coverage {
 /** Every table with its class, and everything about it that may surprise. */
 export async function tenantCoverage(site: Site): Promise<Coverage> {
   const settings = tenantSettings(site);
-  const postgres = await site.postgres();
-  const session = await postgres.connect();
-  try {
-    await session.run("set row_security = off");
-    const graph = await tenantGraph(site, postgres, session);
+  return withTenantGraph(site, async ({ postgres, session, graph }) => {
     const findings = await postgres.tenants.audit(session, graph, settings.setting);
     const tables: CoveredTable[] = [];
     for (const table of graph.tables)
@@ -57,9 +53,7 @@ export async function tenantCoverage(site: Site): Promise<Coverage> {
       problems,
       decided: undecided(graph).length === 0,
     };
-  } finally {
-    await session.close();
-  }
+  });
 }
 
 const ownerText = (

@@ -12,7 +12,7 @@ import { SCHEDULED } from "../../domain/schedule.js";
 import type { Session, TenantGraph } from "../../postgres/postgres.js";
 import type { Site } from "../site.js";
 import { listTenants } from "./choose.js";
-import { tenantGraph } from "./graph.js";
+import { withTenantGraph } from "./graph.js";
 import { lastOfEachTenant } from "./lastOfEach.js";
 
 /** The cluster's number where this role may know it. */
@@ -111,17 +111,11 @@ export interface TenantsThere {
 /** Everybody in the table now, active or not; null where that cannot be read. */
 export async function tenantsThere(site: Site): Promise<TenantsThere | null> {
   try {
-    const postgres = await site.postgres();
-    const session = await postgres.connect();
-    try {
-      await session.run("set row_security = off");
-      const graph = await tenantGraph(site, postgres, session);
+    return await withTenantGraph(site, async ({ postgres, session, graph }) => {
       const tenants = await listTenants(site, session, graph, "all");
       const { systemId } = await postgres.tenants.server(session);
       return { ids: new Set(tenants.map(({ id }) => id)), of: placeOf(systemId, postgres.database) };
-    } finally {
-      await session.close();
-    }
+    });
   } catch (error) {
     site.signal.throwIfAborted();
     if (!(error instanceof JBackupError) || error.code === "bug") throw error;

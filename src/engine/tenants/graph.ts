@@ -73,3 +73,24 @@ export function requireDecided(graph: TenantGraph): void {
 }
 
 export const ownedTables = (graph: TenantGraph): OwnedTable[] => graph.tables.filter(isOwned);
+
+export interface TenantsSeen {
+  postgres: Postgres;
+  session: Session;
+  graph: TenantGraph;
+}
+
+/** A session that sees every tenant's rows, or fails: filtered rows would pass for all of them. */
+export async function withTenantGraph<Result>(
+  site: Site,
+  work: (seen: TenantsSeen) => Promise<Result>,
+): Promise<Result> {
+  const postgres = await site.postgres();
+  const session = await postgres.connect();
+  try {
+    await session.run("set row_security = off");
+    return await work({ postgres, session, graph: await tenantGraph(site, postgres, session) });
+  } finally {
+    await session.close();
+  }
+}

@@ -2,7 +2,7 @@ import type { Backup } from "../../domain/backup.js";
 import { isJBackupError } from "../../domain/errors.js";
 import type { Site } from "../site.js";
 import { listTenants } from "./choose.js";
-import { tenantGraph } from "./graph.js";
+import { withTenantGraph } from "./graph.js";
 import { lastOfEachTenant } from "./lastOfEach.js";
 
 export interface ListedTenant {
@@ -16,11 +16,7 @@ export interface ListedTenant {
 
 /** Every tenant there is, with its last backup. */
 export async function tenantsWithBackups(site: Site): Promise<ListedTenant[]> {
-  const postgres = await site.postgres();
-  const session = await postgres.connect();
-  try {
-    await session.run("set row_security = off");
-    const graph = await tenantGraph(site, postgres, session);
+  return withTenantGraph(site, async ({ session, graph }) => {
     const tenants = await listTenants(site, session, graph, "all");
     const last = await lastBackups(site);
     return tenants.map(({ id, name, isActive }) => {
@@ -34,9 +30,7 @@ export async function tenantsWithBackups(site: Site): Promise<ListedTenant[]> {
         lastBackupStatus: backup?.status ?? null,
       };
     });
-  } finally {
-    await session.close();
-  }
+  });
 }
 
 type LastBackup = Pick<Backup, "id" | "createdAt" | "status">;

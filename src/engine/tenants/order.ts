@@ -10,7 +10,7 @@ import { openTenantLine, TENANTS } from "../schedule/worker.js";
 import type { Site } from "../site.js";
 import { chooseTenants } from "./choose.js";
 import { noteOfMissing, placeOf } from "./gone.js";
-import { tenantGraph, tenantSettings } from "./graph.js";
+import { tenantSettings, withTenantGraph } from "./graph.js";
 import type { TenantFailure } from "./storeTenants.js";
 
 export interface TenantsOrder {
@@ -85,20 +85,14 @@ async function carryOut(
 }
 
 async function activeTenants(site: Site, run: RunContext): Promise<string[]> {
-  const postgres = await site.postgres();
-  const session = await postgres.connect();
-  try {
-    await session.run("set row_security = off");
-    const graph = await tenantGraph(site, postgres, session);
+  return withTenantGraph(site, async ({ postgres, session, graph }) => {
     const active = (await chooseTenants(site, session, graph, "all")).map(({ id }) => id);
     const { systemId } = await postgres.tenants.server(session);
     const of = placeOf(systemId, postgres.database);
     const note = await noteOfMissing(site, { session, graph, of, at: run.startedAt });
     if (note !== null) run.note({ ...note });
     return active;
-  } finally {
-    await session.close();
-  }
+  });
 }
 
 async function untilDone(site: Site, queue: JobQueue, order: string, total: number): Promise<FoundWork[]> {
